@@ -1,0 +1,1 @@
+//! Runs PTX kernels on the CPU and reports what a sanitizer would.

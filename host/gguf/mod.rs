@@ -1,0 +1,1 @@
+//! GGUF files: a mapped, validated reader.

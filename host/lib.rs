@@ -1,0 +1,3 @@
+//! hyperion: an LLM inference engine whose GPU kernels are written in Rust.
+
+pub mod gguf;

@@ -1,0 +1,2 @@
+//! The `hyperion` command.
+fn main() {}
