@@ -1,0 +1,121 @@
+//! What the integration tests share: the reference data under `tests/fixtures`.
+// Every test binary compiles this module and uses its own part of it.
+#![allow(dead_code)]
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+use safetensors::{Dtype, SafeTensors};
+
+/// The path of a fixture, `name` relative to `tests/fixtures`. One that is kept as `NAME.gz` is
+/// unpacked into the build's scratch folder first.
+pub fn fixture(name: &str) -> PathBuf {
+    let plain = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name);
+    if plain.exists() {
+        return plain;
+    }
+    let unpacked = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("fixtures")
+        .join(name);
+    if !unpacked.exists() {
+        let folder = unpacked.parent().expect("a fixture lies in a folder");
+        fs::create_dir_all(folder).expect("scratch folder");
+        // Renamed when complete: test binaries may run side by side.
+        let mut partial = tempfile::NamedTempFile::new_in(folder).expect("scratch file");
+        std::io::Write::write_all(&mut partial, &fixture_bytes(name)).expect("scratch file");
+        partial.persist(&unpacked).expect("scratch file renamed");
+    }
+    unpacked
+}
+
+/// The content of a fixture, unpacked where it is kept as `NAME.gz`.
+pub fn fixture_bytes(name: &str) -> Vec<u8> {
+    let plain = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name);
+    if let Ok(bytes) = fs::read(&plain) {
+        return bytes;
+    }
+    let packed = plain.with_added_extension("gz");
+    let file = fs::File::open(&packed)
+        .unwrap_or_else(|e| panic!("neither {} nor {}: {e}", plain.display(), packed.display()));
+    let mut bytes = Vec::new();
+    GzDecoder::new(file)
+        .read_to_end(&mut bytes)
+        .expect("a whole gzip file");
+    bytes
+}
+
+/// A safetensors file of reference values.
+pub struct Reference {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Reference {
+    /// Reads the fixture `name`, such as `tiny/tiny-llama-q4_0-2.safetensors`.
+    pub fn open(name: &str) -> Reference {
+        Reference {
+            name: name.to_owned(),
+            bytes: fixture_bytes(name),
+        }
+    }
+
+    /// The names of its tensors, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .file()
+            .names()
+            .into_iter()
+            .map(|name| name.to_string())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Shape (row-major) and values of an F32 tensor.
+    pub fn f32(&self, tensor: &str) -> (Vec<usize>, Vec<f32>) {
+        let (shape, bytes) = self.tensor(tensor, Dtype::F32);
+        let values = bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect();
+        (shape, values)
+    }
+
+    /// Shape (row-major) and values of an I32 tensor.
+    pub fn i32(&self, tensor: &str) -> (Vec<usize>, Vec<i32>) {
+        let (shape, bytes) = self.tensor(tensor, Dtype::I32);
+        let values = bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| i32::from_le_bytes(*b))
+            .collect();
+        (shape, values)
+    }
+
+    /// Shape (row-major) and values of a U8 tensor.
+    pub fn u8(&self, tensor: &str) -> (Vec<usize>, Vec<u8>) {
+        self.tensor(tensor, Dtype::U8)
+    }
+
+    fn tensor(&self, tensor: &str, dtype: Dtype) -> (Vec<usize>, Vec<u8>) {
+        let file = self.file();
+        let view = file
+            .tensor(tensor)
+            .unwrap_or_else(|e| panic!("{}: {tensor}: {e}", self.name));
+        assert_eq!(view.dtype(), dtype, "{}: {tensor}", self.name);
+        (view.shape().to_vec(), view.data().to_vec())
+    }
+
+    fn file(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.bytes).unwrap_or_else(|e| panic!("{}: {e}", self.name))
+    }
+}
