@@ -2,3 +2,5 @@
 //! the host it is a plain library through which the engine shares the kernels' parameter structs,
 //! tile constants and block layouts.
 #![no_std]
+
+pub mod quant;

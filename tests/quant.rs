@@ -1,0 +1,119 @@
+//! Decoders and dot products of all tensor types.
+mod support;
+
+use hyperion::gguf::{GgmlType, quant};
+use support::Reference;
+
+/// The reference of a type: its blocks and their exact values.
+fn golden(ty: GgmlType) -> (Vec<u8>, Vec<f32>) {
+    if ty == GgmlType::F32 {
+        // There is no file for what needs no decoding.
+        let values: Vec<f32> = (-2048i16..2048).map(|i| f32::from(i) * 0.37).collect();
+        return (
+            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            values,
+        );
+    }
+    let file = Reference::open(&format!("dequant/{}.safetensors", ty.name().to_lowercase()));
+    let (shape, blocks) = file.u8("blocks");
+    assert_eq!(shape[1], ty.block_bytes(), "{ty}");
+    (blocks, file.f32("values").1)
+}
+
+const TYPES: [GgmlType; 16] = [
+    GgmlType::F32,
+    GgmlType::F16,
+    GgmlType::BF16,
+    GgmlType::Q4_0,
+    GgmlType::Q4_1,
+    GgmlType::Q5_0,
+    GgmlType::Q5_1,
+    GgmlType::Q8_0,
+    GgmlType::Q2K,
+    GgmlType::Q3K,
+    GgmlType::Q4K,
+    GgmlType::Q5K,
+    GgmlType::Q6K,
+    GgmlType::IQ4NL,
+    GgmlType::IQ4XS,
+    GgmlType::MXFP4,
+];
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn decoded_values_are_bit_exact() {
+    for ty in TYPES {
+        let (blocks, want) = golden(ty);
+        let mut got = vec![f32::NAN; want.len()];
+        quant::dequantize(ty, &blocks, &mut got).expect("whole blocks");
+        assert!(bits(&got) == bits(&want), "{ty}");
+    }
+}
+
+#[test]
+fn decoding_does_not_depend_on_alignment() {
+    for ty in TYPES {
+        let (blocks, want) = golden(ty);
+        let mut shifted = vec![0];
+        shifted.extend(&blocks);
+        let mut got = vec![f32::NAN; want.len()];
+        quant::dequantize(ty, &shifted[1..], &mut got).expect("whole blocks");
+        assert!(bits(&got) == bits(&want), "{ty}");
+    }
+}
+
+#[test]
+fn integers_and_doubles_become_the_nearest_floats() {
+    let mut out = [0.0; 2];
+    let bytes = [i64::MIN, 3].map(i64::to_le_bytes).concat();
+    quant::dequantize(GgmlType::I64, &bytes, &mut out).expect("two numbers");
+    assert_eq!(out, [-9.223_372e18, 3.0]);
+    let bytes = [0.1f64, -2.5].map(f64::to_le_bytes).concat();
+    quant::dequantize(GgmlType::F64, &bytes, &mut out).expect("two numbers");
+    assert_eq!(out, [0.1, -2.5]);
+    quant::dequantize(GgmlType::I8, &[0x80, 0x7f], &mut out).expect("two numbers");
+    assert_eq!(out, [-128.0, 127.0]);
+}
+
+#[test]
+fn wrong_lengths_are_refused() {
+    let mut out = [0.0; 64];
+    let error = quant::dequantize(GgmlType::Q4_0, &[0; 35], &mut out).expect_err("odd bytes");
+    assert_eq!(
+        error.to_string(),
+        "64 elements of Q4_0 do not make 35 bytes"
+    );
+    assert!(quant::dequantize(GgmlType::Q4K, &[0; 144], &mut out).is_err());
+}
+
+#[test]
+fn dot_products_agree_with_double_precision() {
+    for ty in TYPES {
+        let (blocks, values) = golden(ty);
+        // Rows of several lengths; those of the plain types are not multiples of the vector width.
+        for n_blocks in [1, 2, 7, 45] {
+            let n = n_blocks * ty.block_elements();
+            let row = &blocks[..n_blocks * ty.block_bytes()];
+            let x: Vec<f32> = (0..n)
+                .map(|i| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0)
+                .collect();
+            let products = || {
+                values
+                    .iter()
+                    .zip(&x)
+                    .map(|(&w, &x)| f64::from(w) * f64::from(x))
+            };
+            let (want, magnitude): (f64, f64) = (products().sum(), products().map(f64::abs).sum());
+            let got = f64::from(quant::dot(ty, row, &x));
+            // Each element passes through at most n / 32 + 5 additions, each rounding by 2^-24.
+            let bound = magnitude * (n as f64 / 32.0 + 6.0) * f64::exp2(-24.0);
+            assert!(
+                (got - want).abs() <= bound,
+                "{ty}, {n} elements: {got}, not {want}"
+            );
+        }
+    }
+}
