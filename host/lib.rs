@@ -1,3 +1,7 @@
 //! hyperion: an LLM inference engine whose GPU kernels are written in Rust.
 
+pub mod backend;
+pub mod cpu;
+pub mod engine;
 pub mod gguf;
+pub mod model;

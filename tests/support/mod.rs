@@ -119,3 +119,52 @@ impl Reference {
         SafeTensors::deserialize(&self.bytes).unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 }
+
+/// `|a - b| / |b|` in the 2-norm; infinite when anything is not finite or the lengths differ.
+pub fn relative_error(values: &[f32], reference: &[f32]) -> f64 {
+    if values.len() != reference.len() {
+        return f64::INFINITY;
+    }
+    let square = |v: f64| v * v;
+    let pairs = || {
+        values
+            .iter()
+            .zip(reference)
+            .map(|(&a, &b)| (f64::from(a), f64::from(b)))
+    };
+    let difference: f64 = pairs().map(|(a, b)| square(a - b)).sum();
+    let norm: f64 = pairs().map(|(_, b)| square(b)).sum();
+    let error = (difference / norm).sqrt();
+    if error.is_finite() {
+        error
+    } else {
+        f64::INFINITY
+    }
+}
+
+/// One prompt of `tests/fixtures/greedy`.
+#[derive(serde::Deserialize)]
+pub struct GreedyCase {
+    /// The prompt's text.
+    pub prompt: String,
+    /// The prompt's tokens.
+    pub tokens: Vec<u32>,
+    /// The tokens that follow.
+    pub greedy: Vec<u32>,
+    /// Distance between the best and the second logit at each of them.
+    pub gap: Vec<f32>,
+    /// Their text.
+    pub text: String,
+}
+
+/// The prompts of a real model.
+pub fn greedy_cases(name: &str) -> Vec<GreedyCase> {
+    let file = fixture(&format!("greedy/{name}.json"));
+    serde_json::from_slice(&fs::read(file).expect("a fixture")).expect("greedy cases")
+}
+
+/// The file of a real model in the user's cache. `cargo xtask test` puts it there.
+pub fn model(name: &str) -> PathBuf {
+    model_cache::resolve(name)
+        .unwrap_or_else(|e| panic!("{e}\n`cargo xtask test` fetches the models that tests need"))
+}

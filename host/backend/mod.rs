@@ -1,0 +1,149 @@
+//! What a backend is: something that runs a [`Step`] of a model and can report what it computed on
+//! the way. The engine drives backends through this interface alone.
+
+mod trace;
+
+use std::sync::Arc;
+
+pub use trace::{NoTrace, RecordedTensor, Recorder, TensorName, TraceSink, Tracer};
+
+use crate::model::{Config, Model};
+
+/// Tokens of one KV page. All layers of a token live in the same page.
+pub const PAGE_TOKENS: usize = 64;
+
+/// Index of a page in a backend's KV cache.
+pub type PageId = u32;
+
+/// What a step should give back for a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Nothing: a chunk of a prompt whose end is still to come.
+    Nothing,
+    /// Logits of the last new token.
+    LastLogits,
+    /// Logits of every new token.
+    AllLogits,
+    /// The most probable next token after the last one, chosen by the backend itself.
+    Argmax,
+}
+
+/// The part of a step that belongs to one sequence.
+#[derive(Debug, Clone, Copy)]
+pub struct SequenceStep<'a> {
+    /// New tokens, at least one.
+    pub tokens: &'a [u32],
+    /// Position of the first of them: the number of tokens already in the cache.
+    pub start: usize,
+    /// The pages of positions `0..start + tokens.len()`, in order.
+    pub pages: &'a [PageId],
+    /// What to give back.
+    pub want: Want,
+}
+
+impl SequenceStep<'_> {
+    /// Number of positions after this step.
+    pub fn end(&self) -> usize {
+        self.start + self.tokens.len()
+    }
+}
+
+/// What a step gave for one sequence.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// For [`Want::Nothing`].
+    Nothing,
+    /// `[1 or tokens, vocab]`, row-major.
+    Logits(Vec<f32>),
+    /// For [`Want::Argmax`].
+    Token(u32),
+}
+
+/// Errors of a backend.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// A token id outside the vocabulary.
+    #[error("token {token} at position {position} is outside the vocabulary of {vocab}")]
+    Token {
+        /// The id.
+        token: u32,
+        /// Its position in the sequence.
+        position: usize,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+    /// A sequence without tokens, or pages that do not cover its positions.
+    #[error(
+        "a step of {tokens} tokens up to position {end} with {pages} pages of {PAGE_TOKENS} tokens"
+    )]
+    Pages {
+        /// New tokens.
+        tokens: usize,
+        /// Positions to be covered.
+        end: usize,
+        /// Pages given.
+        pages: usize,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A model on some hardware, with its KV cache.
+pub trait Backend: Send {
+    /// The model it runs.
+    fn model(&self) -> &Arc<Model>;
+
+    /// Pages in its KV cache.
+    fn n_pages(&self) -> usize;
+
+    /// Positions that the backend can represent; at most what its pages hold.
+    fn max_context(&self) -> usize {
+        self.n_pages() * PAGE_TOKENS
+    }
+
+    /// Runs the new tokens of all `sequences`, writes their keys and values into their pages and
+    /// gives one output for each sequence. `trace` hears of the tensors it asks for.
+    fn step(
+        &mut self,
+        sequences: &[SequenceStep<'_>],
+        trace: &mut dyn TraceSink,
+    ) -> Result<Vec<Output>, BackendError>;
+
+    /// Short description for people: `"cpu, 8 threads"`, `"NVIDIA H100 80GB"`.
+    fn description(&self) -> String;
+}
+
+/// Checks what every backend must be able to rely on.
+pub fn check_step(
+    config: &Config,
+    vocab: usize,
+    n_pages: usize,
+    sequences: &[SequenceStep<'_>],
+) -> Result<(), BackendError> {
+    debug_assert!(config.n_layers > 0);
+    for step in sequences {
+        let covered = step.pages.len() * PAGE_TOKENS;
+        let known = step.pages.iter().all(|&page| (page as usize) < n_pages);
+        if step.tokens.is_empty() || covered < step.end() || !known {
+            return Err(BackendError::Pages {
+                tokens: step.tokens.len(),
+                end: step.end(),
+                pages: step.pages.len(),
+            });
+        }
+        if let Some(index) = step
+            .tokens
+            .iter()
+            .position(|&token| token as usize >= vocab)
+        {
+            let position = step.start + index;
+            return Err(BackendError::Token {
+                token: step.tokens[index],
+                position,
+                vocab,
+            });
+        }
+    }
+    Ok(())
+}

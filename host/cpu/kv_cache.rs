@@ -1,0 +1,92 @@
+//! The paged float32 KV cache.
+
+use crate::backend::{PAGE_TOKENS, PageId, SequenceStep};
+use crate::model::Config;
+
+/// One token of a step: what is needed to place it.
+pub struct Row {
+    /// Its id.
+    pub token: u32,
+    /// Its position in its sequence.
+    pub position: usize,
+    /// Index of its sequence in the step.
+    pub sequence: usize,
+    /// The page that holds its position.
+    pub page: PageId,
+}
+
+/// The tokens of all sequences one after the other.
+pub fn rows_of(sequences: &[SequenceStep<'_>]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (sequence, step) in sequences.iter().enumerate() {
+        for (index, &token) in step.tokens.iter().enumerate() {
+            let position = step.start + index;
+            rows.push(Row {
+                token,
+                position,
+                sequence,
+                page: step.pages[position / PAGE_TOKENS],
+            });
+        }
+    }
+    rows
+}
+
+/// Keys and values of all layers. A layer's page is `[kv_head][token][head_dim]`, keys and values
+/// apart; a page is allocated when it is first written, so that an unused cache costs nothing.
+pub struct KvCache {
+    n_layers: usize,
+    n_kv_heads: usize,
+    head_dim: usize,
+    /// `[n_pages]`, each `[n_layers][keys, values]` or empty.
+    pages: Vec<Vec<f32>>,
+}
+
+impl KvCache {
+    /// An empty cache of `n_pages` pages for a model of shape `config`.
+    pub fn new(config: &Config, n_pages: usize) -> KvCache {
+        KvCache {
+            n_layers: config.n_layers,
+            n_kv_heads: config.n_kv_heads,
+            head_dim: config.head_dim,
+            pages: vec![Vec::new(); n_pages],
+        }
+    }
+
+    /// Number of pages.
+    pub fn n_pages(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Elements of the keys of one layer in one page.
+    fn block(&self) -> usize {
+        self.n_kv_heads * PAGE_TOKENS * self.head_dim
+    }
+
+    /// Stores the keys and values of `rows`, each `[rows, n_kv_heads * head_dim]`.
+    pub fn write(&mut self, layer: usize, rows: &[Row], k: &[f32], v: &[f32]) {
+        let (block, dim, heads) = (self.block(), self.head_dim, self.n_kv_heads);
+        let page_elements = self.n_layers * 2 * block;
+        for (index, row) in rows.iter().enumerate() {
+            let page = &mut self.pages[row.page as usize];
+            page.resize(page_elements, 0.0);
+            let (keys, values) = page[layer * 2 * block..][..2 * block].split_at_mut(block);
+            for head in 0..heads {
+                let from = (index * heads + head) * dim;
+                let to = (head * PAGE_TOKENS + row.position % PAGE_TOKENS) * dim;
+                keys[to..to + dim].copy_from_slice(&k[from..from + dim]);
+                values[to..to + dim].copy_from_slice(&v[from..from + dim]);
+            }
+        }
+    }
+
+    /// Keys and values of `kv_head` in `page`, each `[PAGE_TOKENS, head_dim]`.
+    pub fn head(&self, layer: usize, page: PageId, kv_head: usize) -> (&[f32], &[f32]) {
+        let (block, size) = (self.block(), PAGE_TOKENS * self.head_dim);
+        let layer = &self.pages[page as usize][layer * 2 * block..][..2 * block];
+        (
+            &layer[kv_head * size..][..size],
+            &layer[block + kv_head * size..][..size],
+        )
+    }
+}

@@ -1,0 +1,224 @@
+//! The float32 reference backend: readable, parallel over the cores, weights left quantized in the
+//! mapping. The GPU is held against it.
+
+mod attention;
+mod kv_cache;
+mod linear;
+mod ops;
+
+use std::sync::Arc;
+
+use crate::backend::{
+    Backend, BackendError, Output, SequenceStep, TraceSink, Tracer, Want, check_step,
+};
+use crate::model::{Layer, Model};
+use attention::attend;
+use kv_cache::{KvCache, Row, rows_of};
+use linear::linear;
+use ops::{add, gated_activation, rms_norm, rms_norm_heads, rotate};
+
+/// A model on the CPU.
+pub struct CpuBackend {
+    model: Arc<Model>,
+    cache: KvCache,
+}
+
+impl CpuBackend {
+    /// A backend with a KV cache of `n_pages` pages; memory is touched only when a page is used.
+    pub fn new(model: Arc<Model>, n_pages: usize) -> CpuBackend {
+        let cache = KvCache::new(&model.config, n_pages);
+        CpuBackend { model, cache }
+    }
+
+    /// The residual stream before the first block, `[tokens, width]`.
+    fn embed(&self, rows: &[Row], trace: &mut Tracer) -> Vec<f32> {
+        let (config, table) = (&self.model.config, &self.model.weights.token_embd);
+        let mut x = vec![0.0; rows.len() * config.width];
+        for (row, out) in rows.iter().zip(x.chunks_exact_mut(config.width)) {
+            let token = row.token as usize;
+            table.dequantize_rows(token..token + 1, out);
+        }
+        trace.tensor("embd", config.width, &x);
+        if config.arch.scale_embeddings {
+            x.iter_mut().for_each(|v| *v *= config.embedding_scale);
+            trace.tensor("inp_scaled", config.width, &x);
+        }
+        x
+    }
+
+    /// `x += attention(norm(x))`, with the norm after attention where the architecture has it.
+    fn attention_block(
+        &mut self,
+        layer: usize,
+        x: &mut Vec<f32>,
+        rows: &[Row],
+        sequences: &[SequenceStep<'_>],
+        trace: &mut Tracer,
+    ) {
+        let config = &self.model.config;
+        let weights: &Layer = &self.model.weights.layers[layer];
+        let (width, head_dim, eps) = (config.width, config.head_dim, config.rms_eps);
+        let (q_width, kv_width) = (config.q_width(), config.kv_width());
+
+        let normed = rms_norm(x, &weights.attn_norm, eps);
+        trace.tensor("attn_norm", width, &normed);
+        let mut q = linear(&weights.q, &normed);
+        let mut k = linear(&weights.k, &normed);
+        let v = linear(&weights.v, &normed);
+        trace.tensor("Vcur", kv_width, &v);
+        if let (Some(q_norm), Some(k_norm)) = (&weights.q_norm, &weights.k_norm) {
+            rms_norm_heads(&mut q, q_norm, eps);
+            rms_norm_heads(&mut k, k_norm, eps);
+            trace.tensor("Qcur_normed", q_width, &q);
+            trace.tensor("Kcur_normed", kv_width, &k);
+        }
+        let rope = config.rope(layer);
+        rotate(&mut q, rows, config.n_heads, head_dim, rope);
+        rotate(&mut k, rows, config.n_kv_heads, head_dim, rope);
+        trace.tensor("Qcur", q_width, &q);
+        trace.tensor("Kcur", kv_width, &k);
+
+        self.cache.write(layer, rows, &k, &v);
+        let window = config.layers[layer].window;
+        let mixed = attend(config, &self.cache, layer, window, &q, rows, sequences);
+        trace.tensor("kqv_out", q_width, &mixed);
+        let mut out = linear(&weights.attn_output, &mixed);
+        trace.tensor("attn_out", width, &out);
+        let mut sum_name = "ffn_inp";
+        if let Some(post_norm) = &weights.post_attn_norm {
+            out = rms_norm(&out, post_norm, eps);
+            trace.tensor("attn_post_norm", width, &out);
+            sum_name = "sa_out";
+        }
+        add(x, &out);
+        trace.tensor(sum_name, width, x);
+    }
+
+    /// `x += down(activation(gate(norm(x))) * up(norm(x)))`.
+    fn feed_forward_block(&self, layer: usize, x: &mut Vec<f32>, trace: &mut Tracer) {
+        let config = &self.model.config;
+        let weights: &Layer = &self.model.weights.layers[layer];
+        let (width, ffn, eps) = (config.width, config.ffn_width, config.rms_eps);
+
+        let normed = rms_norm(x, &weights.ffn_norm, eps);
+        trace.tensor("ffn_norm", width, &normed);
+        let mut gate = linear(&weights.ffn_gate, &normed);
+        trace.tensor("ffn_gate", ffn, &gate);
+        let up = linear(&weights.ffn_up, &normed);
+        trace.tensor("ffn_up", ffn, &up);
+        trace.tensor(
+            gated_activation(config.activation(), &mut gate, &up),
+            ffn,
+            &gate,
+        );
+        let mut out = linear(&weights.ffn_down, &gate);
+        trace.tensor("ffn_out", width, &out);
+        if let Some(post_norm) = &weights.post_ffn_norm {
+            out = rms_norm(&out, post_norm, eps);
+            trace.tensor("ffn_post_norm", width, &out);
+        }
+        add(x, &out);
+        trace.tensor("l_out", width, x);
+    }
+
+    /// Logits of the rows `wanted` of the residual stream, `[wanted, vocab]`.
+    fn logits(&self, x: &[f32], wanted: &[usize], trace: &mut Tracer) -> Vec<f32> {
+        let (config, weights) = (&self.model.config, &self.model.weights);
+        let width = config.width;
+        if trace.wants("norm") {
+            trace.tensor(
+                "norm",
+                width,
+                &rms_norm(x, &vec![1.0; width], config.rms_eps),
+            );
+        }
+        if trace.wants("result_norm") {
+            let all = rms_norm(x, &weights.output_norm, config.rms_eps);
+            trace.tensor("result_norm", width, &all);
+        }
+        let mut last = Vec::with_capacity(wanted.len() * width);
+        for &row in wanted {
+            last.extend_from_slice(&x[row * width..][..width]);
+        }
+        let normed = rms_norm(&last, &weights.output_norm, config.rms_eps);
+        let mut logits = linear(&weights.output, &normed);
+        if let Some(cap) = config.logit_softcap {
+            logits
+                .iter_mut()
+                .for_each(|logit| *logit = cap * (*logit / cap).tanh());
+        }
+        trace.tensor("result_output", self.model.vocab(), &logits);
+        logits
+    }
+}
+
+impl Backend for CpuBackend {
+    fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    fn n_pages(&self) -> usize {
+        self.cache.n_pages()
+    }
+
+    fn step(
+        &mut self,
+        sequences: &[SequenceStep<'_>],
+        trace: &mut dyn TraceSink,
+    ) -> Result<Vec<Output>, BackendError> {
+        let (config, vocab) = (&self.model.config, self.model.vocab());
+        check_step(config, vocab, self.cache.n_pages(), sequences)?;
+        let n_layers = config.n_layers;
+        let rows = rows_of(sequences);
+        let mut trace = Tracer::new(trace);
+
+        let mut x = self.embed(&rows, &mut trace);
+        for layer in 0..n_layers {
+            trace.layer = Some(layer);
+            self.attention_block(layer, &mut x, &rows, sequences, &mut trace);
+            self.feed_forward_block(layer, &mut x, &mut trace);
+        }
+        trace.layer = None;
+        let wanted = wanted_rows(sequences);
+        let logits = self.logits(&x, &wanted, &mut trace);
+        Ok(split_outputs(sequences, &logits, vocab))
+    }
+
+    fn description(&self) -> String {
+        format!("cpu, {} threads", rayon::current_num_threads())
+    }
+}
+
+/// The rows of the step whose logits somebody wants.
+fn wanted_rows(sequences: &[SequenceStep<'_>]) -> Vec<usize> {
+    let mut first = 0;
+    let mut wanted = Vec::new();
+    for step in sequences {
+        let next = first + step.tokens.len();
+        match step.want {
+            Want::Nothing => {}
+            Want::LastLogits | Want::Argmax => wanted.push(next - 1),
+            Want::AllLogits => wanted.extend(first..next),
+        }
+        first = next;
+    }
+    wanted
+}
+
+fn split_outputs(sequences: &[SequenceStep<'_>], logits: &[f32], vocab: usize) -> Vec<Output> {
+    let mut rest = logits;
+    let mut take = |n: usize| {
+        let (taken, after) = rest.split_at(n * vocab);
+        rest = after;
+        taken
+    };
+    sequences
+        .iter()
+        .map(|step| match step.want {
+            Want::Nothing => Output::Nothing,
+            Want::LastLogits => Output::Logits(take(1).to_vec()),
+            Want::AllLogits => Output::Logits(take(step.tokens.len()).to_vec()),
+            Want::Argmax => Output::Token(ops::argmax(take(1))),
+        })
+        .collect()
+}

@@ -1,0 +1,84 @@
+//! Norms, rotation and elementwise operations on `[rows, width]` activations.
+//!
+//! Each element is computed in f64 and rounded once, to the f32 it is stored as.
+
+use rayon::prelude::*;
+
+use super::kv_cache::Row;
+use crate::model::{Activation, Rope, RopePairing};
+
+/// `x * weight / sqrt(mean(x^2) + eps)` for every row of `weight.len()` elements.
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let mut out = x.to_vec();
+    rms_norm_heads(&mut out, weight, eps);
+    out
+}
+
+/// [`rms_norm`] in place, over every head of `weight.len()` elements.
+pub fn rms_norm_heads(x: &mut [f32], weight: &[f32], eps: f32) {
+    x.par_chunks_exact_mut(weight.len())
+        .with_min_len(16)
+        .for_each(|row| {
+            let sum: f64 = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+            let scale = 1.0 / (sum / row.len() as f64 + f64::from(eps)).sqrt();
+            for (value, weight) in row.iter_mut().zip(weight) {
+                *value = (f64::from(*value) * scale * f64::from(*weight)) as f32;
+            }
+        });
+}
+
+/// Rotates the heads of `x`, `[rows, n_heads * head_dim]`, by their rows' positions.
+pub fn rotate(x: &mut [f32], rows: &[Row], n_heads: usize, head_dim: usize, rope: &Rope) {
+    let half = rope.rotated() / 2;
+    let tokens = x.par_chunks_exact_mut(n_heads * head_dim).zip(rows);
+    tokens.with_min_len(4).for_each(|(x, row)| {
+        let angles: Vec<[f64; 2]> = rope.cos_sin(row.position).collect();
+        for head in x.chunks_exact_mut(head_dim) {
+            for (pair, [cos, sin]) in angles.iter().enumerate() {
+                let (first, second) = match rope.pairing {
+                    RopePairing::Adjacent => (2 * pair, 2 * pair + 1),
+                    RopePairing::Halves => (pair, pair + half),
+                };
+                let (a, b) = (f64::from(head[first]), f64::from(head[second]));
+                head[first] = (a * cos - b * sin) as f32;
+                head[second] = (a * sin + b * cos) as f32;
+            }
+        }
+    });
+}
+
+/// `x += y`.
+pub fn add(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
+
+/// `gate = activation(gate) * up`; gives llama.cpp's name of the result.
+pub fn gated_activation(activation: Activation, gate: &mut [f32], up: &[f32]) -> &'static str {
+    let (function, name): (fn(f64) -> f64, _) = match activation {
+        Activation::Silu => (silu, "ffn_swiglu"),
+        Activation::GeluTanh => (gelu_tanh, "ffn_geglu"),
+    };
+    let pairs = gate.par_iter_mut().zip(up).with_min_len(4096);
+    pairs.for_each(|(gate, up)| *gate = (function(f64::from(*gate)) * f64::from(*up)) as f32);
+    name
+}
+
+fn silu(x: f64) -> f64 {
+    x / (1.0 + (-x).exp())
+}
+
+fn gelu_tanh(x: f64) -> f64 {
+    const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+    0.5 * x * (1.0 + (SQRT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x)).tanh())
+}
+
+/// Index of the largest logit, the first of equals; NaN is never the largest.
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (index, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] || logits[best].is_nan() {
+            best = index;
+        }
+    }
+    best as u32
+}

@@ -1,0 +1,270 @@
+//! The CPU backend against golden values that were computed in float32 and float64 elsewhere.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use hyperion::backend::{Output, Recorder, Want};
+use hyperion::cpu::CpuBackend;
+use hyperion::engine::{Decode, Engine, Sequence};
+use hyperion::model::Model;
+use support::{Reference, fixture, relative_error};
+
+const TINY: [&str; 7] = [
+    "tiny-llama-q4_0-2",
+    "tiny-llama-q4_k_m-1",
+    "tiny-qwen2-f16-1",
+    "tiny-qwen2-q4_k_m-2",
+    "tiny-qwen3-q5_k_m-2",
+    "tiny-qwen3-q8_0-1",
+    "tiny-gemma3-q4_k_m-1",
+];
+
+const CONTEXT: usize = 512;
+static RUN: AtomicBool = AtomicBool::new(false);
+
+fn engine(path: &std::path::Path, chunk: usize) -> Engine {
+    let model = Arc::new(Model::open(path).expect("a model"));
+    let backend = CpuBackend::new(model, Engine::pages_for(CONTEXT, 3));
+    Engine::new(Box::new(backend), CONTEXT, chunk)
+}
+
+fn tiny_engine(name: &str, chunk: usize) -> (Engine, Reference, Vec<u32>) {
+    let reference = Reference::open(&format!("tiny/{name}.safetensors"));
+    let tokens = reference
+        .i32("tokens")
+        .1
+        .iter()
+        .map(|&token| token as u32)
+        .collect();
+    (
+        engine(&fixture(&format!("tiny/{name}.gguf")), chunk),
+        reference,
+        tokens,
+    )
+}
+
+fn logits(output: Output) -> Vec<f32> {
+    match output {
+        Output::Logits(logits) => logits,
+        other => panic!("expected logits, got {other:?}"),
+    }
+}
+
+/// The reference agrees with an independent float64 forward to 5e-6; float32 sums of a few hundred
+/// terms in another order add about as much.
+const TINY_BOUND: f64 = 2e-5;
+
+/// One token of the Gemma prompt nearly cancels in the random weights, which multiplies the rounding
+/// of every stored f32 two hundred times by the last layer.
+const TINY_GEMMA_BOUND: f64 = 1e-4;
+
+#[test]
+fn tiny_models_layer_by_layer() {
+    for name in TINY {
+        let (mut engine, reference, tokens) = tiny_engine(name, CONTEXT);
+        let bound = if name.contains("gemma") {
+            TINY_GEMMA_BOUND
+        } else {
+            TINY_BOUND
+        };
+        let mut trace = Recorder::new(|_| true);
+        let mut sequence = Sequence::new();
+        let output = engine
+            .prefill_traced(&mut sequence, &tokens, Want::AllLogits, &RUN, &mut trace)
+            .expect("a prefill");
+        let names = reference.names();
+        let compared = names
+            .iter()
+            .filter(|name| !["tokens", "greedy", "greedy_gap", "logits"].contains(&&***name));
+        for tensor in compared {
+            let ours = trace
+                .get(tensor)
+                .unwrap_or_else(|| panic!("{name}: no tensor {tensor}"));
+            let error = relative_error(&ours.data, &reference.f32(tensor).1);
+            assert!(error < bound, "{name}: {tensor} is off by {error:.2e}");
+        }
+        let error = relative_error(&logits(output), &reference.f32("logits").1);
+        assert!(error < bound, "{name}: logits are off by {error:.2e}");
+    }
+}
+
+#[test]
+fn tiny_models_greedy() {
+    for name in TINY {
+        let (mut engine, reference, tokens) = tiny_engine(name, CONTEXT);
+        let expected: Vec<u32> = reference
+            .i32("greedy")
+            .1
+            .iter()
+            .map(|&t| t as u32)
+            .collect();
+        let gaps = reference.f32("greedy_gap").1;
+        assert_greedy(&mut engine, &tokens, &expected, &gaps, 0.01, name);
+    }
+}
+
+/// Decodes greedily and compares until the first gap that is small enough for two right engines to
+/// part.
+fn assert_greedy(
+    engine: &mut Engine,
+    prompt: &[u32],
+    expected: &[u32],
+    gaps: &[f32],
+    least_gap: f32,
+    name: &str,
+) {
+    let mut sequence = Sequence::new();
+    let mut output = engine
+        .prefill(&mut sequence, prompt, Want::Argmax, &RUN)
+        .expect("a prefill");
+    for (index, (&expected, &gap)) in expected.iter().zip(gaps).enumerate() {
+        let Output::Token(token) = output else {
+            panic!("expected a token, got {output:?}")
+        };
+        if token != expected {
+            assert!(
+                gap <= least_gap,
+                "{name}: token {index} is {token}, not {expected} (gap {gap})"
+            );
+            return;
+        }
+        let item = Decode {
+            sequence: &mut sequence,
+            token,
+            want: Want::Argmax,
+        };
+        output = engine
+            .decode(&mut [item])
+            .expect("a step")
+            .remove(0)
+            .expect("room");
+    }
+}
+
+#[test]
+fn prefill_in_chunks_equals_one_step() {
+    for name in TINY {
+        let whole = {
+            let (mut engine, _, tokens) = tiny_engine(name, CONTEXT);
+            let output = engine.prefill(&mut Sequence::new(), &tokens, Want::LastLogits, &RUN);
+            logits(output.expect("a prefill"))
+        };
+        for chunk in [1, 3, 7, 16, 39] {
+            let (mut engine, _, tokens) = tiny_engine(name, chunk);
+            let output = engine.prefill(&mut Sequence::new(), &tokens, Want::LastLogits, &RUN);
+            let error = relative_error(&logits(output.expect("a prefill")), &whole);
+            assert!(
+                error < 1e-5,
+                "{name}: chunks of {chunk} differ by {error:.2e}"
+            );
+        }
+    }
+}
+
+#[test]
+fn sequences_in_one_step_do_not_disturb_each_other() {
+    for name in TINY {
+        let (mut engine, _, tokens) = tiny_engine(name, CONTEXT);
+        let prompts = [&tokens[..], &tokens[3..20], &tokens[30..]];
+        let alone: Vec<Vec<f32>> = prompts
+            .iter()
+            .map(|prompt| {
+                let (mut engine, _, _) = tiny_engine(name, CONTEXT);
+                let output = engine.prefill(&mut Sequence::new(), prompt, Want::LastLogits, &RUN);
+                logits(output.expect("a prefill"))
+            })
+            .collect();
+        let mut sequences: Vec<Sequence> = prompts.iter().map(|_| Sequence::new()).collect();
+        for (sequence, prompt) in sequences.iter_mut().zip(prompts) {
+            let prompt = &prompt[..prompt.len() - 1];
+            engine
+                .prefill(sequence, prompt, Want::Nothing, &RUN)
+                .expect("a prefill");
+        }
+        let mut batch: Vec<Decode> = sequences
+            .iter_mut()
+            .zip(prompts)
+            .map(|(sequence, prompt)| Decode {
+                sequence,
+                token: prompt[prompt.len() - 1],
+                want: Want::LastLogits,
+            })
+            .collect();
+        let outputs = engine.decode(&mut batch).expect("a step");
+        for (output, alone) in outputs.into_iter().zip(alone) {
+            let error = relative_error(&logits(output.expect("room")), &alone);
+            assert!(
+                error < 1e-5,
+                "{name}: differs by {error:.2e} from running alone"
+            );
+        }
+    }
+}
+
+/// Both references came from another float32 engine, so errors of both add up; Gemma's GELU there is
+/// an f16 table.
+#[test]
+fn real_models_tensor_by_tensor() {
+    for (model, name, bound) in [
+        ("smollm2", "smollm2-135m-instruct", 1e-4),
+        ("gemma-3-270m", "gemma-3-270m", 2e-3),
+    ] {
+        let reference = Reference::open(&format!("trace/{name}.safetensors"));
+        let tokens: Vec<u32> = reference
+            .i32("tokens")
+            .1
+            .iter()
+            .map(|&t| t as u32)
+            .collect();
+        let mut engine = engine(&support::model(model), CONTEXT);
+        let mut trace = Recorder::new(|_| true);
+        let output = engine
+            .prefill_traced(
+                &mut Sequence::new(),
+                &tokens,
+                Want::LastLogits,
+                &RUN,
+                &mut trace,
+            )
+            .expect("a prefill");
+        for tensor in reference.names() {
+            let ours = match tensor.as_str() {
+                "tokens" => continue,
+                "logits_last" => match &output {
+                    Output::Logits(logits) => logits,
+                    other => panic!("expected logits, got {other:?}"),
+                },
+                _ => {
+                    &trace
+                        .get(&tensor)
+                        .unwrap_or_else(|| panic!("no tensor {tensor}"))
+                        .data
+                }
+            };
+            let error = relative_error(ours, &reference.f32(&tensor).1);
+            assert!(error < bound, "{name}: {tensor} is off by {error:.2e}");
+        }
+    }
+}
+
+#[test]
+fn real_models_greedy() {
+    for (model, name) in [
+        ("smollm2", "smollm2-135m-instruct"),
+        ("gemma-3-270m", "gemma-3-270m"),
+    ] {
+        let mut engine = engine(&support::model(model), CONTEXT);
+        for case in support::greedy_cases(name) {
+            assert_greedy(
+                &mut engine,
+                &case.tokens,
+                &case.greedy,
+                &case.gap,
+                0.05,
+                name,
+            );
+        }
+    }
+}
