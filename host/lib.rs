@@ -4,4 +4,5 @@ pub mod backend;
 pub mod cpu;
 pub mod engine;
 pub mod gguf;
+pub mod gpu;
 pub mod model;

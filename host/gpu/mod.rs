@@ -1,0 +1,3 @@
+//! The GPU: its kernels' PTX.
+
+pub mod ptx;

@@ -1,0 +1,41 @@
+//! The kernels, one operation a file: a header (formula, shapes, thread mapping, launch conditions,
+//! bytes moved), a generic body, and a row of [`entry_points!`] for each instance.
+
+pub mod elementwise;
+pub mod norm;
+
+/// Declares entry points as instances of a generic body:
+///
+/// ```ignore
+/// entry_points! {
+///     /// f32 to f16.
+///     RMS_NORM_F16 = rms_norm_f16(RmsNormParams), max_threads = 1024 => rms_norm::<F16>;
+/// }
+/// ```
+///
+/// Each row makes the kernel `rms_norm_f16` of the PTX module and the constant `RMS_NORM_F16`, the
+/// [`KernelDef`](crate::abi::KernelDef) through which the host launches it. `max_threads` (and
+/// `min_blocks` after it, where given) bound the registers that ptxas may use.
+macro_rules! entry_points {
+    ($(
+        $(#[$doc:meta])*
+        $def:ident = $name:ident($params:ty),
+        max_threads = $max_threads:expr $(, min_blocks = $min_blocks:expr)?
+        => $body:path;
+    )*) => {$(
+        $(#[$doc])*
+        pub const $def: $crate::abi::KernelDef<$params> =
+            $crate::abi::KernelDef::new(stringify!($name), $max_threads);
+
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The launch conditions in the module's header.
+        #[cuda_std::kernel(max_threads = $max_threads $(, min_blocks = $min_blocks)?)]
+        pub unsafe fn $name(p: $params) {
+            // SAFETY: the caller's.
+            unsafe { $body(p) }
+        }
+    )*};
+}
+use entry_points;

@@ -1,0 +1,107 @@
+//! RMSNorm, with the residual addition that precedes it in a layer.
+//!
+//! - Formula: `x += residual` (where given), then `y = x / sqrt(mean(x^2) + epsilon) * weight`.
+//! - Shapes: any number of rows of `width` elements; see [`RmsNormParams`] for where a row begins.
+//! - Threads: a block a row; each thread takes four neighbouring elements at a time.
+//! - Launch: grid = rows; block = a multiple of 32 up to 1024, 32 for the short rows of a head.
+//!   Buffers are aligned to 16 bytes; `x` and `residual` do not overlap with `y`.
+//! - Moves: `x` once from memory (the second reading hits a cache), `residual` once, `y` once.
+
+use cuda_std::prelude::*;
+use cuda_std::static_shared;
+
+use super::entry_points;
+use crate::abi::RmsNormParams;
+use crate::prim::grid;
+use crate::prim::half::{Activation, F16};
+use crate::prim::integer::{div, rem};
+use crate::prim::reduce::block_sum;
+
+entry_points! {
+    /// RMSNorm, f32 to f32.
+    RMS_NORM_F32 = rms_norm_f32(RmsNormParams), max_threads = 1024 => rms_norm::<f32>;
+    /// RMSNorm, f32 to f16.
+    RMS_NORM_F16 = rms_norm_f16(RmsNormParams), max_threads = 1024 => rms_norm::<F16>;
+}
+
+/// The body; `Y` is the output's element type.
+///
+/// # Safety
+/// The launch conditions in the module's header.
+#[inline(always)]
+pub unsafe fn rms_norm<Y: Activation>(p: RmsNormParams) {
+    grid::launch_dependents();
+    grid::wait();
+
+    let row = thread::block_idx_x();
+    let (token, head) = (div(row, p.heads) as usize, rem(row, p.heads) as usize);
+    let width = p.width as usize;
+    let thread = thread::thread_idx_x() as usize;
+    let threads = thread::block_dim_x() as usize;
+
+    // SAFETY: the row lies in the buffers by the launch conditions; each thread touches the same
+    // elements in both passes, so that its own writes need no barrier.
+    unsafe {
+        let x =
+            p.x.mut_ptr()
+                .add(token * p.x_stride as usize + head * width);
+        let residual = p
+            .residual
+            .ptr()
+            .add(token * p.x_stride as usize + head * width);
+        let y =
+            p.y.cast::<Y>()
+                .mut_ptr()
+                .add(token * p.y_stride as usize + head * width);
+
+        // Four elements at a time where every row begins at a multiple of four.
+        let aligned = (p.width | p.x_stride | p.y_stride).is_multiple_of(4);
+        let whole = if aligned { width } else { 0 };
+
+        let mut squares = 0.0;
+        let mut i = 4 * thread;
+        while i < whole {
+            let mut v = f32::load4(x.add(i));
+            if !p.residual.is_null() {
+                let r = f32::load4(residual.add(i));
+                v = [v[0] + r[0], v[1] + r[1], v[2] + r[2], v[3] + r[3]];
+                f32::store4(x.add(i), v);
+            }
+            squares = v[0].mul_add(v[0], v[1].mul_add(v[1], squares));
+            squares = v[2].mul_add(v[2], v[3].mul_add(v[3], squares));
+            i += 4 * threads;
+        }
+        let mut i = whole + thread;
+        while i < width {
+            let mut v = *x.add(i);
+            if !p.residual.is_null() {
+                v += *residual.add(i);
+                *x.add(i) = v;
+            }
+            squares = v.mul_add(v, squares);
+            i += threads;
+        }
+
+        let mean = block_sum(squares, static_shared![f32; 32]) / width as f32;
+        let scale = 1.0 / (mean + p.epsilon).sqrt();
+
+        let weight = p.weight.ptr();
+        let mut i = 4 * thread;
+        while i < whole {
+            let (v, w) = (f32::load4(x.add(i)), f32::load4(weight.add(i)));
+            let out = [
+                v[0] * scale * w[0],
+                v[1] * scale * w[1],
+                v[2] * scale * w[2],
+                v[3] * scale * w[3],
+            ];
+            Y::store4(y.add(i), out);
+            i += 4 * threads;
+        }
+        let mut i = whole + thread;
+        while i < width {
+            *y.add(i) = Y::from_f32(*x.add(i) * scale * *weight.add(i));
+            i += threads;
+        }
+    }
+}

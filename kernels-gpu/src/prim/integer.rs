@@ -1,0 +1,127 @@
+//! Integer instructions.
+
+#[cfg(target_arch = "nvptx64")]
+use core::arch::asm;
+
+use cuda_std::gpu_only;
+
+macro_rules! ternary {
+    ($(#[$doc:meta])* $name:ident($a:ty, $b:ty, $c:ty) -> $result:ty, $asm:literal) => {
+        $(#[$doc])*
+        #[gpu_only]
+        #[inline(always)]
+        pub fn $name(a: $a, b: $b, c: $c) -> $result {
+            let result: $result;
+            // SAFETY: arithmetic on registers.
+            unsafe {
+                asm!(
+                    concat!($asm, " {0}, {1}, {2}, {3};"),
+                    out(reg32) result,
+                    in(reg32) a,
+                    in(reg32) b,
+                    in(reg32) c,
+                    options(pure, nomem, nostack, preserves_flags)
+                );
+            }
+            result
+        }
+    };
+}
+
+ternary!(
+    /// `c` plus the dot product of four signed bytes with four signed bytes.
+    dp4a(u32, u32, i32) -> i32, "dp4a.s32.s32"
+);
+ternary!(
+    /// `c` plus the dot product of four unsigned bytes (`a`) with four signed bytes (`b`).
+    dp4a_us(u32, u32, i32) -> i32, "dp4a.u32.s32"
+);
+ternary!(
+    /// `c` plus the dot product of four unsigned bytes with four unsigned bytes.
+    dp4a_u(u32, u32, u32) -> u32, "dp4a.u32.u32"
+);
+ternary!(
+    /// The four bytes that the nibbles of `c` choose among the bytes of `a` (0 to 3) and `b` (4 to
+    /// 7): a table look-up. Bit 3 of a nibble repeats the byte's sign instead.
+    byte_permute(u32, u32, u32) -> u32, "prmt.b32"
+);
+ternary!(
+    /// The low word of `(b:a) >> c`, `c` taken modulo 32: 32 bits at any bit offset of 64.
+    funnel_shift_right(u32, u32, u32) -> u32, "shf.r.wrap.b32"
+);
+
+macro_rules! divide {
+    ($(#[$doc:meta])* $name:ident, $asm:literal) => {
+        $(#[$doc])*
+        #[gpu_only]
+        #[inline(always)]
+        pub fn $name(a: u32, b: u32) -> u32 {
+            let result: u32;
+            // SAFETY: arithmetic on registers.
+            unsafe {
+                asm!(
+                    concat!($asm, " {0}, {1}, {2};"),
+                    out(reg32) result,
+                    in(reg32) a,
+                    in(reg32) b,
+                    options(pure, nomem, nostack, preserves_flags)
+                );
+            }
+            result
+        }
+    };
+}
+
+divide!(
+    /// `a / b` without Rust's panic for `b = 0`, where the result is unspecified.
+    div, "div.u32"
+);
+divide!(
+    /// `a % b` without Rust's panic for `b = 0`, where the result is unspecified.
+    rem, "rem.u32"
+);
+
+/// Any function of three bits, bit by bit: `TABLE` is that function of 0xf0, 0xcc and 0xaa.
+#[gpu_only]
+#[inline(always)]
+pub fn lop3<const TABLE: u32>(a: u32, b: u32, c: u32) -> u32 {
+    let result: u32;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!(
+            "lop3.b32 {0}, {1}, {2}, {3}, {table};",
+            out(reg32) result,
+            in(reg32) a,
+            in(reg32) b,
+            in(reg32) c,
+            table = const TABLE,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    result
+}
+
+/// The nearest integer, halves to even, clamped to the range of `i32`; NaN gives 0.
+#[gpu_only]
+#[inline(always)]
+pub fn round_to_i32(x: f32) -> i32 {
+    let result: i32;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!(
+            "cvt.rni.s32.f32 {0}, {1};",
+            out(reg32) result,
+            in(reg32) x,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    result
+}
+
+/// Packs the low bytes of four integers in -128 to 127, the first into the low byte.
+#[inline(always)]
+pub fn pack_i8x4(v: [i32; 4]) -> u32 {
+    let low = byte_permute(v[0] as u32, v[1] as u32, 0x0040);
+    let high = byte_permute(v[2] as u32, v[3] as u32, 0x0040);
+    byte_permute(low, high, 0x5410)
+}

@@ -1,0 +1,131 @@
+//! Wide accesses to global memory, and loads with cache hints.
+
+#[cfg(target_arch = "nvptx64")]
+use core::arch::asm;
+
+use cuda_std::gpu_only;
+
+macro_rules! vector_load {
+    ($(#[$doc:meta])* $name:ident, $size:literal, $asm:literal, $list:literal, [$($word:ident),*]) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The words are readable global memory, and `ptr` is aligned to all of them. Where the
+        /// name says `nc` nothing writes them while the kernel runs.
+        #[gpu_only]
+        #[inline(always)]
+        pub unsafe fn $name(ptr: *const u32) -> [u32; $size] {
+            $(let $word: u32;)*
+            // SAFETY: the caller's.
+            unsafe {
+                asm!(
+                    concat!($asm, " ", $list, ", [{ptr}];"),
+                    $($word = out(reg32) $word,)*
+                    ptr = in(reg64) ptr,
+                    options(pure, readonly, nostack, preserves_flags)
+                );
+            }
+            [$($word),*]
+        }
+    };
+}
+
+vector_load!(
+    /// 8 bytes.
+    global_v2, 2, "ld.global.v2.u32", "{{{a}, {b}}}", [a, b]
+);
+vector_load!(
+    /// 16 bytes.
+    global_v4, 4, "ld.global.v4.u32", "{{{a}, {b}, {c}, {d}}}", [a, b, c, d]
+);
+vector_load!(
+    /// 4 bytes through the read-only path, for data that many blocks read.
+    nc_v1, 1, "ld.global.nc.u32", "{a}", [a]
+);
+vector_load!(
+    /// 16 bytes through the read-only path, for data that many blocks read.
+    nc_v4, 4, "ld.global.nc.v4.u32", "{{{a}, {b}, {c}, {d}}}", [a, b, c, d]
+);
+vector_load!(
+    /// 16 bytes of weights: each is used once, so the L1 cache keeps none of it, and L2 fetches the
+    /// 128-byte line at once.
+    nc_stream_v4, 4, "ld.global.nc.L1::no_allocate.L2::128B.v4.u32", "{{{a}, {b}, {c}, {d}}}", [a, b, c, d]
+);
+vector_load!(
+    /// 8 bytes of weights; see [`nc_stream_v4`].
+    nc_stream_v2, 2, "ld.global.nc.L1::no_allocate.L2::128B.v2.u32", "{{{a}, {b}}}", [a, b]
+);
+vector_load!(
+    /// 4 bytes of weights; see [`nc_stream_v4`].
+    nc_stream_v1, 1, "ld.global.nc.L1::no_allocate.L2::128B.u32", "{a}", [a]
+);
+
+/// 2 bytes of weights; see [`nc_stream_v4`].
+///
+/// # Safety
+/// Readable global memory at an even address, which nothing writes while the kernel runs.
+#[gpu_only]
+#[inline(always)]
+pub unsafe fn nc_stream_u16(ptr: *const u16) -> u16 {
+    let value: u16;
+    // SAFETY: the caller's.
+    unsafe {
+        asm!(
+            "ld.global.nc.L1::no_allocate.u16 {0}, [{1}];",
+            out(reg16) value,
+            in(reg64) ptr,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    value
+}
+
+/// Writes 8 bytes.
+///
+/// # Safety
+/// Writable global memory at a multiple of 8.
+#[gpu_only]
+#[inline(always)]
+pub unsafe fn store_global_v2(ptr: *mut u32, [a, b]: [u32; 2]) {
+    // SAFETY: the caller's.
+    unsafe {
+        asm!(
+            "st.global.v2.u32 [{ptr}], {{{a}, {b}}};",
+            ptr = in(reg64) ptr,
+            a = in(reg32) a,
+            b = in(reg32) b,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Writes 16 bytes.
+///
+/// # Safety
+/// Writable global memory at a multiple of 16.
+#[gpu_only]
+#[inline(always)]
+pub unsafe fn store_global_v4(ptr: *mut u32, [a, b, c, d]: [u32; 4]) {
+    // SAFETY: the caller's.
+    unsafe {
+        asm!(
+            "st.global.v4.u32 [{ptr}], {{{a}, {b}, {c}, {d}}};",
+            ptr = in(reg64) ptr,
+            a = in(reg32) a,
+            b = in(reg32) b,
+            c = in(reg32) c,
+            d = in(reg32) d,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Asks for the line at `ptr` in the L2 cache; no address is an error.
+#[gpu_only]
+#[inline(always)]
+pub fn prefetch_l2<T>(ptr: *const T) {
+    // SAFETY: a hint.
+    unsafe {
+        asm!("prefetch.global.L2 [{0}];", in(reg64) ptr, options(nostack, preserves_flags));
+    }
+}

@@ -1,0 +1,53 @@
+//! Approximate and fused float instructions.
+
+#[cfg(target_arch = "nvptx64")]
+use core::arch::asm;
+
+use cuda_std::gpu_only;
+
+macro_rules! unary {
+    ($(#[$doc:meta])* $name:ident, $asm:literal) => {
+        $(#[$doc])*
+        #[gpu_only]
+        #[inline(always)]
+        pub fn $name(x: f32) -> f32 {
+            let result: f32;
+            // SAFETY: arithmetic on registers.
+            unsafe {
+                asm!(
+                    concat!($asm, " {0}, {1};"),
+                    out(reg32) result,
+                    in(reg32) x,
+                    options(pure, nomem, nostack, preserves_flags)
+                );
+            }
+            result
+        }
+    };
+}
+
+unary!(
+    /// `2^x` within 2 ULP; minus infinity gives 0.
+    exp2_approx, "ex2.approx.f32"
+);
+unary!(
+    /// `1 / x` within 1 ULP.
+    recip_approx, "rcp.approx.f32"
+);
+unary!(
+    /// `1 / sqrt(x)` within a relative error of 2^-22.9.
+    rsqrt_approx, "rsqrt.approx.f32"
+);
+
+/// `a * b + c`, rounded once.
+#[inline(always)]
+pub fn fma(a: f32, b: f32, c: f32) -> f32 {
+    cuda_std::GpuFloat::mul_add(a, b, c)
+}
+
+/// `e^x` through [`exp2_approx`], for arguments whose error matters little: relative error about
+/// `2^-22 + |x| * 2^-24`.
+#[inline(always)]
+pub fn exp_approx(x: f32) -> f32 {
+    exp2_approx(x * core::f32::consts::LOG2_E)
+}

@@ -1,0 +1,107 @@
+//! Reductions over the lanes of a warp and the warps of a block.
+//!
+//! Butterflies: every lane ends with the same bits, and the order of additions is fixed, so that a
+//! kernel's result does not depend on scheduling.
+
+use cuda_std::shared::Shared;
+use cuda_std::{thread, warp};
+
+/// The value of the lane whose number differs in the bits of `lanes`.
+///
+/// # Safety
+/// All 32 lanes of the warp come here together.
+#[inline(always)]
+pub unsafe fn shuffle_xor<T: warp::WarpShuffleValue>(value: T, lanes: u32) -> T {
+    // SAFETY: the caller's.
+    unsafe { warp::warp_shuffle_xor(warp::FULL_MASK, value, lanes, 32) }.0
+}
+
+/// The sum over each group of `LANES` neighbours (a power of two up to 32).
+///
+/// # Safety
+/// All 32 lanes of the warp come here together.
+#[inline(always)]
+pub unsafe fn lanes_sum<const LANES: u32>(mut value: f32) -> f32 {
+    let mut distance = LANES / 2;
+    while distance > 0 {
+        // SAFETY: the caller's.
+        value += unsafe { shuffle_xor(value, distance) };
+        distance /= 2;
+    }
+    value
+}
+
+/// The largest value of each group of `LANES` neighbours (a power of two up to 32). A NaN loses
+/// against any number.
+///
+/// # Safety
+/// All 32 lanes of the warp come here together.
+#[inline(always)]
+pub unsafe fn lanes_max<const LANES: u32>(mut value: f32) -> f32 {
+    let mut distance = LANES / 2;
+    while distance > 0 {
+        // SAFETY: the caller's.
+        value = value.max(unsafe { shuffle_xor(value, distance) });
+        distance /= 2;
+    }
+    value
+}
+
+/// The sum over the warp.
+///
+/// # Safety
+/// All 32 lanes of the warp come here together.
+#[inline(always)]
+pub unsafe fn warp_sum(value: f32) -> f32 {
+    // SAFETY: the caller's.
+    unsafe { lanes_sum::<32>(value) }
+}
+
+/// The largest value of the warp.
+///
+/// # Safety
+/// All 32 lanes of the warp come here together.
+#[inline(always)]
+pub unsafe fn warp_max(value: f32) -> f32 {
+    // SAFETY: the caller's.
+    unsafe { lanes_max::<32>(value) }
+}
+
+macro_rules! block_reduce {
+    ($(#[$doc:meta])* $name:ident, $warp_reduce:ident, $neutral:expr) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// All threads of the block come here together; the block has one dimension, a multiple of
+        /// 32. `scratch` is 32 f32 of shared memory that nothing else uses from the last barrier
+        /// before this call to the first barrier after it.
+        #[inline(always)]
+        pub unsafe fn $name(value: f32, scratch: Shared<f32>) -> f32 {
+            // SAFETY: whole warps are here; the scratch is this function's between the barriers.
+            unsafe {
+                let value = $warp_reduce(value);
+                let warps = thread::block_dim_x() / 32;
+                if warps == 1 {
+                    return value;
+                }
+                let lane = thread::thread_idx_x() % 32;
+                if lane == 0 {
+                    scratch.add(thread::thread_idx_x() / 32).store(value);
+                }
+                // Publishes each warp's value to all warps.
+                thread::sync_threads();
+                let value = if lane < warps { scratch.add(lane).load() } else { $neutral };
+                $warp_reduce(value)
+            }
+        }
+    };
+}
+
+block_reduce!(
+    /// The sum over the block.
+    block_sum, warp_sum, 0.0
+);
+block_reduce!(
+    /// The largest value of the block.
+    block_max, warp_max, f32::NEG_INFINITY
+);
