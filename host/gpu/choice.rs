@@ -1,8 +1,10 @@
 //! Which device to run on: `--device cpu|cuda|cuda:N|sim|auto`.
 
+use super::device::Device;
 use super::error::{GpuError, Result};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The user's choice of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,6 +80,59 @@ pub fn select_ptx(images: &[PtxImage], capability: (u32, u32)) -> Result<PtxImag
                 available: available.join(", "),
             }
         })
+}
+
+/// What [`open`] opened.
+pub struct Opened {
+    /// The device; none is the CPU.
+    pub device: Option<Arc<dyn Device>>,
+    /// Why `auto` chose the CPU.
+    pub reason: Option<GpuError>,
+}
+
+/// Opens the chosen device with the PTX image that suits it.
+///
+/// # Errors
+/// The device cannot be used; `auto` never fails, and says why it took the CPU.
+pub fn open(choice: DeviceChoice, images: &[PtxImage]) -> Result<Opened> {
+    let device = match choice {
+        DeviceChoice::Cpu => None,
+        DeviceChoice::Sim => Some(open_sim(images)?),
+        DeviceChoice::Cuda(ordinal) => Some(open_cuda(ordinal.unwrap_or(0), images)?),
+        DeviceChoice::Auto => match open_cuda(0, images) {
+            Ok(device) => Some(device),
+            Err(error) => {
+                return Ok(Opened {
+                    device: None,
+                    reason: Some(error),
+                });
+            }
+        },
+    };
+    Ok(Opened {
+        device,
+        reason: None,
+    })
+}
+
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+fn open_cuda(ordinal: usize, images: &[PtxImage]) -> Result<Arc<dyn Device>> {
+    Ok(Arc::new(super::cuda::CudaDevice::open(ordinal, images)?))
+}
+
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+fn open_cuda(_ordinal: usize, _images: &[PtxImage]) -> Result<Arc<dyn Device>> {
+    Err(GpuError::NoCuda)
+}
+
+fn open_sim(_images: &[PtxImage]) -> Result<Arc<dyn Device>> {
+    Err(GpuError::Ptx("this build has no simulator".into()))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! A [`Device`] allocates, copies, launches kernels, multiplies matrices and records graphs; nothing
 //! else in the crate knows CUDA. Everything sent to one device runs in the order it was sent.
 //!
-//! - [`cuda`]: `cust` for contexts, streams, events and memory, the driver's own entry points for what
+//! - [`cuda`]: `cust` for contexts, devices and memory, the driver's own entry points for what
 //!   `cust` lacks, and cuBLAS, all found at run time (`driver`). Linux on x86-64 and aarch64.
 //! - [`codes`]: what every driver and cuBLAS status means, and what to do about it.
 

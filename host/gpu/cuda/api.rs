@@ -131,7 +131,14 @@ driver_functions! {
     fn cuMemcpyDtoHAsync_v2(dst: *mut c_void, src: u64, bytes: usize, stream: Handle);
     fn cuMemcpyDtoDAsync_v2(dst: u64, src: u64, bytes: usize, stream: Handle);
     fn cuMemsetD8Async(dst: u64, value: u8, bytes: usize, stream: Handle);
+    fn cuStreamCreate(stream: *mut Handle, flags: u32);
+    fn cuStreamDestroy_v2(stream: Handle);
     fn cuStreamSynchronize(stream: Handle);
+    fn cuEventCreate(event: *mut Handle, flags: u32);
+    fn cuEventDestroy_v2(event: Handle);
+    fn cuEventRecord(event: Handle, stream: Handle);
+    fn cuEventSynchronize(event: Handle);
+    fn cuEventElapsedTime(ms: *mut f32, start: Handle, end: Handle);
     fn cuLaunchKernelEx(
         config: *const LaunchConfig,
         function: Handle,

@@ -4,11 +4,11 @@ use super::super::buffer::Allocator;
 use super::super::codes::{CallError, Library, OUT_OF_MEMORY};
 use super::super::error::{GpuError, Result};
 use super::api::{Api, Handle};
+use super::quiet::{PageLocked, outside_captures, refuse_in_capture};
+use super::stream::Stream;
 use cust::context::Context;
 use cust::error::{CudaError, CudaResult};
-use cust::memory::{DevicePointer, LockedBuffer, cuda_free, cuda_malloc, mem_get_info};
-use cust::stream::{Stream, StreamFlags};
-use std::sync::atomic::{AtomicBool, Ordering};
+use cust::memory::{DevicePointer, cuda_free, cuda_malloc, mem_get_info};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Page-locked memory for small copies.
@@ -22,11 +22,10 @@ pub(super) struct Shared {
     ring: Mutex<Ring>,
     pub stream: Stream,
     pub context: Context,
-    capturing: AtomicBool,
 }
 
 struct Ring {
-    memory: LockedBuffer<u8>,
+    memory: PageLocked,
     used: usize,
 }
 
@@ -34,16 +33,14 @@ impl Shared {
     /// Makes the device's primary context current and a stream in it.
     pub fn new(api: &'static Api, device: cust::device::Device) -> Result<Self> {
         let context = cust_call("cuDevicePrimaryCtxRetain", Context::new(device))?;
-        let stream = Stream::new(StreamFlags::NON_BLOCKING, None);
-        let stream = cust_call("cuStreamCreateWithPriority", stream)?;
-        let memory = cust_call("cuMemAllocHost_v2", LockedBuffer::new(&0u8, RING_BYTES))?;
+        let stream = Stream::new(api)?;
+        let memory = cust_call("cuMemAllocHost_v2", PageLocked::new(RING_BYTES))?;
         let ring = Mutex::new(Ring { memory, used: 0 });
         Ok(Shared {
             api,
             ring,
             stream,
             context,
-            capturing: AtomicBool::new(false),
         })
     }
 
@@ -55,41 +52,18 @@ impl Shared {
 
     /// As [`Shared::enter`], for operations that cannot be captured.
     pub fn enter_outside_capture(&self, operation: &'static str) -> Result<()> {
-        if self.capturing.load(Ordering::Acquire) {
-            return Err(GpuError::Capturing(operation));
-        }
+        refuse_in_capture(operation)?;
         Ok(self.enter()?)
-    }
-
-    /// Marks the beginning of a capture.
-    ///
-    /// # Errors
-    /// One is under way.
-    pub fn begin_capture(&self) -> Result<()> {
-        match self.capturing.swap(true, Ordering::AcqRel) {
-            false => Ok(()),
-            true => Err(GpuError::Capturing("another graph")),
-        }
-    }
-
-    /// Marks the end of a capture.
-    pub fn end_capture(&self) {
-        self.capturing.store(false, Ordering::Release);
     }
 
     /// The stream's handle.
     pub fn raw_stream(&self) -> Handle {
-        self.stream.as_inner().cast()
-    }
-
-    /// Waits for the stream.
-    pub fn wait(&self) -> Result<(), CallError> {
-        // SAFETY: the stream is alive.
-        unsafe { self.api.cuStreamSynchronize(self.raw_stream()) }
+        self.stream.raw()
     }
 
     /// Allocates device memory; the context is current.
     pub fn alloc(&self, bytes: usize, label: &str) -> Result<u64> {
+        let _quiet = outside_captures();
         // SAFETY: the caller owns the memory and frees it through `Allocator`.
         match unsafe { cuda_malloc::<u8>(bytes.max(1)) } {
             Ok(pointer) => Ok(pointer.as_raw()),
@@ -120,10 +94,10 @@ impl Shared {
                 self.api
                     .cuMemcpyHtoDAsync_v2(dst, src.as_ptr().cast(), src.len(), stream)?
             };
-            return self.wait();
+            return self.stream.wait();
         }
         let mut ring = self.ring();
-        let at = ring.take(src.len(), || self.wait())?;
+        let at = ring.take(src.len(), || self.stream.wait())?;
         ring.memory[at..at + src.len()].copy_from_slice(src);
         // SAFETY: this part of the ring is not written again before the stream has been waited for.
         unsafe {
@@ -145,17 +119,17 @@ impl Shared {
                 self.api
                     .cuMemcpyDtoHAsync_v2(dst.as_mut_ptr().cast(), src, dst.len(), stream)?
             };
-            return self.wait();
+            return self.stream.wait();
         }
         let mut ring = self.ring();
-        let at = ring.take(dst.len(), || self.wait())?;
+        let at = ring.take(dst.len(), || self.stream.wait())?;
         // SAFETY: this part of the ring serves this copy alone until the wait returns.
         unsafe {
             let to = ring.memory.as_mut_ptr().add(at);
             self.api
                 .cuMemcpyDtoHAsync_v2(to.cast(), src, dst.len(), stream)?;
         }
-        self.wait()?;
+        self.stream.wait()?;
         dst.copy_from_slice(&ring.memory[at..at + dst.len()]);
         ring.used = 0;
         Ok(())
@@ -188,6 +162,7 @@ impl Allocator for Shared {
     unsafe fn free(&self, addr: u64, _len: usize) {
         // A lost context has freed its memory already, so failures are nothing to act on.
         if self.enter().is_ok() {
+            let _quiet = outside_captures();
             // SAFETY: the caller's promise. `cuMemFree` waits for work that uses the memory.
             let _ = unsafe { cuda_free(DevicePointer::<u8>::from_raw(addr)) };
         }
@@ -198,7 +173,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // The fields' destructors need the context, and no copy from the ring under way.
         let _ = self.enter();
-        let _ = self.wait();
+        let _ = self.stream.wait();
     }
 }
 

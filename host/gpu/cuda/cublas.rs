@@ -5,6 +5,7 @@ use super::super::driver::loader_text;
 use super::super::error::{GpuError, Result};
 use super::super::gemm::{GemmCall, GemmType, Op};
 use super::api::Handle;
+use super::quiet::outside_captures;
 use super::search::{NAMES, Roots, candidates};
 use libloading::Library;
 use std::ffi::c_void;
@@ -121,6 +122,7 @@ impl Cublas {
                 *main.get("cublasGetVersion_v2").map_err(text)?;
             let gemm_ex = *main.get("cublasGemmEx").map_err(text)?;
 
+            let quiet = outside_captures();
             let mut handle = std::ptr::null_mut();
             status("cublasCreate_v2", create(&mut handle)).map_err(|e| e.to_string())?;
             let mut cublas = Cublas {
@@ -133,7 +135,7 @@ impl Cublas {
             };
             let memory = workspace as *mut c_void;
             // The stream first: setting it takes the workspace away.
-            for (call, code) in [
+            let set_up = [
                 ("cublasSetStream_v2", set_stream(handle, stream)),
                 (
                     "cublasSetWorkspace_v2",
@@ -144,7 +146,9 @@ impl Cublas {
                     "cublasGetVersion_v2",
                     get_version(handle, &mut cublas.version),
                 ),
-            ] {
+            ];
+            drop(quiet);
+            for (call, code) in set_up {
                 status(call, code).map_err(|e| e.to_string())?;
             }
             Ok(cublas)
@@ -201,6 +205,7 @@ impl Cublas {
 
 impl Drop for Cublas {
     fn drop(&mut self) {
+        let _quiet = outside_captures();
         // SAFETY: the handle came from `cublasCreate_v2` and is destroyed once.
         unsafe { (self.destroy)(self.handle) };
     }

@@ -1,12 +1,14 @@
-//! The CUDA device: `cust` for contexts, streams, events and memory, our own declarations for what it
-//! lacks, cuBLAS for matrix products.
+//! The CUDA device: `cust` for contexts, devices and memory, our own declarations for what it lacks,
+//! cuBLAS for matrix products.
 
 mod api;
 mod context;
 mod cublas;
 mod module;
 mod objects;
+mod quiet;
 mod search;
+mod stream;
 
 pub use cublas::WORKSPACE_BYTES;
 
@@ -22,6 +24,7 @@ use context::{Shared, cust_call};
 use cublas::Cublas;
 use module::Module;
 use objects::{CudaGraph, CudaStaging, CudaTimer};
+use quiet::outside_captures;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -236,6 +239,8 @@ impl Device for CudaDevice {
 
     unsafe fn gemm(&self, call: &GemmCall) -> Result<()> {
         self.shared.enter()?;
+        // cuBLAS loads a kernel when it first needs it.
+        let _quiet = outside_captures();
         let mut cublas = self.cublas.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the caller's promise.
         let sent = unsafe { cublas.gemm(call) };
@@ -244,31 +249,29 @@ impl Device for CudaDevice {
 
     fn synchronize(&self) -> Result<()> {
         self.shared.enter_outside_capture("waiting")?;
-        Ok(self.shared.wait().map_err(|e| self.after_kernels(e))?)
+        Ok(self
+            .shared
+            .stream
+            .wait()
+            .map_err(|e| self.after_kernels(e))?)
     }
 
     fn capture(&self, record: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Graph>> {
         let shared = &self.shared;
         shared.enter()?;
-        shared.begin_capture()?;
+        let capture = quiet::capture()?;
         let stream = shared.raw_stream();
         // SAFETY: the stream is alive.
-        let begun = unsafe {
+        unsafe {
             shared
                 .api
-                .cuStreamBeginCapture_v2(stream, api::CAPTURE_RELAXED)
+                .cuStreamBeginCapture_v2(stream, api::CAPTURE_RELAXED)?
         };
-        let recorded = match begun {
-            Ok(()) => record(),
-            Err(error) => {
-                shared.end_capture();
-                return Err(error.into());
-            }
-        };
+        let recorded = record();
         let mut graph = std::ptr::null_mut();
         // SAFETY: the stream is capturing since above.
         let ended = unsafe { shared.api.cuStreamEndCapture(stream, &mut graph) };
-        shared.end_capture();
+        drop(capture);
         if let Err(error) = recorded.and(ended.map_err(GpuError::from)) {
             if !graph.is_null() {
                 // SAFETY: the capture's graph, used by nobody.
@@ -291,7 +294,7 @@ impl Drop for CudaDevice {
     fn drop(&mut self) {
         // The fields' destructors need the context, and no work under way.
         let _ = self.shared.enter();
-        let _ = self.shared.wait();
+        let _ = self.shared.stream.wait();
     }
 }
 

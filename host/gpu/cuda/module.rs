@@ -8,6 +8,7 @@ use super::api::{
     Api, FUNC_MAX_DYNAMIC_SHARED, FUNC_MAX_THREADS, FUNC_STATIC_SHARED, Handle, JIT_ERROR_LOG,
     JIT_ERROR_LOG_BYTES,
 };
+use super::quiet::outside_captures;
 use std::ffi::CString;
 
 /// Room for the compiler's messages.
@@ -36,6 +37,7 @@ impl Module {
     /// The driver's compiler refuses the PTX: with its log.
     pub fn load(api: &'static Api, ptx: &str, info: &DeviceInfo) -> Result<Self> {
         let table = KernelTable::parse(ptx)?;
+        let quiet = outside_captures();
         let handle = compile(api, ptx)?;
         let mut module = Module {
             api,
@@ -43,16 +45,31 @@ impl Module {
             functions: Vec::new(),
             table,
         };
-        for entry in module.table.entries_mut() {
+        let resolved = module.resolve(info);
+        drop(quiet);
+        resolved?;
+        Ok(module)
+    }
+
+    /// Looks every kernel up. That also makes the driver load it now, not in the first launch.
+    fn resolve(&mut self, info: &DeviceInfo) -> Result<(), CallError> {
+        for entry in self.table.entries_mut() {
+            // SAFETY: the module is loaded.
+            let found = unsafe {
+                function(
+                    self.api,
+                    self.handle,
+                    &entry.name,
+                    info.max_shared_per_block,
+                )
+            };
             let (function, max_threads, static_shared) =
-                // SAFETY: `handle` is the module just loaded.
-                unsafe { function(api, handle, &entry.name, info.max_shared_per_block) }
-                    .map_err(|e| e.doing(format!("loading kernel `{}`", entry.name)))?;
+                found.map_err(|e| e.doing(format!("loading kernel `{}`", entry.name)))?;
             entry.max_threads = max_threads;
             entry.static_shared = static_shared;
-            module.functions.push(function);
+            self.functions.push(function);
         }
-        Ok(module)
+        Ok(())
     }
 
     /// The function of the kernel at `index` of the table.
@@ -63,6 +80,7 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
+        let _quiet = outside_captures();
         // SAFETY: the handle is unloaded once; the owner makes the context current before.
         let _ = unsafe { self.api.cuModuleUnload(self.handle) };
     }

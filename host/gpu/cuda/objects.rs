@@ -6,8 +6,8 @@ use super::super::error::{GpuError, Result};
 use super::api::Handle;
 use super::context::{Shared, cust_call};
 use super::module::Module;
-use cust::event::{Event, EventFlags};
-use cust::memory::LockedBuffer;
+use super::quiet::PageLocked;
+use super::stream::Event;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ impl CudaTimer {
     /// A timer that has measured nothing yet.
     pub fn new(shared: &Arc<Shared>) -> Result<Self> {
         shared.enter()?;
-        let event = || cust_call("cuEventCreate", Event::new(EventFlags::DEFAULT));
+        let event = || Event::new(shared.api, true);
         Ok(CudaTimer {
             start: event()?,
             stop: event()?,
@@ -89,27 +89,19 @@ impl CudaTimer {
 impl Timer for CudaTimer {
     fn start(&mut self) -> Result<()> {
         self.shared.enter_outside_capture("a timer")?;
-        Ok(cust_call(
-            "cuEventRecord",
-            self.start.record(&self.shared.stream),
-        )?)
+        Ok(self.start.record(&self.shared.stream)?)
     }
 
     fn stop(&mut self) -> Result<()> {
         self.shared.enter_outside_capture("a timer")?;
-        Ok(cust_call(
-            "cuEventRecord",
-            self.stop.record(&self.shared.stream),
-        )?)
+        Ok(self.stop.record(&self.shared.stream)?)
     }
 
     fn elapsed(&self) -> Result<Duration> {
         self.shared.enter()?;
-        cust_call("cuEventSynchronize", self.stop.synchronize())?;
-        let ms = self.stop.elapsed_time_f32(&self.start);
-        Ok(Duration::from_secs_f64(
-            f64::from(cust_call("cuEventElapsedTime", ms)?) * 1e-3,
-        ))
+        self.stop.wait()?;
+        let ms = self.stop.ms_since(&self.start)?;
+        Ok(Duration::from_secs_f64(f64::from(ms) * 1e-3))
     }
 }
 
@@ -122,7 +114,7 @@ impl Drop for CudaTimer {
 
 /// Page-locked memory with the event that ends its last copy.
 pub(super) struct CudaStaging {
-    memory: LockedBuffer<u8>,
+    memory: PageLocked,
     copied: Event,
     shared: Arc<Shared>,
 }
@@ -131,10 +123,10 @@ impl CudaStaging {
     /// Allocates `bytes` bytes.
     pub fn new(shared: &Arc<Shared>, bytes: usize) -> Result<Self> {
         shared.enter()?;
-        let memory = cust_call("cuMemAllocHost_v2", LockedBuffer::new(&0u8, bytes))
+        let memory = cust_call("cuMemAllocHost_v2", PageLocked::new(bytes))
             .map_err(|e| e.doing(format!("page-locking {bytes} bytes of host memory")))?;
-        let copied = Event::new(EventFlags::DISABLE_TIMING);
-        let copied = cust_call("cuEventCreate", copied)?;
+        let copied = Event::new(shared.api, false)?;
+
         Ok(CudaStaging {
             memory,
             copied,
@@ -146,8 +138,8 @@ impl CudaStaging {
 impl Staging for CudaStaging {
     fn bytes_mut(&mut self) -> Result<&mut [u8]> {
         self.shared.enter()?;
-        // An event that was never recorded counts as passed.
-        cust_call("cuEventSynchronize", self.copied.synchronize())?;
+        self.copied.wait()?;
+
         Ok(&mut self.memory)
     }
 
@@ -169,10 +161,7 @@ impl Staging for CudaStaging {
                 .api
                 .cuMemcpyHtoDAsync_v2(dst.addr(), from.cast(), dst.len(), stream)?
         };
-        Ok(cust_call(
-            "cuEventRecord",
-            self.copied.record(&shared.stream),
-        )?)
+        Ok(self.copied.record(&shared.stream)?)
     }
 }
 
@@ -180,6 +169,6 @@ impl Drop for CudaStaging {
     fn drop(&mut self) {
         // The memory must not go while a copy reads it.
         let _ = self.shared.enter();
-        let _ = self.copied.synchronize();
+        let _ = self.copied.wait();
     }
 }
