@@ -1,3 +1,35 @@
-//! The GPU: its kernels' PTX.
+//! The GPU: the [`Device`] trait and what implements it.
+//!
+//! A [`Device`] allocates, copies, launches kernels, multiplies matrices and records graphs; nothing
+//! else in the crate knows CUDA. Everything sent to one device runs in the order it was sent.
+//!
+//! - [`cuda`]: `cust` for contexts, devices and memory, the driver's own entry points for what
+//!   `cust` lacks, and cuBLAS, all found at run time (`driver`). Linux on x86-64 and aarch64.
+//! - [`codes`]: what every driver and cuBLAS status means, and what to do about it.
 
+mod buffer;
+pub mod choice;
+pub mod codes;
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+pub mod cuda;
+mod device;
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+mod driver;
+mod entries;
+mod error;
+mod gemm;
+pub mod plan;
 pub mod ptx;
+pub mod upload;
+
+pub use buffer::{Allocator, Buffer, BufferSlice};
+pub use device::{Device, DeviceInfo, Graph, KernelId, Launch, MemoryInfo, Staging, Timer};
+pub use entries::{Entry, KernelTable};
+pub use error::{GpuError, Result};
+pub use gemm::{Gemm, GemmCall, GemmType, Matrix, Op, gemm_reference};

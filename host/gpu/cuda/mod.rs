@@ -1,0 +1,357 @@
+//! The CUDA device: `cust` for contexts, devices and memory, our own declarations for what it lacks,
+//! cuBLAS for matrix products.
+
+mod api;
+mod context;
+mod cublas;
+mod module;
+mod objects;
+mod quiet;
+mod search;
+mod stream;
+
+pub use cublas::WORKSPACE_BYTES;
+
+use super::buffer::{Buffer, BufferSlice};
+use super::choice::{PtxImage, select_ptx};
+use super::codes::{CallError, NO_DEVICE};
+use super::device::{Device, DeviceInfo, Graph, KernelId, Launch, MemoryInfo, Staging, Timer};
+use super::entries::ptx_version;
+use super::error::{GpuError, Result};
+use super::gemm::GemmCall;
+use api::{Api, Handle, LaunchAttribute, LaunchConfig};
+use context::{Shared, cust_call};
+use cublas::Cublas;
+use module::Module;
+use objects::{CudaGraph, CudaStaging, CudaTimer};
+use quiet::outside_captures;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The oldest driver: its CUDA version has every function that we call, and cuBLAS 12.
+const MIN_DRIVER: (u32, u32) = (12, 0);
+
+/// The oldest compute capability: the kernels use `cp.async` and `mma.sync` of Ampere.
+const MIN_CAPABILITY: (u32, u32) = (8, 0);
+
+/// A GPU with loaded kernels and cuBLAS. All work goes to one stream.
+pub struct CudaDevice {
+    info: DeviceInfo,
+    cublas: Mutex<Cublas>,
+    /// Held for cuBLAS, and so dropped after it.
+    _workspace: Buffer,
+    module: Arc<Module>,
+    /// Named when a wait reports a fault, which CUDA does not attribute.
+    last_kernel: AtomicU32,
+    shared: Arc<Shared>,
+}
+
+impl CudaDevice {
+    /// Opens GPU `ordinal`, loads the PTX image that suits it, and starts cuBLAS.
+    ///
+    /// # Errors
+    /// No driver, an old one, no such GPU, a GPU that is too old, PTX that the driver refuses, no
+    /// cuBLAS; each says what to do.
+    pub fn open(ordinal: usize, images: &[PtxImage]) -> Result<Self> {
+        let api = api::api()?;
+        // SAFETY: no arguments that matter; may be called again.
+        match unsafe { api.cuInit(0) } {
+            Err(error) if error.code == NO_DEVICE => {
+                return Err(GpuError::NoDevice { ordinal, count: 0 });
+            }
+            other => other.map_err(|e| e.doing("starting the driver"))?,
+        }
+        let driver_version = driver_version(api)?;
+        if driver_version < MIN_DRIVER {
+            let missing = String::new();
+            return Err(GpuError::OldDriver {
+                found: driver_version,
+                needed: MIN_DRIVER,
+                missing,
+            });
+        }
+        let count = device_count(api)?;
+        let number = u32::try_from(ordinal).ok().filter(|_| ordinal < count);
+        let number = number.ok_or(GpuError::NoDevice { ordinal, count })?;
+        let device = cust_call("cuDeviceGet", cust::device::Device::get_device(number))?;
+        let info = device_info(api, device, driver_version)?;
+        if info.compute_capability < MIN_CAPABILITY {
+            return Err(GpuError::OldGpu {
+                name: info.name,
+                capability: info.compute_capability,
+            });
+        }
+        let image = select_ptx(images, info.compute_capability)?;
+
+        let shared = Arc::new(Shared::new(api, device)?);
+        let module = Module::load(api, image.text, &info)
+            .map_err(|error| name_the_ptx(error, image.text))?;
+        let workspace = alloc(&shared, WORKSPACE_BYTES, "cuBLAS workspace")?;
+        // SAFETY: the context is current since `Shared::new`; the workspace is kept beside.
+        let cublas = unsafe { Cublas::open(shared.raw_stream(), workspace.addr()) }?;
+        Ok(CudaDevice {
+            info,
+            cublas: Mutex::new(cublas),
+            _workspace: workspace,
+            module: Arc::new(module),
+            last_kernel: AtomicU32::new(u32::MAX),
+            shared,
+        })
+    }
+
+    /// Version and place of the cuBLAS in use.
+    pub fn cublas(&self) -> String {
+        self.cublas
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .describe()
+    }
+
+    fn check(&self, range: BufferSlice<'_>, len: usize, what: &str) -> Result<()> {
+        range.check(Arc::as_ptr(&self.shared).cast(), len, what)
+    }
+
+    /// Adds the last kernel sent to an error of a call that waited.
+    fn after_kernels(&self, error: CallError) -> CallError {
+        let last = KernelId(self.last_kernel.load(Ordering::Relaxed));
+        match self.module.table.get(last) {
+            Ok(entry) => error.doing(format!(
+                "waiting for the GPU; the last kernel sent: `{}`",
+                entry.name
+            )),
+            Err(_) => error.doing("waiting for the GPU"),
+        }
+    }
+}
+
+impl Device for CudaDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn memory(&self) -> Result<MemoryInfo> {
+        self.shared.enter()?;
+        let (free, total) = cust_call("cuMemGetInfo_v2", cust::memory::mem_get_info())?;
+        Ok(MemoryInfo {
+            free: free as u64,
+            total: total as u64,
+        })
+    }
+
+    fn alloc(&self, bytes: usize, label: &str) -> Result<Buffer> {
+        alloc(&self.shared, bytes, label)
+    }
+
+    fn staging(&self, bytes: usize) -> Result<Box<dyn Staging>> {
+        Ok(Box::new(CudaStaging::new(&self.shared, bytes)?))
+    }
+
+    fn upload(&self, dst: BufferSlice<'_>, src: &[u8]) -> Result<()> {
+        self.check(dst, src.len(), "an upload")?;
+        self.shared.enter_outside_capture("an upload")?;
+        // SAFETY: `dst` is live memory of this device and as long as `src`.
+        let sent = unsafe { self.shared.upload(dst.addr(), src) };
+        Ok(sent.map_err(|e| self.after_kernels(e))?)
+    }
+
+    fn download(&self, dst: &mut [u8], src: BufferSlice<'_>) -> Result<()> {
+        self.check(src, dst.len(), "a download")?;
+        self.shared.enter_outside_capture("a download")?;
+        // SAFETY: `src` is live memory of this device and as long as `dst`.
+        let received = unsafe { self.shared.download(dst, src.addr()) };
+        Ok(received.map_err(|e| self.after_kernels(e))?)
+    }
+
+    fn copy(&self, dst: BufferSlice<'_>, src: BufferSlice<'_>) -> Result<()> {
+        self.check(src, src.len(), "a copy")?;
+        self.check(dst, src.len(), "a copy")?;
+        if src.is_empty() {
+            return Ok(());
+        }
+        self.shared.enter()?;
+        let stream = self.shared.raw_stream();
+        // SAFETY: both are live memory of this device, of one length.
+        let sent = unsafe {
+            self.shared
+                .api
+                .cuMemcpyDtoDAsync_v2(dst.addr(), src.addr(), src.len(), stream)
+        };
+        Ok(sent?)
+    }
+
+    fn fill(&self, dst: BufferSlice<'_>, byte: u8) -> Result<()> {
+        self.check(dst, dst.len(), "a fill")?;
+        if dst.is_empty() {
+            return Ok(());
+        }
+        self.shared.enter()?;
+        let stream = self.shared.raw_stream();
+        // SAFETY: `dst` is live memory of this device.
+        Ok(unsafe {
+            self.shared
+                .api
+                .cuMemsetD8Async(dst.addr(), byte, dst.len(), stream)
+        }?)
+    }
+
+    fn kernel(&self, name: &str) -> Result<KernelId> {
+        self.module.table.find(name)
+    }
+
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
+        let entry = self.module.table.check(launch, &self.info)?;
+        self.shared.enter()?;
+        let mut attribute = LaunchAttribute {
+            id: api::PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: 0,
+            value: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        };
+        let dependent = launch.dependent && self.info.compute_capability >= (9, 0);
+        let config = LaunchConfig {
+            grid: launch.grid,
+            block: launch.block,
+            shared_bytes: launch.shared_bytes,
+            stream: self.shared.raw_stream(),
+            attributes: &mut attribute,
+            attribute_count: dependent.into(),
+        };
+        let mut size = entry.param_bytes;
+        let mut extra: [Handle; 5] = [
+            api::PARAM_BUFFER_POINTER,
+            launch.params.as_ptr().cast_mut().cast(),
+            api::PARAM_BUFFER_SIZE,
+            (&raw mut size).cast(),
+            api::PARAM_END,
+        ];
+        let function = self.module.function(launch.kernel.0 as usize);
+        // SAFETY: `check` passed: size and limits are the kernel's. The driver reads the parameters
+        // before it returns. What they point at is the caller's promise.
+        let sent = unsafe {
+            let no_params = std::ptr::null_mut();
+            self.shared
+                .api
+                .cuLaunchKernelEx(&config, function, no_params, extra.as_mut_ptr())
+        };
+        sent.map_err(|e| e.doing(format!("launching `{}`", entry.name)))?;
+        self.last_kernel.store(launch.kernel.0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    unsafe fn gemm(&self, call: &GemmCall) -> Result<()> {
+        self.shared.enter()?;
+        // cuBLAS loads a kernel when it first needs it.
+        let _quiet = outside_captures();
+        let mut cublas = self.cublas.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the caller's promise.
+        let sent = unsafe { cublas.gemm(call) };
+        Ok(sent.map_err(|e| e.doing(format!("multiplying with {call}")))?)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.shared.enter_outside_capture("waiting")?;
+        Ok(self
+            .shared
+            .stream
+            .wait()
+            .map_err(|e| self.after_kernels(e))?)
+    }
+
+    fn capture(&self, record: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Graph>> {
+        let shared = &self.shared;
+        shared.enter()?;
+        let capture = quiet::capture()?;
+        let stream = shared.raw_stream();
+        // SAFETY: the stream is alive.
+        unsafe {
+            shared
+                .api
+                .cuStreamBeginCapture_v2(stream, api::CAPTURE_RELAXED)?
+        };
+        let recorded = record();
+        let mut graph = std::ptr::null_mut();
+        // SAFETY: the stream is capturing since above.
+        let ended = unsafe { shared.api.cuStreamEndCapture(stream, &mut graph) };
+        drop(capture);
+        if let Err(error) = recorded.and(ended.map_err(GpuError::from)) {
+            if !graph.is_null() {
+                // SAFETY: the capture's graph, used by nobody.
+                let _ = unsafe { shared.api.cuGraphDestroy(graph) };
+            }
+            return Err(error);
+        }
+        // SAFETY: the capture has ended; only this device's module is launched on its stream.
+        Ok(Box::new(unsafe {
+            CudaGraph::new(shared, &self.module, graph)
+        }?))
+    }
+
+    fn timer(&self) -> Result<Box<dyn Timer>> {
+        Ok(Box::new(CudaTimer::new(&self.shared)?))
+    }
+}
+
+impl Drop for CudaDevice {
+    fn drop(&mut self) {
+        // The fields' destructors need the context, and no work under way.
+        let _ = self.shared.enter();
+        let _ = self.shared.stream.wait();
+    }
+}
+
+fn alloc(shared: &Arc<Shared>, bytes: usize, label: &str) -> Result<Buffer> {
+    shared.enter()?;
+    let addr = shared.alloc(bytes, label)?;
+    // SAFETY: just allocated, owned by nobody else.
+    Ok(unsafe { Buffer::from_raw(shared.clone(), addr, bytes, label) })
+}
+
+fn driver_version(api: &Api) -> Result<(u32, u32)> {
+    let mut version = 0;
+    // SAFETY: a valid place for the answer.
+    unsafe { api.cuDriverGetVersion(&mut version)? };
+    Ok((version as u32 / 1000, version as u32 % 1000 / 10))
+}
+
+fn device_count(api: &Api) -> Result<usize> {
+    let mut count = 0;
+    // SAFETY: a valid place for the answer.
+    unsafe { api.cuDeviceGetCount(&mut count)? };
+    Ok(count.max(0) as usize)
+}
+
+fn device_info(
+    api: &Api,
+    device: cust::device::Device,
+    driver_version: (u32, u32),
+) -> Result<DeviceInfo> {
+    let attribute = |key| -> Result<u32, CallError> {
+        let mut value = 0;
+        // SAFETY: a valid place for the answer and a device that the driver gave.
+        unsafe { api.cuDeviceGetAttribute(&mut value, key, device.as_raw())? };
+        Ok(value as u32)
+    };
+    Ok(DeviceInfo {
+        name: cust_call("cuDeviceGetName", device.name())?,
+        compute_capability: (
+            attribute(api::DEVICE_CAPABILITY_MAJOR)?,
+            attribute(api::DEVICE_CAPABILITY_MINOR)?,
+        ),
+        multiprocessors: attribute(api::DEVICE_MULTIPROCESSORS)?,
+        l2_bytes: attribute(api::DEVICE_L2_BYTES)?.into(),
+        total_memory: cust_call("cuDeviceTotalMem_v2", device.total_memory())? as u64,
+        driver_version,
+        max_threads_per_block: attribute(api::DEVICE_MAX_THREADS)?,
+        max_shared_per_block: attribute(api::DEVICE_MAX_SHARED_OPTIN)?,
+    })
+}
+
+/// Adds the PTX version to a refusal for that reason.
+fn name_the_ptx(error: GpuError, ptx: &str) -> GpuError {
+    match (error, ptx_version(ptx)) {
+        (GpuError::Compile { source, log }, Some((major, minor))) => {
+            let source = source.doing(format!("compiling PTX {major}.{minor}"));
+            GpuError::Compile { source, log }
+        }
+        (error, _) => error,
+    }
+}
