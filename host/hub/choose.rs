@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{HubError, RepoSpec};
 
-/// The part of the Hub's model description that we use (`/api/models/REPO?blobs=true`).
+/// The part of the Hub's model description that we use (`/api/models/REPO/revision/main?blobs=true`).
 #[derive(Debug, Deserialize)]
 pub(super) struct RepoInfo {
     pub siblings: Vec<RemoteFile>,
