@@ -1,8 +1,10 @@
 //! hyperion: an LLM inference engine whose GPU kernels are written in Rust.
 
 pub mod backend;
+pub mod cli;
 pub mod cpu;
 pub mod engine;
 pub mod gguf;
 pub mod gpu;
+pub mod hub;
 pub mod model;
