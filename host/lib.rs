@@ -1,3 +1,4 @@
 //! hyperion: an LLM inference engine whose GPU kernels are written in Rust.
 
 pub mod gguf;
+pub mod tokenizer;

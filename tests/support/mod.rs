@@ -119,3 +119,17 @@ impl Reference {
         SafeTensors::deserialize(&self.bytes).unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 }
+
+/// The path of a real model by its short name. They are too large for the repository;
+/// `cargo xtask test` puts them into the user's cache.
+pub fn model(name: &str) -> PathBuf {
+    let cache = model_cache::Cache::from_env().expect("a cache folder");
+    let model = model_cache::known_model(name).expect("a known model");
+    let path = cache.path_of(model);
+    assert!(
+        cache.holds(model),
+        "{} is missing; `cargo xtask test` fetches the models that tests need",
+        path.display()
+    );
+    path
+}
