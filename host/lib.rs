@@ -8,3 +8,4 @@ pub mod gguf;
 pub mod gpu;
 pub mod hub;
 pub mod model;
+pub mod tokenizer;

@@ -163,8 +163,16 @@ pub fn greedy_cases(name: &str) -> Vec<GreedyCase> {
     serde_json::from_slice(&fs::read(file).expect("a fixture")).expect("greedy cases")
 }
 
-/// The file of a real model in the user's cache. `cargo xtask test` puts it there.
+/// The path of a real model by its short name. They are too large for the repository;
+/// `cargo xtask test` puts them into the user's cache.
 pub fn model(name: &str) -> PathBuf {
-    model_cache::resolve(name)
-        .unwrap_or_else(|e| panic!("{e}\n`cargo xtask test` fetches the models that tests need"))
+    let cache = model_cache::Cache::from_env().expect("a cache folder");
+    let model = model_cache::known_model(name).expect("a known model");
+    let path = cache.path_of(model);
+    assert!(
+        cache.holds(model),
+        "{} is missing; `cargo xtask test` fetches the models that tests need",
+        path.display()
+    );
+    path
 }
