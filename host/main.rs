@@ -1,2 +1,7 @@
 //! The `hyperion` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hyperion::cli::main()
+}

@@ -51,7 +51,7 @@ pub enum Error {
     },
 
     /// A file operation failed.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// The operation.
         action: &'static str,

