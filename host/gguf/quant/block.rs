@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use bytemuck::Pod;
 
-use super::simd::{self, Kernel, LANES};
+use super::simd::{self, Kernel, LANES, Simd, halves};
+
+/// Elements that are decoded at a time.
+pub(super) const GROUP: usize = 2 * LANES;
 
 /// A block layout that can be decoded, 32 elements at a time.
 pub(super) trait Block: Pod {
@@ -13,7 +16,7 @@ pub(super) trait Block: Pod {
 
     /// The elements `32 * group .. 32 * group + 32`, in order. Implementations are
     /// `#[inline(always)]`, as [`Kernel`] demands.
-    fn group(&self, group: usize) -> [f32; LANES];
+    fn group<S: Simd>(&self, simd: S, group: usize) -> [S::Floats; 2];
 }
 
 /// The bytes as blocks: in place where they are aligned, as tensors of a mapped file are.
@@ -36,8 +39,8 @@ pub(super) fn dequantize<B: Block>(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-pub(super) fn dot<B: Block>(bytes: &[u8], x: &[f32]) -> f32 {
-    simd::dispatch(Dot {
+pub(super) fn dots<B: Block, const N: usize>(bytes: &[u8], x: [&[f32]; N]) -> [f32; N] {
+    simd::dispatch(Dots {
         blocks: &cast::<B>(bytes),
         x,
     })
@@ -52,33 +55,47 @@ impl<B: Block> Kernel for Dequantize<'_, B> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        let groups = self.out.as_chunks_mut::<LANES>().0;
-        for (block, groups) in self.blocks.iter().zip(groups.chunks_exact_mut(B::GROUPS)) {
-            for (g, group) in groups.iter_mut().enumerate() {
-                *group = block.group(g);
+    fn run<S: Simd>(self, simd: S) {
+        let mut groups = self.out.as_chunks_mut::<GROUP>().0.iter_mut();
+        for block in self.blocks {
+            for (g, out) in (0..B::GROUPS).zip(&mut groups) {
+                let decoded = block.group(simd, g);
+                let out = out.as_chunks_mut::<LANES>().0;
+                simd.store(decoded[0], &mut out[0]);
+                simd.store(decoded[1], &mut out[1]);
             }
         }
     }
 }
 
-struct Dot<'a, B> {
+/// The products of one row with `N` vectors: decoded once, used `N` times.
+struct Dots<'a, B, const N: usize> {
     blocks: &'a [B],
-    x: &'a [f32],
+    x: [&'a [f32]; N],
 }
 
-impl<B: Block> Kernel for Dot<'_, B> {
-    type Output = f32;
+impl<B: Block, const N: usize> Kernel for Dots<'_, B, N> {
+    type Output = [f32; N];
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) -> f32 {
-        let groups = self.x.as_chunks::<LANES>().0;
-        let mut sums = [0.0; LANES];
-        for (block, groups) in self.blocks.iter().zip(groups.chunks_exact(B::GROUPS)) {
-            for (g, x) in groups.iter().enumerate() {
-                simd::accumulate::<FUSED>(&mut sums, &block.group(g), x);
+    fn run<S: Simd>(self, simd: S) -> [f32; N] {
+        let n_groups = self.blocks.len() * B::GROUPS;
+        // All of one length, so that one bound check serves all.
+        let x = self.x.map(|x| &x.as_chunks::<GROUP>().0[..n_groups]);
+        let mut sums = [[simd.splat(0.0); 2]; N];
+        for (b, block) in self.blocks.iter().enumerate() {
+            for g in 0..B::GROUPS {
+                let weights = block.group(simd, g);
+                for n in 0..N {
+                    let x = x[n][b * B::GROUPS + g].as_chunks::<LANES>().0;
+                    sums[n] = halves!(|h| simd.mul_add(weights[h], simd.load(&x[h]), sums[n][h]));
+                }
             }
         }
-        simd::total(sums)
+        let mut dots = [0.0; N];
+        for n in 0..N {
+            dots[n] = simd.sum(simd.add(sums[n][0], sums[n][1]));
+        }
+        dots
     }
 }

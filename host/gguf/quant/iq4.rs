@@ -5,20 +5,27 @@ use kernels_gpu::quant::{BlockIq4Nl, BlockIq4Xs};
 use super::block::Block;
 use super::half::f16_to_f32;
 use super::legacy::nibbles;
+use super::simd::{Simd, halves};
 
 /// The levels that nibbles stand for (ggml's `kvalues_iq4nl`).
-const LEVELS: [f32; 16] = [
-    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0,
-    89.0, 113.0,
+const LEVELS: [i8; 16] = [
+    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
 ];
+
+/// `scale * LEVELS[q]`.
+#[inline(always)]
+fn levels<S: Simd>(simd: S, qs: &[u8; 16], scale: f32) -> [S::Floats; 2] {
+    let scale = simd.splat(scale);
+    let q = nibbles(simd, qs);
+    halves!(|h| simd.mul(scale, simd.to_floats(simd.lookup(&LEVELS, q[h]))))
+}
 
 impl Block for BlockIq4Nl {
     const GROUPS: usize = 1;
 
     #[inline(always)]
-    fn group(&self, _: usize) -> [f32; 32] {
-        let d = f16_to_f32(self.d);
-        nibbles(&self.qs).map(|q| d * LEVELS[usize::from(q)])
+    fn group<S: Simd>(&self, simd: S, _: usize) -> [S::Floats; 2] {
+        levels(simd, &self.qs, f16_to_f32(self.d))
     }
 }
 
@@ -26,10 +33,10 @@ impl Block for BlockIq4Xs {
     const GROUPS: usize = 8;
 
     #[inline(always)]
-    fn group(&self, group: usize) -> [f32; 32] {
+    fn group<S: Simd>(&self, simd: S, group: usize) -> [S::Floats; 2] {
         let low = (self.scales_l[group / 2] >> (4 * (group % 2))) & 0xf;
         let high = (self.scales_h >> (2 * group)) & 3;
         let scale = f16_to_f32(self.d) * f32::from((low | (high << 4) as u8) as i8 - 32);
-        nibbles(&self.qs.as_chunks().0[group]).map(|q| scale * LEVELS[usize::from(q)])
+        levels(simd, &self.qs.as_chunks().0[group], scale)
     }
 }

@@ -1,24 +1,27 @@
 //! Q2_K, Q3_K, Q4_K, Q5_K, Q6_K. The layouts are described at the block types.
 
-use std::array;
-
 use kernels_gpu::quant::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
 
 use super::block::Block;
 use super::half::f16_to_f32;
+use super::simd::{Simd, halves};
 
-/// The 2-bit values of 32 elements of Q2_K, and the low bits of Q3_K.
+/// The bits `shift ..` under `mask` of 32 of the bytes, beginning at `32 * part`.
 #[inline(always)]
-fn bit_pairs(qs: &[u8; 64], group: usize) -> [u8; 32] {
-    let (half, shift) = (group / 4, 2 * (group % 4));
-    array::from_fn(|l| (qs[32 * half + l] >> shift) & 3)
+fn fields<S: Simd>(simd: S, bytes: &[u8], part: usize, shift: usize, mask: u8) -> [S::Bytes; 2] {
+    let chunks = bytes.as_chunks().0;
+    halves!(|h| simd.field(simd.load_bytes(&chunks[2 * part + h]), shift, mask))
 }
 
-/// The nibbles of 32 elements of Q4_K, and the low bits of Q5_K.
+/// `low | high << shift`.
 #[inline(always)]
-fn group_nibbles(qs: &[u8; 128], group: usize) -> [u8; 32] {
-    let (pair, shift) = (group / 2, 4 * (group % 2));
-    array::from_fn(|l| (qs[32 * pair + l] >> shift) & 0xf)
+fn joined<S: Simd>(
+    simd: S,
+    low: [S::Bytes; 2],
+    high: [S::Bytes; 2],
+    shift: usize,
+) -> [S::Bytes; 2] {
+    halves!(|h| simd.or(low[h], simd.shift_up(high[h], shift)))
 }
 
 /// Scale and minimum of a group of Q4_K and Q5_K, six bits each.
@@ -34,6 +37,30 @@ fn scale_and_min(scales: &[u8; 12], group: usize) -> (u8, u8) {
     }
 }
 
+/// `d * scale * q - dmin * min` for a group of Q4_K and Q5_K.
+#[inline(always)]
+fn affine<S: Simd>(
+    simd: S,
+    q: [S::Bytes; 2],
+    d: u16,
+    dmin: u16,
+    (scale, min): (u8, u8),
+) -> [S::Floats; 2] {
+    let scale = simd.splat(f16_to_f32(d) * f32::from(scale));
+    let min = simd.splat(f16_to_f32(dmin) * f32::from(min));
+    halves!(|h| simd.sub(simd.mul(scale, simd.to_floats(q[h])), min))
+}
+
+/// `d * scale * (q - zero)` for two groups of 16.
+#[inline(always)]
+fn scaled<S: Simd>(simd: S, q: [S::Bytes; 2], d: u16, scales: [i8; 2], zero: u8) -> [S::Floats; 2] {
+    let (d, zero) = (f16_to_f32(d), simd.splat_byte(zero));
+    halves!(|h| {
+        let scale = simd.splat(d * f32::from(scales[h]));
+        simd.mul(scale, simd.to_floats(simd.sub_bytes(q[h], zero)))
+    })
+}
+
 /// The scale of a group of 16 of Q3_K.
 #[inline(always)]
 fn q3_scale(scales: &[u8; 12], group: usize) -> i8 {
@@ -46,13 +73,15 @@ impl Block for BlockQ2K {
     const GROUPS: usize = 8;
 
     #[inline(always)]
-    fn group(&self, group: usize) -> [f32; 32] {
+    fn group<S: Simd>(&self, simd: S, group: usize) -> [S::Floats; 2] {
         let (d, dmin) = (f16_to_f32(self.d), f16_to_f32(self.dmin));
-        let scales = [self.scales[2 * group], self.scales[2 * group + 1]];
-        let scale = scales.map(|s| d * f32::from(s & 0xf));
-        let min = scales.map(|s| dmin * f32::from(s >> 4));
-        let q = bit_pairs(&self.qs, group);
-        array::from_fn(|l| scale[l / 16] * f32::from(q[l]) - min[l / 16])
+        let q = fields(simd, &self.qs, group / 4, 2 * (group % 4), 3);
+        halves!(|h| {
+            let packed = self.scales[2 * group + h];
+            let scale = simd.splat(d * f32::from(packed & 0xf));
+            let min = simd.splat(dmin * f32::from(packed >> 4));
+            simd.sub(simd.mul(scale, simd.to_floats(q[h])), min)
+        })
     }
 }
 
@@ -60,15 +89,11 @@ impl Block for BlockQ3K {
     const GROUPS: usize = 8;
 
     #[inline(always)]
-    fn group(&self, group: usize) -> [f32; 32] {
-        let d = f16_to_f32(self.d);
-        let scale: [f32; 2] =
-            array::from_fn(|i| d * f32::from(q3_scale(&self.scales, 2 * group + i)));
-        let low = bit_pairs(&self.qs, group);
-        array::from_fn(|l| {
-            let q = low[l] | (((self.hmask[l] >> group) & 1) << 2);
-            scale[l / 16] * f32::from(q as i8 - 4)
-        })
+    fn group<S: Simd>(&self, simd: S, group: usize) -> [S::Floats; 2] {
+        let low = fields(simd, &self.qs, group / 4, 2 * (group % 4), 3);
+        let high = fields(simd, &self.hmask, 0, group, 1);
+        let scales = halves!(|h| q3_scale(&self.scales, 2 * group + h));
+        scaled(simd, joined(simd, low, high, 2), self.d, scales, 4)
     }
 }
 
@@ -76,11 +101,15 @@ impl Block for BlockQ4K {
     const GROUPS: usize = 8;
 
     #[inline(always)]
-    fn group(&self, group: usize) -> [f32; 32] {
-        let (scale, min) = scale_and_min(&self.scales, group);
-        let scale = f16_to_f32(self.d) * f32::from(scale);
-        let min = f16_to_f32(self.dmin) * f32::from(min);
-        group_nibbles(&self.qs, group).map(|q| scale * f32::from(q) - min)
+    fn group<S: Simd>(&self, simd: S, group: usize) -> [S::Floats; 2] {
+        let q = fields(simd, &self.qs, group / 2, 4 * (group % 2), 0xf);
+        affine(
+            simd,
+            q,
+            self.d,
+            self.dmin,
+            scale_and_min(&self.scales, group),
+        )
     }
 }
 
@@ -88,15 +117,17 @@ impl Block for BlockQ5K {
     const GROUPS: usize = 8;
 
     #[inline(always)]
-    fn group(&self, group: usize) -> [f32; 32] {
-        let (scale, min) = scale_and_min(&self.scales, group);
-        let scale = f16_to_f32(self.d) * f32::from(scale);
-        let min = f16_to_f32(self.dmin) * f32::from(min);
-        let low = group_nibbles(&self.qs, group);
-        array::from_fn(|l| {
-            let q = low[l] | (((self.qh[l] >> group) & 1) << 4);
-            scale * f32::from(q) - min
-        })
+    fn group<S: Simd>(&self, simd: S, group: usize) -> [S::Floats; 2] {
+        let low = fields(simd, &self.qs, group / 2, 4 * (group % 2), 0xf);
+        let high = fields(simd, &self.qh, 0, group, 1);
+        let q = joined(simd, low, high, 4);
+        affine(
+            simd,
+            q,
+            self.d,
+            self.dmin,
+            scale_and_min(&self.scales, group),
+        )
     }
 }
 
@@ -104,14 +135,17 @@ impl Block for BlockQ6K {
     const GROUPS: usize = 8;
 
     #[inline(always)]
-    fn group(&self, group: usize) -> [f32; 32] {
+    fn group<S: Simd>(&self, simd: S, group: usize) -> [S::Floats; 2] {
         let (half, quarter) = (group / 4, group % 4);
-        let d = f16_to_f32(self.d);
-        let scale: [f32; 2] = array::from_fn(|i| d * f32::from(self.scales[2 * group + i]));
-        array::from_fn(|l| {
-            let low = (self.ql[64 * half + 32 * (quarter % 2) + l] >> (4 * (quarter / 2))) & 0xf;
-            let high = (self.qh[32 * half + l] >> (2 * quarter)) & 3;
-            scale[l / 16] * f32::from((low | (high << 4)) as i8 - 32)
-        })
+        let low = fields(
+            simd,
+            &self.ql,
+            2 * half + quarter % 2,
+            4 * (quarter / 2),
+            0xf,
+        );
+        let high = fields(simd, &self.qh, half, 2 * quarter, 3);
+        let scales = halves!(|h| self.scales[2 * group + h]);
+        scaled(simd, joined(simd, low, high, 4), self.d, scales, 32)
     }
 }

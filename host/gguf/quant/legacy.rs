@@ -1,39 +1,47 @@
 //! Q4_0, Q4_1, Q5_0, Q5_1, Q8_0.
 
-use std::array;
-
 use kernels_gpu::quant::{BlockQ40, BlockQ41, BlockQ50, BlockQ51, BlockQ80};
 
 use super::block::Block;
 use super::half::f16_to_f32;
+use super::simd::{Simd, halves};
 
 /// The 32 nibbles of 16 bytes: all low ones, then all high ones.
 #[inline(always)]
-pub(super) fn nibbles(bytes: &[u8; 16]) -> [u8; 32] {
-    array::from_fn(|i| {
-        if i < 16 {
-            bytes[i] & 0xf
-        } else {
-            bytes[i - 16] >> 4
-        }
-    })
+pub(super) fn nibbles<S: Simd>(simd: S, bytes: &[u8; 16]) -> [S::Bytes; 2] {
+    let bytes = simd.load_bytes(bytes);
+    [simd.field(bytes, 0, 0xf), simd.field(bytes, 4, 0xf)]
 }
 
 /// Nibbles with the bits of `high` as fifth bits.
 #[inline(always)]
-fn five_bits(low: &[u8; 16], high: [u8; 4]) -> [u8; 32] {
-    let low = nibbles(low);
-    let high = u32::from_le_bytes(high);
-    array::from_fn(|i| low[i] | (((high >> i) & 1) << 4) as u8)
+fn five_bits<S: Simd>(simd: S, low: &[u8; 16], high: [u8; 4]) -> [S::Bytes; 2] {
+    let [low_0, low_1] = nibbles(simd, low);
+    let high_0 = simd.select_bits(u16::from_le_bytes([high[0], high[1]]), 1 << 4);
+    let high_1 = simd.select_bits(u16::from_le_bytes([high[2], high[3]]), 1 << 4);
+    [simd.or(low_0, high_0), simd.or(low_1, high_1)]
+}
+
+/// `d * (q - zero)`.
+#[inline(always)]
+fn scaled<S: Simd>(simd: S, q: [S::Bytes; 2], d: u16, zero: u8) -> [S::Floats; 2] {
+    let (d, zero) = (simd.splat(f16_to_f32(d)), simd.splat_byte(zero));
+    halves!(|h| simd.mul(d, simd.to_floats(simd.sub_bytes(q[h], zero))))
+}
+
+/// `d * q + m`.
+#[inline(always)]
+fn affine<S: Simd>(simd: S, q: [S::Bytes; 2], d: u16, m: u16) -> [S::Floats; 2] {
+    let (d, m) = (simd.splat(f16_to_f32(d)), simd.splat(f16_to_f32(m)));
+    halves!(|h| simd.add(simd.mul(d, simd.to_floats(q[h])), m))
 }
 
 impl Block for BlockQ40 {
     const GROUPS: usize = 1;
 
     #[inline(always)]
-    fn group(&self, _: usize) -> [f32; 32] {
-        let d = f16_to_f32(self.d);
-        nibbles(&self.qs).map(|q| d * f32::from(q as i8 - 8))
+    fn group<S: Simd>(&self, simd: S, _: usize) -> [S::Floats; 2] {
+        scaled(simd, nibbles(simd, &self.qs), self.d, 8)
     }
 }
 
@@ -41,9 +49,8 @@ impl Block for BlockQ41 {
     const GROUPS: usize = 1;
 
     #[inline(always)]
-    fn group(&self, _: usize) -> [f32; 32] {
-        let (d, m) = (f16_to_f32(self.d), f16_to_f32(self.m));
-        nibbles(&self.qs).map(|q| d * f32::from(q) + m)
+    fn group<S: Simd>(&self, simd: S, _: usize) -> [S::Floats; 2] {
+        affine(simd, nibbles(simd, &self.qs), self.d, self.m)
     }
 }
 
@@ -51,9 +58,8 @@ impl Block for BlockQ50 {
     const GROUPS: usize = 1;
 
     #[inline(always)]
-    fn group(&self, _: usize) -> [f32; 32] {
-        let d = f16_to_f32(self.d);
-        five_bits(&self.qs, self.qh).map(|q| d * f32::from(q as i8 - 16))
+    fn group<S: Simd>(&self, simd: S, _: usize) -> [S::Floats; 2] {
+        scaled(simd, five_bits(simd, &self.qs, self.qh), self.d, 16)
     }
 }
 
@@ -61,9 +67,8 @@ impl Block for BlockQ51 {
     const GROUPS: usize = 1;
 
     #[inline(always)]
-    fn group(&self, _: usize) -> [f32; 32] {
-        let (d, m) = (f16_to_f32(self.d), f16_to_f32(self.m));
-        five_bits(&self.qs, self.qh).map(|q| d * f32::from(q) + m)
+    fn group<S: Simd>(&self, simd: S, _: usize) -> [S::Floats; 2] {
+        affine(simd, five_bits(simd, &self.qs, self.qh), self.d, self.m)
     }
 }
 
@@ -71,8 +76,9 @@ impl Block for BlockQ80 {
     const GROUPS: usize = 1;
 
     #[inline(always)]
-    fn group(&self, _: usize) -> [f32; 32] {
-        let d = f16_to_f32(self.d);
-        self.qs.map(|q| d * f32::from(q))
+    fn group<S: Simd>(&self, simd: S, _: usize) -> [S::Floats; 2] {
+        let d = simd.splat(f16_to_f32(self.d));
+        let qs: &[[u8; 16]; 2] = bytemuck::cast_ref(&self.qs);
+        halves!(|h| simd.mul(d, simd.to_floats(simd.load_bytes(&qs[h]))))
     }
 }

@@ -4,12 +4,11 @@ use kernels_gpu::quant::BlockMxfp4;
 
 use super::block::Block;
 use super::legacy::nibbles;
+use super::simd::{Simd, halves};
 
 /// Twice the E2M1 values, which are whole numbers (ggml's `kvalues_mxfp4`; it has no negative
 /// zero).
-const DOUBLED_VALUES: [f32; 16] = [
-    0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0,
-];
+const DOUBLED_VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// `2^(e - 128)`: half the scale that `e` stands for, since the values are doubled.
 #[inline(always)]
@@ -26,8 +25,9 @@ impl Block for BlockMxfp4 {
     const GROUPS: usize = 1;
 
     #[inline(always)]
-    fn group(&self, _: usize) -> [f32; 32] {
-        let d = half_scale(self.e);
-        nibbles(&self.qs).map(|q| d * DOUBLED_VALUES[usize::from(q)])
+    fn group<S: Simd>(&self, simd: S, _: usize) -> [S::Floats; 2] {
+        let d = simd.splat(half_scale(self.e));
+        let q = nibbles(simd, &self.qs);
+        halves!(|h| simd.mul(d, simd.to_floats(simd.lookup(&DOUBLED_VALUES, q[h]))))
     }
 }

@@ -1,0 +1,178 @@
+//! Vectors of 16 lanes, on the widest instruction set that the CPU has.
+//!
+//! A [`Kernel`] is written once against the operations of [`Simd`]; [`dispatch`] compiles it for
+//! AVX-512, for AVX2 and for plain arrays, and chooses at run time. Loops that the compiler would
+//! have to vectorize by itself ended up with two lanes out of sixteen.
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+/// Lanes of a vector.
+pub const LANES: usize = 16;
+
+/// An instruction set. A value of such a type proves that the CPU has it.
+///
+/// Arithmetic is IEEE: [`Simd::mul`], [`Simd::add`] and [`Simd::sub`] round once each;
+/// [`Simd::mul_add`] rounds once where that is an instruction, and twice elsewhere.
+#[allow(missing_docs)] // arithmetic needs no explanation
+pub trait Simd: Copy {
+    /// 16 floats.
+    type Floats: Copy;
+    /// 16 bytes.
+    type Bytes: Copy;
+
+    fn splat(self, value: f32) -> Self::Floats;
+    fn load(self, values: &[f32; LANES]) -> Self::Floats;
+    fn store(self, values: Self::Floats, to: &mut [f32; LANES]);
+    fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a * b + c`.
+    fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// Half-precision numbers, given by their bits.
+    fn load_f16(self, bits: &[u16; LANES]) -> Self::Floats;
+    /// Bfloat16 numbers, given by their bits.
+    fn load_bf16(self, bits: &[u16; LANES]) -> Self::Floats;
+
+    fn load_bytes(self, bytes: &[u8; LANES]) -> Self::Bytes;
+    fn splat_byte(self, byte: u8) -> Self::Bytes;
+    /// `(bytes >> shift) & mask`; `mask` has no bits above `8 - shift`.
+    fn field(self, bytes: Self::Bytes, shift: usize, mask: u8) -> Self::Bytes;
+    /// `bytes << shift`; no byte overflows.
+    fn shift_up(self, bytes: Self::Bytes, shift: usize) -> Self::Bytes;
+    fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    fn sub_bytes(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// In each lane `byte` where the lane's bit of `bits` is set, else 0.
+    fn select_bits(self, bits: u16, byte: u8) -> Self::Bytes;
+    /// In each lane the entry of `table` that the lane's byte, below 16, names.
+    fn lookup(self, table: &[i8; LANES], bytes: Self::Bytes) -> Self::Bytes;
+    /// Signed bytes as floats.
+    fn to_floats(self, bytes: Self::Bytes) -> Self::Floats;
+
+    /// The sum of the lanes, pairwise.
+    #[inline(always)]
+    fn sum(self, values: Self::Floats) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(values, &mut lanes);
+        let mut half = LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                lanes[i] += lanes[i + half];
+            }
+            half /= 2;
+        }
+        lanes[0]
+    }
+}
+
+/// A computation to be compiled for each instruction set.
+///
+/// `run` and everything it calls must be `#[inline(always)]`: what is not inlined is compiled for
+/// the baseline.
+pub trait Kernel {
+    /// What it computes.
+    type Output;
+
+    /// Computes it.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// Both halves of a group of 32 elements: the expression with `h` as 0, then as 1.
+///
+/// A closure would do, but closures cannot be marked `#[inline(always)]`.
+macro_rules! halves {
+    (|$h:ident| $value:expr) => {
+        [
+            {
+                let $h = 0;
+                $value
+            },
+            {
+                let $h = 1;
+                $value
+            },
+        ]
+    };
+}
+pub(super) use halves;
+
+/// Runs `kernel` on the widest vectors that this CPU has.
+#[inline]
+pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(simd) = x86::Avx512::detect() {
+            return simd.run(kernel);
+        }
+        if let Some(simd) = x86::Avx2::detect() {
+            return simd.run(kernel);
+        }
+    }
+    kernel.run(portable::Portable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every operation on fixed inputs, as bytes.
+    struct Everything;
+
+    impl Kernel for Everything {
+        type Output = Vec<u32>;
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) -> Vec<u32> {
+            let a: [f32; LANES] = std::array::from_fn(|i| i as f32 * 1.37 - 9.5);
+            let bits: [u16; LANES] = std::array::from_fn(|i| {
+                [0, 1, 0x3ff, 0x400, 0x7bff, 0x7c00][i % 6] | (i as u16) << 15
+            });
+            let bytes: [u8; LANES] = std::array::from_fn(|i| (i * 37 + 11) as u8);
+            let (a, b) = (simd.load(&a), simd.splat(0.73));
+            let bytes = simd.load_bytes(&bytes);
+            let low = simd.field(bytes, 0, 0xf);
+            let floats = [
+                simd.add(a, b),
+                simd.sub(a, b),
+                simd.mul(a, b),
+                simd.mul_add(simd.splat(3.0), simd.splat(0.5), a),
+                simd.load_f16(&bits),
+                simd.load_bf16(&bits),
+                simd.to_floats(bytes),
+                simd.to_floats(simd.field(bytes, 4, 0xf)),
+                simd.to_floats(simd.field(bytes, 6, 3)),
+                simd.to_floats(simd.shift_up(low, 4)),
+                simd.to_floats(simd.or(low, simd.splat_byte(0x20))),
+                simd.to_floats(simd.sub_bytes(low, simd.splat_byte(8))),
+                simd.to_floats(simd.select_bits(0b1010_0101_1100_0011, 16)),
+                simd.to_floats(
+                    simd.lookup(&std::array::from_fn(|i| (i as i16 * 17 - 127) as i8), low),
+                ),
+            ];
+            let mut out = Vec::new();
+            for floats in floats {
+                let mut lanes = [0.0; LANES];
+                simd.store(floats, &mut lanes);
+                out.extend(lanes.map(f32::to_bits));
+            }
+            out.push(simd.sum(a).to_bits());
+            out
+        }
+    }
+
+    #[test]
+    fn instruction_sets_agree() {
+        let want = Everything.run(portable::Portable);
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some(simd) = x86::Avx2::detect() {
+                assert_eq!(simd.run(Everything), want);
+            }
+            if let Some(simd) = x86::Avx512::detect() {
+                assert_eq!(simd.run(Everything), want);
+            }
+        }
+        assert_eq!(dispatch(Everything), want);
+    }
+}

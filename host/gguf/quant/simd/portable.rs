@@ -1,0 +1,110 @@
+//! Vectors as arrays, for every CPU.
+
+use std::array;
+
+use super::super::half::{bf16_to_f32, f16_to_f32};
+use super::{LANES, Simd};
+
+/// No instruction set in particular.
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+impl Simd for Portable {
+    type Floats = [f32; LANES];
+    type Bytes = [u8; LANES];
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::Floats {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> Self::Floats {
+        *values
+    }
+
+    #[inline(always)]
+    fn store(self, values: Self::Floats, to: &mut [f32; LANES]) {
+        *to = values;
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        array::from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        array::from_fn(|i| a[i] - b[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
+        // Where fusing is no instruction it is a library call for each lane.
+        if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+            array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+        } else {
+            array::from_fn(|i| a[i] * b[i] + c[i])
+        }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bits: &[u16; LANES]) -> Self::Floats {
+        bits.map(f16_to_f32)
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bits: &[u16; LANES]) -> Self::Floats {
+        bits.map(bf16_to_f32)
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[u8; LANES]) -> Self::Bytes {
+        *bytes
+    }
+
+    #[inline(always)]
+    fn splat_byte(self, byte: u8) -> Self::Bytes {
+        [byte; LANES]
+    }
+
+    #[inline(always)]
+    fn field(self, bytes: Self::Bytes, shift: usize, mask: u8) -> Self::Bytes {
+        bytes.map(|byte| (byte >> shift) & mask)
+    }
+
+    #[inline(always)]
+    fn shift_up(self, bytes: Self::Bytes, shift: usize) -> Self::Bytes {
+        bytes.map(|byte| byte << shift)
+    }
+
+    #[inline(always)]
+    fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
+        array::from_fn(|i| a[i] | b[i])
+    }
+
+    #[inline(always)]
+    fn sub_bytes(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
+        array::from_fn(|i| a[i].wrapping_sub(b[i]))
+    }
+
+    #[inline(always)]
+    fn select_bits(self, bits: u16, byte: u8) -> Self::Bytes {
+        array::from_fn(|i| if bits & (1 << i) != 0 { byte } else { 0 })
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: &[i8; LANES], bytes: Self::Bytes) -> Self::Bytes {
+        bytes.map(|byte| table[usize::from(byte) % LANES] as u8)
+    }
+
+    #[inline(always)]
+    fn to_floats(self, bytes: Self::Bytes) -> Self::Floats {
+        bytes.map(|byte| f32::from(byte as i8))
+    }
+}
