@@ -1,12 +1,11 @@
 //! How a lane of a matrix-vector product reads and multiplies its part of a quantized block: one
 //! implementation a tensor type.
 
-use cuda_std::GpuFloat;
-
 use super::q8::Q8Slice;
 use crate::prim::half::f16x2_to_f32;
 use crate::prim::integer::dp4a_us;
 use crate::prim::load::nc_stream_v4;
+use crate::prim::math::fma;
 use crate::quant::BlockQ4K;
 
 /// A quantized block, taken apart by [`LANES`](Self::LANES) neighbouring lanes.
@@ -96,8 +95,12 @@ impl MatvecBlock for Q4K {
             )
         };
         let byte = |word: u32, index: u32| (word >> (8 * index) & 0xff) as f32;
-        let dots = (byte(scales, 0) * d0).mul_add(dot0 as f32, byte(scales, 1) * d1 * dot1 as f32);
-        let minimums = byte(mins, 0).mul_add(sum0, byte(mins, 1) * sum1);
-        d.mul_add(dots, -(dmin * minimums))
+        let dots = fma(
+            byte(scales, 0) * d0,
+            dot0 as f32,
+            byte(scales, 1) * d1 * dot1 as f32,
+        );
+        let minimums = fma(byte(mins, 0), sum0, byte(mins, 1) * sum1);
+        fma(d, dots, -(dmin * minimums))
     }
 }
