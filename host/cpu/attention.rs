@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::kv_cache::{KvCache, Row};
 use super::linear::dot;
 use crate::backend::{PAGE_TOKENS, SequenceStep};
-use crate::gguf::quant::simd::{Kernel, dispatch};
+use crate::gguf::quant::simd::{Kernel, Simd, dispatch};
 use crate::model::Config;
 
 /// `softmax(scale * q . K) V` for every row and head: `q` and the result are
@@ -88,7 +88,7 @@ impl Kernel for AddScaled<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<S: Simd>(self, _: S) {
         for (sum, &value) in self.sum.iter_mut().zip(self.values) {
             *sum += self.factor * f64::from(value);
         }

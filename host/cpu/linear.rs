@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use crate::gguf::quant;
-use crate::gguf::quant::simd::{Kernel, dispatch};
+use crate::gguf::quant::simd::{Kernel, Simd, dispatch};
 use crate::model::Linear;
 
 /// Rows of weights that a task takes: enough work to outweigh its scheduling, few enough that all
@@ -94,7 +94,7 @@ impl Kernel for Dot<'_> {
     type Output = f64;
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) -> f64 {
+    fn run<S: Simd>(self, _: S) -> f64 {
         let [sum] = dot_tile(self.a, [self.b]);
         sum
     }
@@ -120,7 +120,7 @@ impl Kernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<S: Simd>(self, _: S) {
         let Product {
             rows,
             x,

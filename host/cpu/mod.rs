@@ -50,7 +50,7 @@ impl CpuBackend {
     fn attention_block(
         &mut self,
         layer: usize,
-        x: &mut Vec<f32>,
+        x: &mut [f32],
         rows: &[Row],
         sequences: &[SequenceStep<'_>],
         trace: &mut Tracer,
@@ -95,7 +95,7 @@ impl CpuBackend {
     }
 
     /// `x += down(activation(gate(norm(x))) * up(norm(x)))`.
-    fn feed_forward_block(&self, layer: usize, x: &mut Vec<f32>, trace: &mut Tracer) {
+    fn feed_forward_block(&self, layer: usize, x: &mut [f32], trace: &mut Tracer) {
         let config = &self.model.config;
         let weights: &Layer = &self.model.weights.layers[layer];
         let (width, ffn, eps) = (config.width, config.ffn_width, config.rms_eps);

@@ -9,10 +9,17 @@ use crate::{CoreLibrary, CudaBuilderError, NvvmArch, Toolchain};
 
 const TARGET: &str = "nvptx64-nvidia-cuda";
 
-/// Passes that copy code into both sides of a branch. A barrier, shuffle or vote in inline PTX must
-/// be reached by all threads at one place, and rustc cannot mark it so (LLVM's `convergent`).
-const KEEP_CONVERGENT: &str = "-Cllvm-args=-jump-threading-threshold=0 -unswitch-threshold=0 \
-                               -simplifycfg-max-small-block-size=0";
+/// How LLVM optimizes.
+///
+/// The first three: no pass may copy code into both sides of a branch. A barrier, shuffle or vote in
+/// inline PTX must be reached by all threads at one place, and rustc cannot mark it so (LLVM's
+/// `convergent`).
+///
+/// The last two: loops of constant length unroll fully up to a larger size, because an array that a
+/// rolled loop indexes goes to local memory; other loops are unrolled as by default for this target.
+const LLVM_ARGS: &str = "-Cllvm-args=-jump-threading-threshold=0 -unswitch-threshold=0 \
+                         -simplifycfg-max-small-block-size=0 \
+                         -unroll-threshold=5000 -unroll-partial-threshold=75";
 
 pub(crate) struct Job<'a> {
     pub toolchain: &'a Toolchain,
@@ -105,7 +112,7 @@ fn command(job: &Job) -> Command {
         .arg("--emit=asm")
         .arg(format!("-Ctarget-cpu={}", job.arch))
         .arg(format!("-Ctarget-feature={}", job.arch.ptx_feature()))
-        .arg(KEEP_CONVERGENT);
+        .arg(LLVM_ARGS);
     command
 }
 

@@ -5,9 +5,10 @@
 //! `cuda_std`, so that a kernel can move to that backend; [`static_shared!`], [`shared::Shared`] and
 //! the warp shuffles and votes go beyond its last published release (0.2.2).
 //!
-//! ```ignore
-//! #![no_std]
-//! #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch))]
+//! In a `no_std` crate with
+//! `#![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch))]`:
+//!
+//! ```
 //! use cuda_std::prelude::*;
 //!
 //! /// `y[i] += a * x[i]`

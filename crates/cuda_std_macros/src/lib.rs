@@ -9,7 +9,7 @@ mod shared;
 
 /// Makes a function a kernel: an entry point of the PTX module, under the function's own name.
 ///
-/// ```ignore
+/// ```text
 /// #[kernel(max_threads = 256, min_blocks = 2)]
 /// pub unsafe fn scale(p: ScaleParams) { /* ... */ }
 /// ```

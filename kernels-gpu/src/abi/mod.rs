@@ -10,9 +10,11 @@ use core::marker::PhantomData;
 use bytemuck::{Pod, Zeroable};
 
 mod elementwise;
+mod matvec;
 mod norm;
 
 pub use elementwise::{AddParams, BiasParams, GatedParams};
+pub use matvec::{MATVEC_WARPS, MatvecParams, Q8_GROUP, Q8_SUM_GROUP, matvec_shared_bytes};
 pub use norm::RmsNormParams;
 
 /// Tokens of a page of the KV cache.

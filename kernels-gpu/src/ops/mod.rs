@@ -2,11 +2,14 @@
 //! bytes moved), a generic body, and a row of [`entry_points!`] for each instance.
 
 pub mod elementwise;
+pub mod matvec;
+pub mod matvec_block;
 pub mod norm;
+pub mod q8;
 
 /// Declares entry points as instances of a generic body:
 ///
-/// ```ignore
+/// ```text
 /// entry_points! {
 ///     /// f32 to f16.
 ///     RMS_NORM_F16 = rms_norm_f16(RmsNormParams), max_threads = 1024 => rms_norm::<F16>;

@@ -3,17 +3,32 @@
 //! Butterflies: every lane ends with the same bits, and the order of additions is fixed, so that a
 //! kernel's result does not depend on scheduling.
 
-use cuda_std::shared::Shared;
-use cuda_std::{thread, warp};
+#[cfg(target_arch = "nvptx64")]
+use core::arch::asm;
 
-/// The value of the lane whose number differs in the bits of `lanes`.
+use cuda_std::shared::Shared;
+use cuda_std::{gpu_only, thread};
+
+/// The value of the lane whose number differs in the bits of `lanes`: `warp_shuffle_xor` of the whole
+/// warp, without the predicate that nobody needs here.
 ///
 /// # Safety
 /// All 32 lanes of the warp come here together.
+#[gpu_only]
 #[inline(always)]
-pub unsafe fn shuffle_xor<T: warp::WarpShuffleValue>(value: T, lanes: u32) -> T {
-    // SAFETY: the caller's.
-    unsafe { warp::warp_shuffle_xor(warp::FULL_MASK, value, lanes, 32) }.0
+pub unsafe fn shuffle_xor(value: f32, lanes: u32) -> f32 {
+    let result: f32;
+    // SAFETY: the caller's. Not `pure`: the result depends on the other lanes.
+    unsafe {
+        asm!(
+            "shfl.sync.bfly.b32 {0}, {1}, {2}, 31, 0xffffffff;",
+            out(reg32) result,
+            in(reg32) value,
+            in(reg32) lanes,
+            options(nostack, preserves_flags)
+        );
+    }
+    result
 }
 
 /// The sum over each group of `LANES` neighbours (a power of two up to 32).
