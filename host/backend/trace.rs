@@ -63,13 +63,14 @@ impl<'a> Tracer<'a> {
     }
 
     /// Reports `data`, `[tokens, elements]`, if somebody wants it.
-    pub fn tensor(&mut self, base: &'static str, elements: usize, data: &[f32]) {
+    pub fn tensor<T: Copy + Into<f64>>(&mut self, base: &'static str, elements: usize, data: &[T]) {
         let name = TensorName {
             base,
             layer: self.layer,
         };
         if self.sink.wants(name) {
-            self.sink.record(name, elements, data);
+            let data: Vec<f32> = data.iter().map(|&value| value.into() as f32).collect();
+            self.sink.record(name, elements, &data);
         }
     }
 }

@@ -1,5 +1,10 @@
-//! The float32 reference backend: readable, parallel over the cores, weights left quantized in the
-//! mapping. The GPU is held against it.
+//! The reference backend: readable, parallel over the cores, weights left quantized in the mapping.
+//! The GPU is held against it.
+//!
+//! Keys and values of earlier steps are f32, and so are a single token's matrix products. All else
+//! is f64: random
+//! weights can cancel so well that the rounding of f32 activations grows a thousandfold from layer
+//! to layer, and a reference should not be what differs.
 
 mod attention;
 mod kv_cache;
@@ -12,7 +17,7 @@ use crate::backend::{
     Backend, BackendError, Output, SequenceStep, TraceSink, Tracer, Want, check_step,
 };
 use crate::model::{Layer, Model};
-use attention::attend;
+use attention::{Attention, attend};
 use kv_cache::{KvCache, Row, rows_of};
 use linear::linear;
 use ops::{add, gated_activation, rms_norm, rms_norm_heads, rotate};
@@ -31,16 +36,18 @@ impl CpuBackend {
     }
 
     /// The residual stream before the first block, `[tokens, width]`.
-    fn embed(&self, rows: &[Row], trace: &mut Tracer) -> Vec<f32> {
+    fn embed(&self, rows: &[Row], trace: &mut Tracer) -> Vec<f64> {
         let (config, table) = (&self.model.config, &self.model.weights.token_embd);
-        let mut x = vec![0.0; rows.len() * config.width];
-        for (row, out) in rows.iter().zip(x.chunks_exact_mut(config.width)) {
+        let mut embedded = vec![0.0; rows.len() * config.width];
+        for (row, out) in rows.iter().zip(embedded.chunks_exact_mut(config.width)) {
             let token = row.token as usize;
             table.dequantize_rows(token..token + 1, out);
         }
+        let mut x: Vec<f64> = embedded.iter().map(|&value| f64::from(value)).collect();
         trace.tensor("embd", config.width, &x);
         if config.arch.scale_embeddings {
-            x.iter_mut().for_each(|v| *v *= config.embedding_scale);
+            let scale = f64::from(config.embedding_scale);
+            x.iter_mut().for_each(|value| *value *= scale);
             trace.tensor("inp_scaled", config.width, &x);
         }
         x
@@ -50,7 +57,7 @@ impl CpuBackend {
     fn attention_block(
         &mut self,
         layer: usize,
-        x: &mut [f32],
+        x: &mut [f64],
         rows: &[Row],
         sequences: &[SequenceStep<'_>],
         trace: &mut Tracer,
@@ -79,8 +86,16 @@ impl CpuBackend {
         trace.tensor("Kcur", kv_width, &k);
 
         self.cache.write(layer, rows, &k, &v);
-        let window = config.layers[layer].window;
-        let mixed = attend(config, &self.cache, layer, window, &q, rows, sequences);
+        let mixed = attend(&Attention {
+            config,
+            layer,
+            cache: &self.cache,
+            rows,
+            sequences,
+            q: &q,
+            k: &k,
+            v: &v,
+        });
         trace.tensor("kqv_out", q_width, &mixed);
         let mut out = linear(&weights.attn_output, &mixed);
         trace.tensor("attn_out", width, &out);
@@ -95,7 +110,7 @@ impl CpuBackend {
     }
 
     /// `x += down(activation(gate(norm(x))) * up(norm(x)))`.
-    fn feed_forward_block(&self, layer: usize, x: &mut [f32], trace: &mut Tracer) {
+    fn feed_forward_block(&self, layer: usize, x: &mut [f64], trace: &mut Tracer) {
         let config = &self.model.config;
         let weights: &Layer = &self.model.weights.layers[layer];
         let (width, ffn, eps) = (config.width, config.ffn_width, config.rms_eps);
@@ -122,7 +137,7 @@ impl CpuBackend {
     }
 
     /// Logits of the rows `wanted` of the residual stream, `[wanted, vocab]`.
-    fn logits(&self, x: &[f32], wanted: &[usize], trace: &mut Tracer) -> Vec<f32> {
+    fn logits(&self, x: &[f64], wanted: &[usize], trace: &mut Tracer) -> Vec<f32> {
         let (config, weights) = (&self.model.config, &self.model.weights);
         let width = config.width;
         if trace.wants("norm") {
@@ -142,13 +157,13 @@ impl CpuBackend {
         }
         let normed = rms_norm(&last, &weights.output_norm, config.rms_eps);
         let mut logits = linear(&weights.output, &normed);
-        if let Some(cap) = config.logit_softcap {
+        if let Some(cap) = config.logit_softcap.map(f64::from) {
             logits
                 .iter_mut()
                 .for_each(|logit| *logit = cap * (*logit / cap).tanh());
         }
         trace.tensor("result_output", self.model.vocab(), &logits);
-        logits
+        logits.iter().map(|&logit| logit as f32).collect()
     }
 }
 
