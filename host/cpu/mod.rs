@@ -44,11 +44,11 @@ impl CpuBackend {
             table.dequantize_rows(token..token + 1, out);
         }
         let mut x: Vec<f64> = embedded.iter().map(|&value| f64::from(value)).collect();
-        trace.tensor("embd", config.width, &x);
+        trace.tensor("embd", config.width, &mut x);
         if config.arch.scale_embeddings {
             let scale = f64::from(config.embedding_scale);
             x.iter_mut().for_each(|value| *value *= scale);
-            trace.tensor("inp_scaled", config.width, &x);
+            trace.tensor("inp_scaled", config.width, &mut x);
         }
         x
     }
@@ -67,26 +67,28 @@ impl CpuBackend {
         let (width, head_dim, eps) = (config.width, config.head_dim, config.rms_eps);
         let (q_width, kv_width) = (config.q_width(), config.kv_width());
 
-        let normed = rms_norm(x, &weights.attn_norm, eps);
-        trace.tensor("attn_norm", width, &normed);
+        let mut normed = rms_norm(x, &weights.attn_norm, eps);
+        trace.tensor("attn_norm", width, &mut normed);
         let mut q = linear(&weights.q, &normed);
         let mut k = linear(&weights.k, &normed);
-        let v = linear(&weights.v, &normed);
-        trace.tensor("Vcur", kv_width, &v);
+        let mut v = linear(&weights.v, &normed);
+        trace.tensor("Qcur_raw", q_width, &mut q);
+        trace.tensor("Kcur_raw", kv_width, &mut k);
+        trace.tensor("Vcur", kv_width, &mut v);
         if let (Some(q_norm), Some(k_norm)) = (&weights.q_norm, &weights.k_norm) {
             rms_norm_heads(&mut q, q_norm, eps);
             rms_norm_heads(&mut k, k_norm, eps);
-            trace.tensor("Qcur_normed", q_width, &q);
-            trace.tensor("Kcur_normed", kv_width, &k);
+            trace.tensor("Qcur_normed", q_width, &mut q);
+            trace.tensor("Kcur_normed", kv_width, &mut k);
         }
         let rope = config.rope(layer);
         rotate(&mut q, rows, config.n_heads, head_dim, rope);
         rotate(&mut k, rows, config.n_kv_heads, head_dim, rope);
-        trace.tensor("Qcur", q_width, &q);
-        trace.tensor("Kcur", kv_width, &k);
+        trace.tensor("Qcur", q_width, &mut q);
+        trace.tensor("Kcur", kv_width, &mut k);
 
         self.cache.write(layer, rows, &k, &v);
-        let mixed = attend(&Attention {
+        let mut mixed = attend(&Attention {
             config,
             layer,
             cache: &self.cache,
@@ -96,13 +98,13 @@ impl CpuBackend {
             k: &k,
             v: &v,
         });
-        trace.tensor("kqv_out", q_width, &mixed);
+        trace.tensor("kqv_out", q_width, &mut mixed);
         let mut out = linear(&weights.attn_output, &mixed);
-        trace.tensor("attn_out", width, &out);
+        trace.tensor("attn_out", width, &mut out);
         let mut sum_name = "ffn_inp";
         if let Some(post_norm) = &weights.post_attn_norm {
             out = rms_norm(&out, post_norm, eps);
-            trace.tensor("attn_post_norm", width, &out);
+            trace.tensor("attn_post_norm", width, &mut out);
             sum_name = "sa_out";
         }
         add(x, &out);
@@ -115,22 +117,19 @@ impl CpuBackend {
         let weights: &Layer = &self.model.weights.layers[layer];
         let (width, ffn, eps) = (config.width, config.ffn_width, config.rms_eps);
 
-        let normed = rms_norm(x, &weights.ffn_norm, eps);
-        trace.tensor("ffn_norm", width, &normed);
+        let mut normed = rms_norm(x, &weights.ffn_norm, eps);
+        trace.tensor("ffn_norm", width, &mut normed);
         let mut gate = linear(&weights.ffn_gate, &normed);
-        trace.tensor("ffn_gate", ffn, &gate);
-        let up = linear(&weights.ffn_up, &normed);
-        trace.tensor("ffn_up", ffn, &up);
-        trace.tensor(
-            gated_activation(config.activation(), &mut gate, &up),
-            ffn,
-            &gate,
-        );
+        trace.tensor("ffn_gate", ffn, &mut gate);
+        let mut up = linear(&weights.ffn_up, &normed);
+        trace.tensor("ffn_up", ffn, &mut up);
+        let gated = gated_activation(config.activation(), &mut gate, &up);
+        trace.tensor(gated, ffn, &mut gate);
         let mut out = linear(&weights.ffn_down, &gate);
-        trace.tensor("ffn_out", width, &out);
+        trace.tensor("ffn_out", width, &mut out);
         if let Some(post_norm) = &weights.post_ffn_norm {
             out = rms_norm(&out, post_norm, eps);
-            trace.tensor("ffn_post_norm", width, &out);
+            trace.tensor("ffn_post_norm", width, &mut out);
         }
         add(x, &out);
         trace.tensor("l_out", width, x);
@@ -144,12 +143,12 @@ impl CpuBackend {
             trace.tensor(
                 "norm",
                 width,
-                &rms_norm(x, &vec![1.0; width], config.rms_eps),
+                &mut rms_norm(x, &vec![1.0; width], config.rms_eps),
             );
         }
         if trace.wants("result_norm") {
-            let all = rms_norm(x, &weights.output_norm, config.rms_eps);
-            trace.tensor("result_norm", width, &all);
+            let mut all = rms_norm(x, &weights.output_norm, config.rms_eps);
+            trace.tensor("result_norm", width, &mut all);
         }
         let mut last = Vec::with_capacity(wanted.len() * width);
         for &row in wanted {
@@ -162,7 +161,7 @@ impl CpuBackend {
                 .iter_mut()
                 .for_each(|logit| *logit = cap * (*logit / cap).tanh());
         }
-        trace.tensor("result_output", self.model.vocab(), &logits);
+        trace.tensor("result_output", self.model.vocab(), &mut logits);
         logits.iter().map(|&logit| logit as f32).collect()
     }
 }
