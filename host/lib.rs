@@ -9,3 +9,4 @@ pub mod gpu;
 pub mod hub;
 pub mod model;
 pub mod tokenizer;
+pub mod verify;
