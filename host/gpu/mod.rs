@@ -5,6 +5,7 @@
 //!
 //! - [`cuda`]: `cust` for contexts, devices and memory, the driver's own entry points for what
 //!   `cust` lacks, and cuBLAS, all found at run time (`driver`). Linux on x86-64 and aarch64.
+//! - [`sim`]: `ptx_sim` and a plain matrix product, everywhere.
 //! - [`codes`]: what every driver and cuBLAS status means, and what to do about it.
 
 mod buffer;
@@ -27,6 +28,7 @@ mod gemm;
 mod gemm_call;
 pub mod plan;
 pub mod ptx;
+pub mod sim;
 pub mod upload;
 
 pub use buffer::{Allocator, Buffer, BufferSlice};
