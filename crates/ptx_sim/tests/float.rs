@@ -179,9 +179,16 @@ fn minimum_and_maximum() {
     });
 }
 
+type Truth = fn(f32, f32) -> bool;
+
 #[test]
+#[expect(
+    clippy::double_comparisons,
+    clippy::neg_cmp_op_on_partial_ord,
+    reason = "the negated and paired forms are what NaN is about"
+)]
 fn ordered_and_unordered_comparisons() {
-    let table: [(&str, fn(f32, f32) -> bool); 14] = [
+    let table: [(&str, Truth); 14] = [
         ("eq", |a, b| a == b),
         ("ne", |a, b| a < b || a > b),
         ("lt", |a, b| a < b),
@@ -232,7 +239,8 @@ fn close(got: u32, exact: f64) -> bool {
 
 #[test]
 fn approximations_are_within_half_an_ulp() {
-    let table: [(&str, fn(f64) -> f64); 8] = [
+    type Function = fn(f64) -> f64;
+    let table: [(&str, Function); 8] = [
         ("ex2.approx.f32", |x| 2f64.powf(x)),
         ("lg2.approx.f32", |x| x.ln() / std::f64::consts::LN_2),
         ("rsqrt.approx.f32", |x| x.sqrt().recip()),

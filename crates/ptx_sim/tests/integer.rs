@@ -112,7 +112,7 @@ fn arithmetic_32() {
 #[test]
 fn division_by_zero_has_the_device_results() {
     check("div.u32 %r0, %r1, %r2;", |a, b, _| {
-        if b == 0 { u32::MAX } else { a / b }
+        a.checked_div(b).unwrap_or(u32::MAX)
     });
     check(
         "rem.u32 %r0, %r1, %r2;",
@@ -487,7 +487,8 @@ fn vectors_pack_and_unpack() {
 
 #[test]
 fn comparisons_and_selection() {
-    let pairs: [(&str, fn(u32, u32) -> bool); 12] = [
+    type Truth = fn(u32, u32) -> bool;
+    let pairs: [(&str, Truth); 12] = [
         ("eq.s32", |a, b| a == b),
         ("ne.u32", |a, b| a != b),
         ("lt.s32", |a, b| (a as i32) < b as i32),

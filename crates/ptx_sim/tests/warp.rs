@@ -6,6 +6,9 @@ use common::{HEAD, Random, launch, params, run, simulator};
 use half::{bf16, f16};
 use ptx_sim::{Memory, Module};
 
+/// The lane that `lane` reads at an offset in a segment of some width, if it is inside.
+type Source = fn(usize, usize, usize) -> Option<usize>;
+
 #[test]
 fn shuffles_in_every_mode_and_segment() {
     let mut random = Random(3);
@@ -14,7 +17,7 @@ fn shuffles_in_every_mode_and_segment() {
     for (c, width) in [(0x1f, 32usize), (0x181f, 8)] {
         for offset in [0usize, 1, 3, 7, 16] {
             let up = c & !0x1f;
-            let modes: [(&str, usize, fn(usize, usize, usize) -> Option<usize>); 4] = [
+            let modes: [(&str, usize, Source); 4] = [
                 ("up", up, |lane, offset, width| {
                     (lane % width >= offset).then(|| lane - offset)
                 }),
