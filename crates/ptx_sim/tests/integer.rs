@@ -259,6 +259,52 @@ fn bit_fields() {
 }
 
 #[test]
+fn bit_fields_of_64_bits() {
+    let place = "cvt.u32.u64 %r9, %rd2; and.b32 %r10, %r9, 127; shr.u32 %r11, %r9, 25;";
+    let fields = |b: u64| (b as u32 & 127, b as u32 >> 25);
+    check64(
+        &format!("{place} bfe.u64 %rd0, %rd1, %r10, %r11;"),
+        |a, b| {
+            let (position, length) = fields(b);
+            (0..length.min(64)).fold(0, |out, i| {
+                let inside = position + i < 64;
+                out | u64::from(inside && a >> (position + i) & 1 == 1) << i
+            })
+        },
+    );
+    check64(
+        &format!("{place} bfe.s64 %rd0, %rd1, %r10, %r11;"),
+        |a, b| {
+            let (position, length) = fields(b);
+            let sign = length != 0 && a >> (position + length - 1).min(63) & 1 == 1;
+            (0..64).fold(0, |out, i| {
+                let inside = i < length && position + i < 64;
+                let bit = if inside {
+                    a >> (position + i) & 1 == 1
+                } else {
+                    sign
+                };
+                out | u64::from(bit) << i
+            })
+        },
+    );
+    check64(
+        &format!("{place} bfi.b64 %rd0, %rd1, %rd2, %r10, %r11;"),
+        |a, b| {
+            let (position, length) = fields(b);
+            (0..length.min(64)).fold(b, |out, i| {
+                let at = position + i;
+                if at > 63 {
+                    out
+                } else {
+                    out & !(1 << at) | (a >> i & 1) << at
+                }
+            })
+        },
+    );
+}
+
+#[test]
 fn permutations() {
     let bytes = |a: u32, b: u32| [a.to_le_bytes(), b.to_le_bytes()].concat();
     check("prmt.b32 %r0, %r1, %r2, %r3;", |a, b, c| {
