@@ -1,9 +1,4 @@
-//! Runs PTX kernels on the CPU and reports what a sanitizer would.
-//!
-//! [`Module::parse`] reads a PTX text, [`Memory`] is the device's memory, and
-//! [`Simulator::launch`] runs a kernel or says, as a [`Fault`], which instruction of which thread
-//! did what wrong.
-
+#![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
 mod error;

@@ -333,6 +333,19 @@ pub(crate) enum Alu {
     Bin64(Bin64, D, D, D),
     Tri64(Tri64, D, D, D, D),
     Shift64(Shift, D, D, R),
+    /// `bfe` and `bfi` on 64 bits; the field's length and position are in the low bytes of `place`.
+    Extract64 {
+        signed: bool,
+        d: D,
+        a: D,
+        place: R,
+    },
+    Insert64 {
+        d: D,
+        a: D,
+        b: D,
+        place: R,
+    },
     Widen(Widen, D, R),
     Narrow(Narrow, R, D),
     MulWide {

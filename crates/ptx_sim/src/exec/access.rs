@@ -177,9 +177,9 @@ pub(super) fn check_global_write(
                 });
             }
             let atomic = write.atomic || actor.atomic;
-            let other_block = !write.is_in(block.index) && !atomic;
-            // Blocks that take turns may hand memory over by flags, which is not tracked.
-            if config.block_race_checks && !config.co_resident && other_block && !same_value() {
+            // Blocks that fence may hand memory over by flags, which is not tracked.
+            let other_block = !write.is_in(block.index) && !atomic && !block.has_fenced;
+            if config.block_race_checks && other_block && !same_value() {
                 return Err(FaultKind::BlockRace { other: write.block });
             }
         }

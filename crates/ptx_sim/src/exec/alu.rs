@@ -313,6 +313,15 @@ impl Lanes<'_> {
                     (x.cast_signed() >> y.min(63)).cast_unsigned()
                 }),
             },
+            Alu::Extract64 {
+                signed,
+                d,
+                a,
+                place,
+            } => {
+                self.shift64(d, a, place, |x, place| integer::extract64(signed, x, place));
+            }
+            Alu::Insert64 { d, a, b, place } => self.insert64(d, a, b, place),
             Alu::Widen(op, d, a) => match op {
                 Widen::Zero => self.widen(d, a, u64::from),
                 Widen::Sign => self.widen(d, a, |x| i64::from(s(x)).cast_unsigned()),
@@ -758,6 +767,23 @@ impl Lanes<'_> {
         let known = &self.registers.defined32;
         let defined = known[a as usize] & known[b as usize];
         let defined = defined & self.registers.defined64[c as usize];
+        self.registers.write64(d, self.mask, &out);
+        self.registers.define64(d, self.mask, defined);
+    }
+
+    fn insert64(&mut self, d: D, a: D, b: D, place: R) {
+        let mut out = [0; LANES];
+        let (x, y) = (
+            &self.registers.r64[a as usize],
+            &self.registers.r64[b as usize],
+        );
+        let place_values = &self.registers.r32[place as usize];
+        for lane in 0..LANES {
+            out[lane] = integer::insert64(x[lane], y[lane], place_values[lane]);
+        }
+        let known = &self.registers.defined64;
+        let defined = known[a as usize] & known[b as usize];
+        let defined = defined & self.registers.defined32[place as usize];
         self.registers.write64(d, self.mask, &out);
         self.registers.define64(d, self.mask, defined);
     }

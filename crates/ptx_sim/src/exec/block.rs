@@ -24,6 +24,8 @@ pub(crate) struct BlockState {
     pub barriers: [Barrier; 16],
     /// What fences made visible.
     pub fence: [u32; WARPS],
+    /// Whether a thread has fenced: memory may have come from other blocks in order.
+    pub has_fenced: bool,
     /// Race clocks of this block begin here.
     pub base: u32,
 }
@@ -59,6 +61,7 @@ impl Block {
                 shared: Shared::new(bytes, program.granule, races, written),
                 barriers: [Barrier::default(); 16],
                 fence: [0; WARPS],
+                has_fenced: false,
                 base: 1,
             },
         }
@@ -81,6 +84,7 @@ impl Block {
         state.shared.start(state.base, restart);
         state.barriers = [Barrier::default(); 16];
         state.fence = [state.base - 1; WARPS];
+        state.has_fenced = false;
         let threads: u32 = context.launch.block.iter().product();
         for (w, warp) in self.warps.iter_mut().enumerate() {
             warp.start(context, state.id, threads - w as u32 * 32, state.base);

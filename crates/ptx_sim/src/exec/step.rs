@@ -3,7 +3,7 @@
 use crate::exec::Context;
 use crate::exec::block::BlockState;
 use crate::exec::registers::{LANES, lanes};
-use crate::exec::report::{Outcome, invalid, undefined};
+use crate::exec::report::{Outcome, invalid, lane, undefined};
 use crate::exec::warp::{Meeting, State, Warp};
 use crate::exec::{access, alu, async_copy, atomic, barrier, collective};
 use crate::fault::FaultKind;
@@ -76,7 +76,7 @@ fn run_split(
             | Op::Call(_)
             | Op::Return
             | Op::Exit) => control(context, warp, op, active, on)?,
-            Op::Trap => return Err(FaultKind::Trap.into()),
+            Op::Trap => return Err(lane(FaultKind::Trap, on.trailing_zeros() as usize)),
             Op::Barrier(op) => {
                 if on != active {
                     warp.part(active & !on, pc + 1);
@@ -150,6 +150,7 @@ fn data(
 /// synchronized by flags and fences is ordered.
 pub(super) fn fence(block: &mut BlockState, warp: &mut Warp) {
     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    block.has_fenced = true;
     warp.clock.acquire(&block.fence);
     warp.clock.release(warp.index, &mut block.fence);
 }

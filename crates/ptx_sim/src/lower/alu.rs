@@ -856,28 +856,16 @@ impl Builder<'_> {
                 }
                 return self.bin32(at, op, ty, ty);
             }
+            "bfe" | "bfi" => return self.bit_field(at, name, m),
             _ => {
                 let ty = m.ty()?;
                 if ty.bytes() != 4 {
                     return Err(m.unknown());
                 }
-                let signed = ty.is_signed();
-                match name {
-                    "sad" if signed => Tri32::SadS,
-                    "sad" => Tri32::SadU,
-                    "bfe" if signed => Tri32::ExtractS,
-                    "bfe" => Tri32::ExtractU,
-                    _ => {
-                        let [d, a, b, position, length] = self.operands(at)?;
-                        let (a, b) = (self.src(at, a, ty)?, self.src(at, b, ty)?);
-                        let position = self.src(at, position, Ty::U32)?;
-                        let length = self.src(at, length, Ty::U32)?;
-                        let field = self.new32();
-                        self.alu(Alu::Bin32(Bin32::Pack8, field, position, length));
-                        let d = self.dst(at, d, ty)?;
-                        self.alu(Alu::Tri32(Tri32::Insert, d, a, b, field));
-                        return Ok(());
-                    }
+                if ty.is_signed() {
+                    Tri32::SadS
+                } else {
+                    Tri32::SadU
                 }
             }
         };
@@ -885,6 +873,46 @@ impl Builder<'_> {
             return Err(m.unknown());
         }
         self.tri32(at, op, Ty::B32, Ty::B32)
+    }
+
+    fn bit_field(&mut self, at: &Instruction, name: &str, m: &mut Modifiers) -> Result<()> {
+        let ty = m.ty()?;
+        let wide = ty.bytes() == 8;
+        if ty.bytes() < 4 || ty.is_float() {
+            return Err(m.unknown());
+        }
+        let (d, a, b, position, length) = match (name, &at.operands[..]) {
+            ("bfe", [d, a, position, length]) => (d, a, a, position, length),
+            ("bfi", [d, a, b, position, length]) => (d, a, b, position, length),
+            _ => return Err(operand_error(at, "wrong number of operands")),
+        };
+        let (a, b) = (self.src(at, a, ty)?, self.src(at, b, ty)?);
+        let position = self.src(at, position, Ty::U32)?;
+        let length = self.src(at, length, Ty::U32)?;
+        let d = self.dst(at, d, ty)?;
+        let signed = ty.is_signed();
+        if name == "bfe" && !wide {
+            let op = if signed {
+                Tri32::ExtractS
+            } else {
+                Tri32::ExtractU
+            };
+            self.alu(Alu::Tri32(op, d, a, position, length));
+            return Ok(());
+        }
+        let place = self.new32();
+        self.alu(Alu::Bin32(Bin32::Pack8, place, position, length));
+        self.alu(match (name, wide) {
+            ("bfe", _) => Alu::Extract64 {
+                signed,
+                d,
+                a,
+                place,
+            },
+            (_, true) => Alu::Insert64 { d, a, b, place },
+            (_, false) => Alu::Tri32(Tri32::Insert, d, a, b, place),
+        });
+        Ok(())
     }
 }
 

@@ -505,7 +505,7 @@ impl<'p> Builder<'p> {
     fn place_formal(&mut self, param: &crate::module::Param) -> (u32, u32) {
         let base = self
             .program
-            .local_bytes
+            .frame_bytes
             .next_multiple_of(param.align.max(1));
         self.program.frame_bytes = base + param.size;
         (base, param.size)

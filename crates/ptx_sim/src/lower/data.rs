@@ -50,7 +50,7 @@ impl Builder<'_> {
                 m.discard(|part| matches!(part, "sc" | "acq_rel") || is_scope(part));
                 self.emit(Op::Fence);
             }
-            "prefetch" | "prefetchu" | "applypriority" | "discard" => {
+            "prefetch" | "prefetchu" | "applypriority" => {
                 m.discard(|part| {
                     is_cache_hint(part) || matches!(part, "L1" | "L2" | "global" | "local")
                 });

@@ -142,7 +142,7 @@ fn directed(op: FloatOp, round: Round, x: f64, y: f64, z: f64) -> f32 {
         FloatOp::Div => quotient(x, y),
         FloatOp::Sqrt => {
             let root = x.sqrt();
-            (root, (-root).mul_add(root, x))
+            (root, (-root).mul_add(root, x) / (2.0 * root))
         }
         _ => quotient(1.0, x),
     };
@@ -158,7 +158,7 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 fn quotient(a: f64, b: f64) -> (f64, f64) {
     let quotient = a / b;
     let rest = (-quotient).mul_add(b, a);
-    (quotient, if b < 0.0 { -rest } else { rest })
+    (quotient, rest / b)
 }
 
 /// Rounds `value + rest`, where `rest` is too small to change `value`, to a single.

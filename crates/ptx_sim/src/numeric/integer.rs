@@ -35,6 +35,35 @@ pub(crate) fn insert(field: u32, base: u32, place: u32) -> u32 {
     base & !mask | (u64::from(field) << position) as u32 & mask
 }
 
+/// `bfe` on 64 bits, the place as for [`insert`].
+#[inline(always)]
+pub(crate) fn extract64(signed: bool, value: u64, place: u32) -> u64 {
+    let (position, length) = (place & 0xff, (place >> 8) & 0xff);
+    if length == 0 {
+        return 0;
+    }
+    let unused = 128 - length.min(64);
+    if signed {
+        let extended = i128::from(value.cast_signed()) >> position.min(127);
+        (extended << unused >> unused) as u64
+    } else {
+        let extended = u128::from(value) >> position.min(127);
+        (extended << unused >> unused) as u64
+    }
+}
+
+/// `bfi.b64`.
+#[inline(always)]
+pub(crate) fn insert64(field: u64, base: u64, place: u32) -> u64 {
+    let (position, length) = (place & 0xff, (place >> 8) & 0xff);
+    if position >= 64 {
+        return base;
+    }
+    let ones = (1u128 << length.min(64)) - 1;
+    let mask = (ones << position) as u64;
+    (base & !mask) | ((u128::from(field) << position) as u64 & mask)
+}
+
 /// `prmt`.
 #[inline(always)]
 pub(crate) fn permute(mode: Permute, a: u32, b: u32, c: u32) -> u32 {

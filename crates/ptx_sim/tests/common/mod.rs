@@ -9,7 +9,7 @@ pub const HEAD: &str = ".version 8.0\n.target sm_90\n.address_size 64\n";
 pub fn simulator() -> Simulator {
     Simulator::new(Config {
         threads: 2,
-        instruction_budget: 200_000_000,
+        instruction_budget: 20_000_000,
         ..Config::default()
     })
 }
