@@ -119,7 +119,10 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
     let head_elements = PAGE_TOKENS as usize * DIM;
     // SAFETY: the page table covers the position.
     let page_address = |page: u32| unsafe {
-        let pages = p.page_table.ptr().add(sequence as usize * p.max_pages as usize);
+        let pages = p
+            .page_table
+            .ptr()
+            .add(sequence as usize * p.max_pages as usize);
         let page = *pages.add(page as usize) as usize;
         p.kv.mut_ptr()
             .add(page * p.page_stride as usize + kv_head as usize * head_elements)
@@ -248,7 +251,10 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
                 let correction = exp2_approx(max - base);
                 let weights = scores.map(|score| exp2_approx(score - base));
                 max = new_max;
-                sum = sum.mul_add(correction, weights[0] + weights[1] + (weights[2] + weights[3]));
+                sum = sum.mul_add(
+                    correction,
+                    weights[0] + weights[1] + (weights[2] + weights[3]),
+                );
                 if !loads_ahead::<DIM>() {
                     load_values::<DIM>(&mut values, tokens_of(page));
                 }
@@ -387,10 +393,7 @@ unsafe fn mix<const DIM: usize>(
         let [high_a, high_b] = f16x2_to_f32(high);
         [high, f32_to_f16x2(a - high_a, b - high_b)]
     };
-    let (near, far) = (
-        split(weights[0], weights[1]),
-        split(weights[2], weights[3]),
-    );
+    let (near, far) = (split(weights[0], weights[1]), split(weights[2], weights[3]));
     let a = [near[0], near[1], far[0], far[1]];
     let mut tile = 0;
     while tile < DIM / 8 {
@@ -398,7 +401,11 @@ unsafe fn mix<const DIM: usize>(
         *d = d.map(|x| x * correction);
         let (v, word) = (&values[tile / 8], tile % 8 / 2);
         // A column's words hold the same element of two tokens.
-        let select = if tile.is_multiple_of(2) { 0x5410 } else { 0x7632 };
+        let select = if tile.is_multiple_of(2) {
+            0x5410
+        } else {
+            0x7632
+        };
         let b = [
             byte_permute(v[0][word], v[1][word], select),
             byte_permute(v[2][word], v[3][word], select),

@@ -8,9 +8,7 @@ use cuda_std::prelude::*;
 use cuda_std::shared::{self, Shared};
 
 use super::attention_decode::WARPS;
-use crate::abi::{
-    AttentionDecodeParams, DECODE_HEADS, decode_partial_floats, decode_query_stride,
-};
+use crate::abi::{AttentionDecodeParams, DECODE_HEADS, decode_partial_floats, decode_query_stride};
 use crate::prim::half::{Activation, F16};
 use crate::prim::math::exp2_approx;
 use crate::prim::reduce::{warp_max, warp_sum};
@@ -135,7 +133,11 @@ impl<const DIM: usize> Memory<DIM> {
         while tile < DIM / 8 {
             // Column `n` of a piece's `j`-th tile is its element `tiles * n + j`.
             let piece = tile / 8 * 8;
-            let tiles = if DIM / 8 - piece < 8 { DIM / 8 - piece } else { 8 };
+            let tiles = if DIM / 8 - piece < 8 {
+                DIM / 8 - piece
+            } else {
+                8
+            };
             let d = out[tile];
             let element = (8 * piece + tile - piece) as u32 + 2 * t * tiles as u32;
             // SAFETY: the caller's.
@@ -271,11 +273,7 @@ pub(super) unsafe fn finish<const DIM: usize>(p: &AttentionDecodeParams, merge: 
 /// # Safety
 /// As for [`finish`]; all partial results are visible.
 #[inline(always)]
-unsafe fn merge_blocks<const DIM: usize>(
-    partials: *const f32,
-    out: *mut f32,
-    merge: &Merge<DIM>,
-) {
+unsafe fn merge_blocks<const DIM: usize>(partials: *const f32, out: *mut f32, merge: &Merge<DIM>) {
     let quads = DIM as u32 / 4;
     let weights = merge.memory.mixtures;
     let block_floats = HEADS as usize * (DIM + 2);

@@ -7,7 +7,7 @@
 //!   KV head are folded into rows: row `r` of a KV head is head `r % group` of query `r / group`, so
 //!   that few queries still fill a tile and K and V are read once for a group.
 //! - Threads: a block has 4 warps and `64 * ROW_TILES` rows, a warp `16 * ROW_TILES` of them against
-//!   all 64 keys of a page at a time; its scores, probabilities and results stay in registers. Two
+//!   all 64 keys of a page at a time; its scores, weights and results stay in registers. Two
 //!   row tiles halve the shared memory reads of a product, and need twice the rows to fill the GPU.
 //! - Launch: grid = [tiles of the sequence with the most rows, KV heads, sequences], block = 128,
 //!   [`prefill_shared_bytes`](crate::abi::prefill_shared_bytes) of dynamic shared memory. `q`, `out`
@@ -60,15 +60,17 @@ const THREADS: u32 = 128;
 /// 8-key columns of the scores' tiles.
 const KEY_TILES: usize = PAGE_TOKENS as usize / 8;
 
-/// The scores of a warp's rows against a page, then their probabilities: 16x8 tiles.
+/// The scores of a warp's rows against a page: 16x8 tiles.
 type Scores<const ROW_TILES: usize> = [[[f32; 4]; KEY_TILES]; ROW_TILES];
+/// The weights of a page's values, pairs of f16: row `g` and row `g + 8` of each tile.
+type Weights<const ROW_TILES: usize> = [[[u32; 2]; KEY_TILES]; ROW_TILES];
 
 /// What a lane keeps of its rows: `[tile][0]` is row `g`, `[tile][1]` row `g + 8` (see
 /// [`mma`](crate::prim::mma)).
 struct Rows<const ROW_TILES: usize> {
     /// The largest score so far, before scaling.
     max: [[f32; 2]; ROW_TILES],
-    /// This lane's part of the sum of the probabilities so far.
+    /// This lane's part of the sum of the weights so far.
     sum: [[f32; 2]; ROW_TILES],
 }
 
@@ -214,6 +216,9 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
                 hide(&mut scores, warp_row, position_of, first_key, window);
             }
 
+            // Before the copies, whose addresses need the registers that this frees.
+            let weights = soften(scores, &mut state, &mut out, scale);
+
             async_copy::wait_group::<0>();
             // Publishes the values; all warps are past the keys, whose place is filled again.
             thread::sync_threads();
@@ -221,8 +226,7 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
                 keys.load_page(page_keys, valid - PAGE_TOKENS);
                 async_copy::commit();
             }
-            soften(&mut scores, &mut state, &mut out, scale);
-            accumulate(&mut out, &scores, values);
+            accumulate(&mut out, &weights, values);
             page += 1;
         }
 
@@ -250,10 +254,7 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
         let mut i = 0;
         while i < (16 * ROW_TILES * CHUNKS) as u32 / 32 {
             let index = 32 * i + lane;
-            let (row, chunk) = (
-                warp_row + index / CHUNKS as u32,
-                index % CHUNKS as u32,
-            );
+            let (row, chunk) = (warp_row + index / CHUNKS as u32, index % CHUNKS as u32);
             if first_row + row <= last_row {
                 let to = p.out.mut_ptr().add(row_offset(first_row + row));
                 let to = to.cast::<u32>().add(4 * chunk as usize);
@@ -341,18 +342,19 @@ fn hide<const ROW_TILES: usize>(
     }
 }
 
-/// Scores become probabilities relative to the largest score so far, and what was summed before is
-/// brought to the same measure.
+/// Scores become weights relative to the largest score so far, and what was summed before is brought
+/// to the same measure.
 ///
 /// # Safety
 /// The whole warp comes here.
 #[inline(always)]
 unsafe fn soften<const CHUNKS: usize, const ROW_TILES: usize>(
-    scores: &mut Scores<ROW_TILES>,
+    scores: Scores<ROW_TILES>,
     rows: &mut Rows<ROW_TILES>,
     out: &mut [[[f32; 4]; CHUNKS]; ROW_TILES],
     scale: f32,
-) {
+) -> Weights<ROW_TILES> {
+    let mut weights = [[[0; 2]; KEY_TILES]; ROW_TILES];
     let mut tile = 0;
     while tile < ROW_TILES {
         let mut half = 0;
@@ -366,8 +368,8 @@ unsafe fn soften<const CHUNKS: usize, const ROW_TILES: usize>(
             }
             // SAFETY: the caller's. The four lanes of a row agree on its maximum.
             let max = unsafe { lanes_max::<4>(max) };
-            // A row that has seen no key yet has nothing to measure against; its probabilities
-            // are 0 relative to anything.
+            // A row that has seen no key yet has nothing to measure against; its weights are 0
+            // relative to anything.
             let base = if max == f32::NEG_INFINITY {
                 0.0
             } else {
@@ -377,10 +379,11 @@ unsafe fn soften<const CHUNKS: usize, const ROW_TILES: usize>(
             let mut sum = rows.sum[tile][half] * correction;
             let mut column = 0;
             while column < KEY_TILES {
-                let s = &mut scores[tile][column];
-                s[2 * half] = exp2_approx(s[2 * half].mul_add(scale, -base));
-                s[2 * half + 1] = exp2_approx(s[2 * half + 1].mul_add(scale, -base));
-                sum += s[2 * half] + s[2 * half + 1];
+                let s = scores[tile][column];
+                let left = exp2_approx(s[2 * half].mul_add(scale, -base));
+                let right = exp2_approx(s[2 * half + 1].mul_add(scale, -base));
+                sum += left + right;
+                weights[tile][column][half] = f32_to_f16x2(left, right);
                 column += 1;
             }
             rows.max[tile][half] = max;
@@ -395,16 +398,17 @@ unsafe fn soften<const CHUNKS: usize, const ROW_TILES: usize>(
         }
         tile += 1;
     }
+    weights
 }
 
-/// `out += probabilities * values`.
+/// `out += weights * values`.
 ///
 /// # Safety
 /// The whole warp comes here; the tile is published.
 #[inline(always)]
 unsafe fn accumulate<const CHUNKS: usize, const ROW_TILES: usize>(
     out: &mut [[[f32; 4]; CHUNKS]; ROW_TILES],
-    scores: &Scores<ROW_TILES>,
+    weights: &Weights<ROW_TILES>,
     values: Tile<CHUNKS>,
 ) {
     let lane = thread::thread_idx_x() % 32;
@@ -412,19 +416,6 @@ unsafe fn accumulate<const CHUNKS: usize, const ROW_TILES: usize>(
     let value = values.at(matrix % 2 * 8 + line, matrix / 2);
     let mut step = 0;
     while step < KEY_TILES / 2 {
-        let mut a = [[0; 4]; ROW_TILES];
-        let mut tile = 0;
-        while tile < ROW_TILES {
-            // A result's layout is that of the left factor of a product.
-            let (left, right) = (scores[tile][2 * step], scores[tile][2 * step + 1]);
-            a[tile] = [
-                f32_to_f16x2(left[0], left[1]),
-                f32_to_f16x2(left[2], left[3]),
-                f32_to_f16x2(right[0], right[1]),
-                f32_to_f16x2(right[2], right[3]),
-            ];
-            tile += 1;
-        }
         let mut pair = 0;
         while pair < CHUNKS / 2 {
             let row = 16 * step as u32 * Tile::<CHUNKS>::STRIDE;
@@ -433,8 +424,11 @@ unsafe fn accumulate<const CHUNKS: usize, const ROW_TILES: usize>(
                 let b = ldmatrix_x4_trans(value.add(row + 2 * pair as u32));
                 let mut tile = 0;
                 while tile < ROW_TILES {
-                    mma_f16(&mut out[tile][2 * pair], a[tile], [b[0], b[1]]);
-                    mma_f16(&mut out[tile][2 * pair + 1], a[tile], [b[2], b[3]]);
+                    // A result's layout is that of the left factor of a product.
+                    let (left, right) = (weights[tile][2 * step], weights[tile][2 * step + 1]);
+                    let a = [left[0], left[1], right[0], right[1]];
+                    mma_f16(&mut out[tile][2 * pair], a, [b[0], b[1]]);
+                    mma_f16(&mut out[tile][2 * pair + 1], a, [b[2], b[3]]);
                     tile += 1;
                 }
             }

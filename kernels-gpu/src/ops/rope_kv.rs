@@ -70,7 +70,13 @@ pub unsafe fn rotate_and_cache(p: RopeKvParams) {
         let index = (head - p.n_heads) as usize;
         let (x, bias, norm, rotation, head) = if is_value {
             let none = core::ptr::null();
-            (p.v, p.v_bias, none, Rotation::NONE, index - p.n_kv_heads as usize)
+            (
+                p.v,
+                p.v_bias,
+                none,
+                Rotation::NONE,
+                index - p.n_kv_heads as usize,
+            )
         } else {
             (p.k, p.k_bias, p.k_norm.ptr(), rotation, index)
         };
@@ -86,7 +92,9 @@ pub unsafe fn rotate_and_cache(p: RopeKvParams) {
         let page = *pages.add((position / PAGE_TOKENS) as usize) as usize;
         // K's heads, then V's: `index` counts through both.
         let row = index * PAGE_TOKENS as usize + (position % PAGE_TOKENS) as usize;
-        let out = p.kv.mut_ptr().add(page * p.page_stride as usize + row * dim);
+        let out =
+            p.kv.mut_ptr()
+                .add(page * p.page_stride as usize + row * dim);
         vector.for_each(rotation, |i, value| {
             *out.add(i as usize) = F16::from_f32(value)
         });
