@@ -9,10 +9,16 @@ use core::marker::PhantomData;
 
 use bytemuck::{Pod, Zeroable};
 
+mod attention;
 mod elementwise;
 mod matvec;
 mod norm;
 
+pub use attention::{
+    AttentionDecodeParams, AttentionPrefillParams, DECODE_HEADS, DECODE_MAX_SPLITS, NO_WINDOW,
+    PREFILL_TILE_ROWS, ROPE_ADJACENT, ROPE_HALVES, RopeKvParams, decode_grid_y,
+    decode_partial_floats, decode_query_stride, decode_shared_bytes, prefill_shared_bytes,
+};
 pub use elementwise::{AddParams, BiasParams, GatedParams};
 pub use matvec::{MATVEC_WARPS, MatvecParams, Q8_GROUP, Q8_SUM_GROUP, matvec_shared_bytes};
 pub use norm::RmsNormParams;

@@ -1,11 +1,16 @@
 //! The kernels, one operation a file: a header (formula, shapes, thread mapping, launch conditions,
 //! bytes moved), a generic body, and a row of [`entry_points!`] for each instance.
 
+pub mod attention_decode;
+mod attention_merge;
+pub mod attention_prefill;
 pub mod elementwise;
+mod head;
 pub mod matvec;
 pub mod matvec_block;
 pub mod norm;
 pub mod q8;
+pub mod rope_kv;
 
 /// Declares entry points as instances of a generic body:
 ///
