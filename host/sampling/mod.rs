@@ -139,7 +139,12 @@ fn check(params: &SamplingParams, vocab: usize) -> Result<(), SamplingError> {
     let share = "a number from 0 to 1";
     let unit = |value: f32| (0.0..=1.0).contains(&value);
     let checks = [
-        ("temperature", params.temperature, finite, params.temperature.is_finite()),
+        (
+            "temperature",
+            params.temperature,
+            finite,
+            params.temperature.is_finite(),
+        ),
         ("top_p", params.top_p, share, unit(params.top_p)),
         ("min_p", params.min_p, share, unit(params.min_p)),
         ("typical_p", params.typical_p, share, unit(params.typical_p)),
@@ -149,7 +154,12 @@ fn check(params: &SamplingParams, vocab: usize) -> Result<(), SamplingError> {
             "a number above 0",
             params.repeat_penalty.is_finite() && params.repeat_penalty > 0.0,
         ),
-        ("presence_penalty", params.presence_penalty, finite, params.presence_penalty.is_finite()),
+        (
+            "presence_penalty",
+            params.presence_penalty,
+            finite,
+            params.presence_penalty.is_finite(),
+        ),
         (
             "frequency_penalty",
             params.frequency_penalty,
@@ -160,10 +170,18 @@ fn check(params: &SamplingParams, vocab: usize) -> Result<(), SamplingError> {
     for (name, value, expected, valid) in checks {
         if !valid {
             let value = value.to_string();
-            return Err(SamplingError::Parameter { name, value, expected });
+            return Err(SamplingError::Parameter {
+                name,
+                value,
+                expected,
+            });
         }
     }
-    match params.logit_bias.iter().find(|(token, _)| *token as usize >= vocab) {
+    match params
+        .logit_bias
+        .iter()
+        .find(|(token, _)| *token as usize >= vocab)
+    {
         Some((token, _)) => Err(SamplingError::Parameter {
             name: "logit_bias",
             value: format!("for token {token}"),
@@ -188,14 +206,23 @@ mod tests {
         let mut greedy = sampler(SamplingParams::greedy());
         assert!(greedy.is_argmax());
         assert_eq!(greedy.sample(&LOGITS), Ok(1));
-        assert_eq!(greedy.sample(&[2.0, 5.0, 5.0, 1.0]), Ok(1), "the first of equals");
+        assert_eq!(
+            greedy.sample(&[2.0, 5.0, 5.0, 1.0]),
+            Ok(1),
+            "the first of equals"
+        );
     }
 
     #[test]
     fn the_same_seed_gives_the_same_tokens() {
         let draw = |seed| {
-            let mut sampler = sampler(SamplingParams { seed, ..SamplingParams::default() });
-            (0..50).map(|_| sampler.sample(&LOGITS).unwrap()).collect::<Vec<_>>()
+            let mut sampler = sampler(SamplingParams {
+                seed,
+                ..SamplingParams::default()
+            });
+            (0..50)
+                .map(|_| sampler.sample(&LOGITS).unwrap())
+                .collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
@@ -222,9 +249,15 @@ mod tests {
         let weights = LOGITS.map(|logit| (f64::from(logit) / 2.0).exp());
         let sum: f64 = weights.iter().sum();
         let expected = weights.map(|weight| f64::from(n) * weight / sum);
-        let terms = counts.iter().zip(expected).map(|(c, e)| (c - e) * (c - e) / e);
+        let terms = counts
+            .iter()
+            .zip(expected)
+            .map(|(c, e)| (c - e) * (c - e) / e);
         let chi_squared: f64 = terms.sum();
-        assert!(chi_squared < 16.3, "chi-squared {chi_squared}, counts {counts:?}");
+        assert!(
+            chi_squared < 16.3,
+            "chi-squared {chi_squared}, counts {counts:?}"
+        );
     }
 
     #[test]
@@ -237,7 +270,9 @@ mod tests {
             ..SamplingParams::greedy()
         };
         let mut sampler = sampler(params);
-        [1, 2, 2].into_iter().for_each(|token| sampler.accept(token));
+        [1, 2, 2]
+            .into_iter()
+            .for_each(|token| sampler.accept(token));
         let logits: Vec<f32> = sampler.penalized(&LOGITS).iter().map(|c| c.logit).collect();
         assert_eq!(logits, [1.0, 3.0, 2.0 / 2.0 - 2.0 * 0.5 - 0.25, 0.0]);
         assert!(!sampler.is_argmax());
@@ -246,7 +281,10 @@ mod tests {
     #[test]
     fn bias_can_force_and_forbid() {
         let bias = |logit_bias| {
-            let params = SamplingParams { logit_bias, ..SamplingParams::greedy() };
+            let params = SamplingParams {
+                logit_bias,
+                ..SamplingParams::greedy()
+            };
             sampler(params).sample(&LOGITS).unwrap()
         };
         assert_eq!(bias(vec![(3, 10.0)]), 3);
@@ -257,12 +295,27 @@ mod tests {
     fn nan_and_impossible_parameters_are_errors() {
         let mut greedy = sampler(SamplingParams::greedy());
         let broken = [0.0, 1.0, f32::NAN, 0.0];
-        assert_eq!(greedy.sample(&broken), Err(SamplingError::NotANumber { token: 2 }));
+        assert_eq!(
+            greedy.sample(&broken),
+            Err(SamplingError::NotANumber { token: 2 })
+        );
         let bad = [
-            SamplingParams { top_p: 1.5, ..SamplingParams::default() },
-            SamplingParams { temperature: f32::NAN, ..SamplingParams::default() },
-            SamplingParams { repeat_penalty: 0.0, ..SamplingParams::default() },
-            SamplingParams { logit_bias: vec![(4, 1.0)], ..SamplingParams::default() },
+            SamplingParams {
+                top_p: 1.5,
+                ..SamplingParams::default()
+            },
+            SamplingParams {
+                temperature: f32::NAN,
+                ..SamplingParams::default()
+            },
+            SamplingParams {
+                repeat_penalty: 0.0,
+                ..SamplingParams::default()
+            },
+            SamplingParams {
+                logit_bias: vec![(4, 1.0)],
+                ..SamplingParams::default()
+            },
         ];
         for params in bad {
             assert!(Sampler::new(params, LOGITS.len()).is_err());

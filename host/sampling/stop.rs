@@ -29,11 +29,18 @@ impl StopStrings {
     /// Takes the next piece of text.
     pub fn push(&mut self, piece: &str) -> Stopped {
         self.held.push_str(piece);
-        let first = self.stops.iter().filter_map(|stop| self.held.find(stop)).min();
+        let first = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop))
+            .min();
         if let Some(start) = first {
             self.held.truncate(start);
             let text = std::mem::take(&mut self.held);
-            return Stopped { text, stopped: true };
+            return Stopped {
+                text,
+                stopped: true,
+            };
         }
         let kept = self.held.split_off(self.held.len() - self.possible_start());
         let text = std::mem::replace(&mut self.held, kept);
