@@ -181,7 +181,10 @@ impl Case {
     /// What is in a buffer now.
     pub fn read<T: Pod>(&self, pointer: DevicePtr<T>) -> Vec<T> {
         let (_, data, _) = self.parts(self.buffer(pointer));
-        bytemuck::pod_collect_to_vec(&data)
+        // Copied, because the bytes are not aligned for `T`.
+        let mut elements = vec![T::zeroed(); data.len() / size_of::<T>()];
+        bytemuck::cast_slice_mut(&mut elements).copy_from_slice(&data);
+        elements
     }
 
     /// Compares a buffer with the reference; a NaN in either fails.

@@ -13,6 +13,7 @@ mod attention;
 mod elementwise;
 mod matvec;
 mod norm;
+mod sampling;
 
 pub use attention::{
     AttentionDecodeParams, AttentionPrefillParams, DECODE_HEADS, DECODE_MAX_SPLITS, NO_WINDOW,
@@ -22,6 +23,7 @@ pub use attention::{
 pub use elementwise::{AddParams, BiasParams, GatedParams};
 pub use matvec::{MATVEC_WARPS, MatvecParams, Q8_GROUP, Q8_SUM_GROUP, matvec_shared_bytes};
 pub use norm::RmsNormParams;
+pub use sampling::{ArgmaxParams, SampleParams, SampleSettings};
 
 /// Tokens of a page of the KV cache.
 pub const PAGE_TOKENS: u32 = 64;
