@@ -9,6 +9,7 @@ mod completions;
 pub mod inspect;
 mod models;
 mod pull;
+mod tokenize;
 
 use std::io;
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// List the models on this machine, and those with a short name
     Models(models::ModelsArgs),
+    /// Show the tokens of a text
+    Tokenize(tokenize::TokenizeArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Pull(args) => pull::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Models(args) => models::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     outcome.unwrap_or_else(|error| report(&error))
