@@ -14,6 +14,7 @@ mod models;
 mod pull;
 mod sampling_args;
 mod session;
+mod tokenize;
 
 use std::io;
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// List the models on this machine, and those with a short name
     Models(models::ModelsArgs),
+    /// Show the tokens of a text
+    Tokenize(tokenize::TokenizeArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Pull(args) => pull::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Models(args) => models::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     outcome.unwrap_or_else(|error| report(&error))
