@@ -11,7 +11,10 @@ mod word;
 use crate::exec::alu::predicate::boolean;
 use crate::exec::registers::{LANES, Registers};
 use crate::numeric::{approx, float, half, integer};
-use crate::op::{Alu, D, FloatTest, Instr, NONE, Narrow, Op, R, Shift, Tri64, Widen};
+use crate::op::{
+    Alu, D, FloatTest, HalfFormat, HalfMode, HalfOp, Instr, NONE, Narrow, Op, R, Shift, Tri64,
+    Widen,
+};
 use crate::ty::Space;
 
 /// Executes arithmetic from the start of `code` until something else or a guard that is not
@@ -81,6 +84,14 @@ fn run_here(registers: &mut Registers, code: &[Instr], active: u32) -> usize {
     }
     code.len()
 }
+
+const PLAIN_PAIR: HalfMode = HalfMode {
+    format: HalfFormat::F16x2,
+    ftz: false,
+    sat: false,
+    relu: false,
+    nan: false,
+};
 
 struct Lanes<'r> {
     registers: &'r mut Registers,
@@ -266,6 +277,22 @@ impl Lanes<'_> {
                 self.tri32(d, a, b, c, |x, y, z| float::apply(op, mode, [x, y, z]));
             }
             Alu::Approx(op, ftz, d, a) => self.active_un32(d, a, |x| approx::apply(op, ftz, x)),
+            // A constant operation and mode make the frequent forms loops without branches.
+            Alu::Half(HalfOp::Add, PLAIN_PAIR, d, [a, b, c]) => {
+                self.tri32(d, a, b, c, |x, y, z| {
+                    half::apply(HalfOp::Add, PLAIN_PAIR, x, y, z)
+                });
+            }
+            Alu::Half(HalfOp::Mul, PLAIN_PAIR, d, [a, b, c]) => {
+                self.tri32(d, a, b, c, |x, y, z| {
+                    half::apply(HalfOp::Mul, PLAIN_PAIR, x, y, z)
+                });
+            }
+            Alu::Half(HalfOp::Fma, PLAIN_PAIR, d, [a, b, c]) => {
+                self.tri32(d, a, b, c, |x, y, z| {
+                    half::apply(HalfOp::Fma, PLAIN_PAIR, x, y, z)
+                });
+            }
             Alu::Half(op, mode, d, [a, b, c]) => {
                 self.tri32(d, a, b, c, |x, y, z| half::apply(op, mode, x, y, z));
             }
