@@ -55,21 +55,29 @@ pub(super) fn multiply(warp: &mut Warp, op: &Mma) -> Outcome<()> {
 
 /// The elements of a register of a fragment, for all lanes: the first (or only) ones, then the second.
 fn elements(words: &[u32; LANES], input: MmaInput) -> [[f32; LANES]; 2] {
-    let mut out = [[0.0; LANES]; 2];
-    for lane in 0..LANES {
-        let word = words[lane];
-        let (low, high) = match input {
-            MmaInput::F16 => (
+    match input {
+        MmaInput::F16 => split(words, |word| {
+            (
                 half::f16_to_f32(word & 0xffff),
                 half::f16_to_f32(word >> 16),
-            ),
-            MmaInput::Bf16 => (
+            )
+        }),
+        MmaInput::Bf16 => split(words, |word| {
+            (
                 half::bf16_to_f32(word & 0xffff),
                 half::bf16_to_f32(word >> 16),
-            ),
-            // The device ignores the lower bits of a tf32's fraction.
-            _ => (word & 0xffff_e000, 0),
-        };
+            )
+        }),
+        // The device ignores the lower bits of a tf32's fraction.
+        _ => split(words, |word| (word & 0xffff_e000, 0)),
+    }
+}
+
+#[inline(always)]
+fn split(words: &[u32; LANES], parts: impl Fn(u32) -> (u32, u32)) -> [[f32; LANES]; 2] {
+    let mut out = [[0.0; LANES]; 2];
+    for lane in 0..LANES {
+        let (low, high) = parts(words[lane]);
         out[0][lane] = f32::from_bits(low);
         out[1][lane] = f32::from_bits(high);
     }

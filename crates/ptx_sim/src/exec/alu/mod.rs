@@ -277,21 +277,10 @@ impl Lanes<'_> {
                 self.tri32(d, a, b, c, |x, y, z| float::apply(op, mode, [x, y, z]));
             }
             Alu::Approx(op, ftz, d, a) => self.active_un32(d, a, |x| approx::apply(op, ftz, x)),
-            // A constant operation and mode make the frequent forms loops without branches.
-            Alu::Half(HalfOp::Add, PLAIN_PAIR, d, [a, b, c]) => {
-                self.tri32(d, a, b, c, |x, y, z| {
-                    half::apply(HalfOp::Add, PLAIN_PAIR, x, y, z)
-                });
-            }
-            Alu::Half(HalfOp::Mul, PLAIN_PAIR, d, [a, b, c]) => {
-                self.tri32(d, a, b, c, |x, y, z| {
-                    half::apply(HalfOp::Mul, PLAIN_PAIR, x, y, z)
-                });
-            }
+            Alu::Half(HalfOp::Add, PLAIN_PAIR, d, [a, b, _]) => self.bin32(d, a, b, half::add_pair),
+            Alu::Half(HalfOp::Mul, PLAIN_PAIR, d, [a, b, _]) => self.bin32(d, a, b, half::mul_pair),
             Alu::Half(HalfOp::Fma, PLAIN_PAIR, d, [a, b, c]) => {
-                self.tri32(d, a, b, c, |x, y, z| {
-                    half::apply(HalfOp::Fma, PLAIN_PAIR, x, y, z)
-                });
+                self.tri32(d, a, b, c, half::fma_pair);
             }
             Alu::Half(op, mode, d, [a, b, c]) => {
                 self.tri32(d, a, b, c, |x, y, z| half::apply(op, mode, x, y, z));
