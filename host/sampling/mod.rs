@@ -17,12 +17,16 @@ pub use stop::{StopStrings, Stopped};
 /// Errors of sampling.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SamplingError {
-    /// A NaN among the logits: the model's numbers are broken, and any choice would hide it.
+    /// A NaN or infinity among the logits: the model's numbers are broken, and any choice would
+    /// hide it.
     #[error("the logit of token {token} is not a number: the model or the backend is broken")]
     NotANumber {
         /// The first such token.
         token: usize,
     },
+    /// There are no logits, or all are negative infinity.
+    #[error("no token may be chosen: all {0} logits are negative infinity")]
+    NothingAllowed(usize),
     /// A parameter outside its range.
     #[error("{name} is {value}; expected {expected}")]
     Parameter {
@@ -73,10 +77,16 @@ impl Sampler {
 
     /// Chooses the next token from the logits of all tokens.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplingError> {
-        if let Some(token) = logits.iter().position(|logit| logit.is_nan()) {
+        let mut candidates = self.penalized(logits);
+        let broken = |c: &Candidate| c.logit.is_nan() || c.logit == f32::INFINITY;
+        if let Some(token) = candidates.iter().position(broken) {
             return Err(SamplingError::NotANumber { token });
         }
-        let candidates = self.penalized(logits);
+        // What is forbidden must not come back as the rounding error of a draw.
+        candidates.retain(|candidate| candidate.logit > f32::NEG_INFINITY);
+        if candidates.is_empty() {
+            return Err(SamplingError::NothingAllowed(logits.len()));
+        }
         let params = &self.params;
         if params.temperature <= 0.0 {
             return Ok(filters::top_k(candidates, 1)[0].token);
@@ -85,8 +95,10 @@ impl Sampler {
         filters::typical(&mut candidates, params.typical_p);
         filters::top_p(&mut candidates, params.top_p);
         filters::min_p(&mut candidates, params.min_p);
+        // Relative to the largest, so that a small temperature cannot make infinities.
+        let max = candidates[0].logit;
         for candidate in &mut candidates {
-            candidate.logit /= params.temperature;
+            candidate.logit = (candidate.logit - max) / params.temperature;
         }
         let probabilities = filters::softmax(&candidates);
         Ok(candidates[self.draw(&probabilities)].token)
@@ -100,7 +112,9 @@ impl Sampler {
         };
         let mut candidates: Vec<Candidate> = logits.iter().enumerate().map(with_token).collect();
         for &(token, bias) in &self.params.logit_bias {
-            candidates[token as usize].logit += bias;
+            if let Some(candidate) = candidates.get_mut(token as usize) {
+                candidate.logit += bias;
+            }
         }
         let mut counts: HashMap<u32, u32> = HashMap::new();
         for &token in &self.recent {
@@ -228,6 +242,15 @@ mod tests {
         assert_ne!(draw(7), draw(8));
     }
 
+    #[test]
+    fn a_tiny_temperature_takes_the_likeliest() {
+        let params = SamplingParams {
+            temperature: f32::MIN_POSITIVE,
+            ..SamplingParams::default()
+        };
+        assert_eq!(sampler(params).sample(&[30.0, 20.0, 40.0, -10.0]), Ok(2));
+    }
+
     /// Chi-squared with 3 degrees of freedom is above 16.3 once in a thousand times; the seed is
     /// fixed, so this never happens by chance.
     #[test]
@@ -299,6 +322,13 @@ mod tests {
             greedy.sample(&broken),
             Err(SamplingError::NotANumber { token: 2 })
         );
+        for mut sampler in [greedy, sampler(SamplingParams::default())] {
+            let infinite = sampler.sample(&[0.0, f32::INFINITY]);
+            assert_eq!(infinite, Err(SamplingError::NotANumber { token: 1 }));
+            assert_eq!(sampler.sample(&[]), Err(SamplingError::NothingAllowed(0)));
+            let none = sampler.sample(&[f32::NEG_INFINITY; 3]);
+            assert_eq!(none, Err(SamplingError::NothingAllowed(3)));
+        }
         let bad = [
             SamplingParams {
                 top_p: 1.5,
