@@ -1,0 +1,157 @@
+//! Tests of `ops/sample.rs`: drawn with evenly spaced numbers, each token comes as often as the
+//! host's sampler would draw it.
+
+use hyperion::sampling::{Sampler, SamplingParams};
+use kernels_gpu::abi::{SampleParams, SampleSettings};
+use kernels_gpu::ops::sample::SAMPLE;
+
+use crate::harness::{Case, Random, Shape};
+
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    temperature: f32,
+    top_k: u32,
+    top_p: f32,
+    min_p: f32,
+}
+
+const ALL: Choice = Choice {
+    temperature: 1.0,
+    top_k: 0,
+    top_p: 1.0,
+    min_p: 0.0,
+};
+
+/// Draws `draws` times from the same logits.
+fn check(logits: &[f32], choice: Choice, draws: usize) {
+    let vocab = logits.len();
+    let params = SamplingParams {
+        temperature: choice.temperature,
+        top_k: choice.top_k as usize,
+        top_p: choice.top_p,
+        min_p: choice.min_p,
+        ..SamplingParams::default()
+    };
+    let mut sampler = Sampler::new(params).unwrap();
+    let mut expected = vec![0.0; vocab];
+    for (token, probability) in sampler.distribution(logits).unwrap() {
+        expected[token as usize] = probability * draws as f64;
+    }
+
+    let settings: Vec<SampleSettings> = (0..draws)
+        .map(|draw| SampleSettings {
+            temperature: choice.temperature,
+            top_k: choice.top_k,
+            top_p: choice.top_p,
+            min_p: choice.min_p,
+            uniform: (draw as f32 + 0.5) / draws as f32,
+        })
+        .collect();
+    let name = format!("sample, {choice:?}, {vocab} tokens");
+    let mut case = Case::new(&name);
+    let tokens = case.output::<u32>("tokens", draws);
+    let params = SampleParams {
+        logits: case.input("logits", logits),
+        tokens,
+        settings: case.input("settings", &settings),
+        vocab: vocab as u32,
+        // All rows are the same one.
+        stride: 0,
+    };
+    case.launch(&SAMPLE, Shape::new([draws as u32, 1, 1], 1024), params);
+
+    let mut counts = vec![0.0; vocab];
+    for token in case.read(tokens) {
+        counts[token as usize] += 1.0;
+    }
+    for (token, (&count, &expected)) in counts.iter().zip(&expected).enumerate() {
+        // Evenly spaced numbers hit an interval as often as its length says, or once more or less,
+        // where one lies at its end.
+        let close = f64::abs(count - expected) <= 1.01;
+        assert!(
+            close && (count == 0.0 || expected > 0.0),
+            "{name}: token {token} came {count} times, not {expected}"
+        );
+    }
+}
+
+fn random_logits(vocab: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    // Steeper than even: some tokens stand out.
+    let mut logits = random.floats(vocab, 2.2);
+    logits.iter_mut().for_each(|x| *x = x.powi(3));
+    logits
+}
+
+#[test]
+fn each_restriction() {
+    for (vocab, draws) in [(1, 4), (5, 64), (333, 100), (6000, 60)] {
+        let logits = random_logits(vocab, vocab as u64);
+        for choice in [
+            ALL,
+            Choice { top_k: 1, ..ALL },
+            Choice { top_k: 40, ..ALL },
+            Choice { top_p: 0.6, ..ALL },
+            Choice { top_p: 0.0, ..ALL },
+            Choice { min_p: 0.2, ..ALL },
+            Choice {
+                temperature: 0.5,
+                ..ALL
+            },
+            Choice {
+                temperature: 0.0,
+                ..ALL
+            },
+            Choice {
+                temperature: 1.5,
+                top_k: 40,
+                top_p: 0.9,
+                min_p: 0.02,
+            },
+        ] {
+            check(&logits, choice, draws);
+        }
+    }
+}
+
+#[test]
+fn equals_at_the_cut() {
+    // The first three of the twos, then none.
+    let logits = [2.0, 1.0, 3.0, 2.0, 2.0, 2.0, 0.0, f32::NEG_INFINITY];
+    for choice in [
+        Choice { top_k: 4, ..ALL },
+        Choice { top_k: 2, ..ALL },
+        Choice { top_p: 0.55, ..ALL },
+        Choice {
+            top_k: 3,
+            top_p: 0.5,
+            ..ALL
+        },
+        Choice { min_p: 0.36, ..ALL },
+    ] {
+        check(&logits, choice, 50);
+    }
+    // More equals than candidates fit in shared memory.
+    let flat = vec![0.25; 9000];
+    check(&flat, Choice { top_k: 7000, ..ALL }, 20);
+    check(
+        &flat,
+        Choice {
+            top_p: 0.001,
+            ..ALL
+        },
+        20,
+    );
+}
+
+#[test]
+fn a_large_vocabulary() {
+    let logits = random_logits(151_936, 1);
+    let choice = Choice {
+        temperature: 0.8,
+        top_k: 40,
+        top_p: 0.95,
+        min_p: 0.05,
+    };
+    check(&logits, choice, 4);
+}
