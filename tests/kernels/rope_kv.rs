@@ -135,8 +135,6 @@ impl Rope {
             max_pages: cache.max_pages as u32,
             page_stride: cache.page_stride(),
             epsilon,
-            tokens: n as u32,
-            reserved: [0; 3],
         };
         let blocks = (n_heads + 2 * n_kv_heads).div_ceil(4);
         case.launch(
