@@ -81,7 +81,6 @@ impl Prefill<'_> {
             page_stride: cache.page_stride(),
             window: self.window.map_or(NO_WINDOW, |window| window as u32),
             scale,
-            reserved: [0; 2],
         };
         let most = self.sequences.iter().map(|&(_, n)| n).max().unwrap();
         let rows = (most * heads.group()) as u32;
