@@ -12,10 +12,12 @@ use bytemuck::{Pod, Zeroable};
 mod elementwise;
 mod matvec;
 mod norm;
+mod weights;
 
 pub use elementwise::{AddParams, BiasParams, GatedParams};
 pub use matvec::{MATVEC_WARPS, MatvecParams, Q8_GROUP, Q8_SUM_GROUP, matvec_shared_bytes};
 pub use norm::RmsNormParams;
+pub use weights::{DECODE_WARPS, DecodePlan, DequantizeParams, EmbedParams, WeightType, decode_warp_bytes};
 
 /// Tokens of a page of the KV cache.
 pub const PAGE_TOKENS: u32 = 64;
