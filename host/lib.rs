@@ -1,6 +1,7 @@
 //! hyperion: an LLM inference engine whose GPU kernels are written in Rust.
 
 pub mod backend;
+pub mod chat;
 pub mod cli;
 pub mod cpu;
 pub mod engine;
@@ -9,3 +10,4 @@ pub mod gpu;
 pub mod hub;
 pub mod model;
 pub mod tokenizer;
+pub mod verify;

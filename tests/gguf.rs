@@ -137,3 +137,20 @@ fn errors_name_file_key_and_type() {
         .to_string();
     assert!(error.ends_with("has no tensor no.such.tensor"), "{error}");
 }
+
+#[test]
+fn what_is_no_file_is_refused() {
+    let error = Gguf::open(&fixture("tiny"))
+        .expect_err("a folder")
+        .to_string();
+    assert!(error.ends_with("tiny: is a directory, not a file; give the path of a GGUF file"));
+    let missing = Gguf::open(std::path::Path::new("no/such.gguf")).expect_err("missing");
+    assert!(
+        missing
+            .to_string()
+            .starts_with("no/such.gguf: cannot be read: "),
+        "{missing}"
+    );
+    #[cfg(unix)]
+    assert!(Gguf::open(std::path::Path::new("/dev/zero")).is_err());
+}

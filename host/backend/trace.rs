@@ -28,6 +28,13 @@ pub trait TraceSink {
     /// Takes a tensor, `[tokens, elements]` row-major, with the tokens of all sequences of the step
     /// one after the other.
     fn record(&mut self, name: TensorName, elements: usize, data: &[f32]);
+
+    /// Values that the reference backend should go on with instead of its own, as many as it
+    /// computed. With another backend's tensors here, every operation of the reference starts from
+    /// what that backend's operation started from, so that errors do not travel.
+    fn forced(&self, _name: TensorName) -> Option<&[f32]> {
+        None
+    }
 }
 
 /// Wants nothing.
@@ -62,14 +69,21 @@ impl<'a> Tracer<'a> {
         })
     }
 
-    /// Reports `data`, `[tokens, elements]`, if somebody wants it.
-    pub fn tensor(&mut self, base: &'static str, elements: usize, data: &[f32]) {
+    /// Reports `data`, `[tokens, elements]`, if somebody wants it, and takes over forced values.
+    pub fn tensor(&mut self, base: &'static str, elements: usize, data: &mut [f64]) {
         let name = TensorName {
             base,
             layer: self.layer,
         };
         if self.sink.wants(name) {
-            self.sink.record(name, elements, data);
+            let data: Vec<f32> = data.iter().map(|&value| value as f32).collect();
+            self.sink.record(name, elements, &data);
+        }
+        if let Some(forced) = self.sink.forced(name) {
+            debug_assert_eq!(data.len(), forced.len());
+            for (value, &forced) in data.iter_mut().zip(forced) {
+                *value = f64::from(forced);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 #![deny(clippy::print_stdout)]
 
 mod completions;
+pub mod inspect;
 mod models;
 mod pull;
 
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Fetch a model into this machine's cache
     Pull(pull::PullArgs),
+    /// Show what a GGUF file holds
+    Inspect(inspect::InspectArgs),
     /// List the models on this machine, and those with a short name
     Models(models::ModelsArgs),
     /// Print a completion script for a shell
@@ -49,6 +52,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Pull(args) => pull::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

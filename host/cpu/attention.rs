@@ -3,94 +3,131 @@
 use rayon::prelude::*;
 
 use super::kv_cache::{KvCache, Row};
-use super::linear::dot;
+use super::linear::dot_tile;
 use crate::backend::{PAGE_TOKENS, SequenceStep};
 use crate::gguf::quant::simd::{Kernel, Simd, dispatch};
 use crate::model::Config;
 
-/// `softmax(scale * q . K) V` for every row and head: `q` and the result are
-/// `[rows, n_heads * head_dim]`. A row sees its own position and those before it, at most `window`
-/// of them. Scores, softmax and the mixture are computed in f64 and rounded once: this is the
-/// reference.
-pub fn attend(
-    config: &Config,
-    cache: &KvCache,
-    layer: usize,
-    window: Option<usize>,
-    q: &[f32],
-    rows: &[Row],
-    sequences: &[SequenceStep<'_>],
-) -> Vec<f32> {
+/// What [`attend`] works on.
+pub struct Attention<'a> {
+    /// The model's shape.
+    pub config: &'a Config,
+    /// The running block.
+    pub layer: usize,
+    /// Keys and values of earlier steps.
+    pub cache: &'a KvCache,
+    /// The tokens of this step.
+    pub rows: &'a [Row],
+    /// Their sequences.
+    pub sequences: &'a [SequenceStep<'a>],
+    /// Queries, `[rows, n_heads * head_dim]`.
+    pub q: &'a [f64],
+    /// Keys of this step, `[rows, n_kv_heads * head_dim]`: before the cache rounds them to f32.
+    pub k: &'a [f64],
+    /// Values of this step, likewise.
+    pub v: &'a [f64],
+}
+
+/// `softmax(scale * q . K) V` for every row and head, `[rows, n_heads * head_dim]`. A row sees its
+/// own position and those before it, at most the layer's window of them.
+pub fn attend(attention: &Attention<'_>) -> Vec<f64> {
+    let config = attention.config;
     let dim = config.head_dim;
-    let mut out = vec![0.0; q.len()];
+    let mut out = vec![0.0; attention.q.len()];
     let heads = out
         .par_chunks_exact_mut(dim)
-        .zip(q.par_chunks_exact(dim))
+        .zip(attention.q.par_chunks_exact(dim))
         .enumerate();
-    heads.for_each_init(
-        Scratch::default,
-        |Scratch { scores, mixture }, (index, (out, q))| {
-            let row = &rows[index / config.n_heads];
-            let kv_head = index % config.n_heads / config.group_size();
-            let first = window.map_or(0, |window| (row.position + 1).saturating_sub(window));
-            let pages = sequences[row.sequence].pages;
-            let visible = first..=row.position;
-            let key_value = |position: usize| {
-                let (keys, values) = cache.head(layer, pages[position / PAGE_TOKENS], kv_head);
-                let at = position % PAGE_TOKENS * dim;
-                (&keys[at..at + dim], &values[at..at + dim])
-            };
-
-            scores.clear();
-            let scale = f64::from(config.attention_scale);
-            scores.extend(
-                visible
-                    .clone()
-                    .map(|position| scale * dot(q, key_value(position).0)),
-            );
-            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            scores
-                .iter_mut()
-                .for_each(|score| *score = (*score - max).exp());
-            let sum: f64 = scores.iter().sum();
-            mixture.clear();
-            mixture.resize(dim, 0.0);
-            for (position, &score) in visible.zip(scores.iter()) {
-                dispatch(AddScaled {
-                    sum: mixture,
-                    factor: score,
-                    values: key_value(position).1,
-                });
-            }
-            out.iter_mut()
-                .zip(mixture.iter())
-                .for_each(|(out, value)| *out = (value / sum) as f32);
-        },
-    );
+    heads.for_each_init(Vec::new, |scores, (index, (out, q))| {
+        let row = index / config.n_heads;
+        let kv_head = index % config.n_heads / config.group_size();
+        attention.head(row, kv_head, q, scores, out);
+    });
     out
 }
 
-/// Buffers that a thread keeps from head to head.
-#[derive(Default)]
-struct Scratch {
-    scores: Vec<f64>,
-    mixture: Vec<f64>,
+impl Attention<'_> {
+    fn head(&self, row: usize, kv_head: usize, q: &[f64], scores: &mut Vec<f64>, out: &mut [f64]) {
+        let position = self.rows[row].position;
+        let window = self.config.layers[self.layer].window;
+        let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
+        let start = self.sequences[self.rows[row].sequence].start;
+        let cached = first..start.max(first);
+        let own = first.max(start)..position + 1;
+
+        let scale = f64::from(self.config.attention_scale);
+        scores.clear();
+        for position in cached.clone() {
+            let (key, _) = self.cached(row, position, kv_head);
+            scores.push(scale * dispatch(Dot { q, key }));
+        }
+        for position in own.clone() {
+            let key = self.own(self.k, row, position, kv_head);
+            scores.push(scale * dispatch(Dot { q, key }));
+        }
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        scores
+            .iter_mut()
+            .for_each(|score| *score = (*score - max).exp());
+        let sum: f64 = scores.iter().sum();
+        let mut factors = scores.iter().map(|score| score / sum);
+        for (position, factor) in cached.zip(&mut factors) {
+            let (_, value) = self.cached(row, position, kv_head);
+            dispatch(AddScaled { out, factor, value });
+        }
+        for (position, factor) in own.zip(factors) {
+            let value = self.own(self.v, row, position, kv_head);
+            dispatch(AddScaled { out, factor, value });
+        }
+    }
+
+    /// Key and value of an earlier step.
+    fn cached(&self, row: usize, position: usize, kv_head: usize) -> (&[f32], &[f32]) {
+        let dim = self.config.head_dim;
+        let pages = self.sequences[self.rows[row].sequence].pages;
+        let page = pages[position / PAGE_TOKENS];
+        let (keys, values) = self.cache.head(self.layer, page, kv_head);
+        let at = position % PAGE_TOKENS * dim;
+        (&keys[at..at + dim], &values[at..at + dim])
+    }
+
+    /// Key or value of this step: a sequence's rows follow one another.
+    fn own<'b>(&self, of: &'b [f64], row: usize, position: usize, kv_head: usize) -> &'b [f64] {
+        let dim = self.config.head_dim;
+        let row = row - (self.rows[row].position - position);
+        &of[(row * self.config.n_kv_heads + kv_head) * dim..][..dim]
+    }
 }
 
-/// `sum += factor * values`.
-struct AddScaled<'a> {
-    sum: &'a mut [f64],
+struct Dot<'a, T> {
+    q: &'a [f64],
+    key: &'a [T],
+}
+
+impl<T: Copy + Into<f64>> Kernel for Dot<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> f64 {
+        let [sum] = dot_tile(self.key, [self.q]);
+        sum
+    }
+}
+
+/// `out += factor * value`.
+struct AddScaled<'a, T> {
+    out: &'a mut [f64],
     factor: f64,
-    values: &'a [f32],
+    value: &'a [T],
 }
 
-impl Kernel for AddScaled<'_> {
+impl<T: Copy + Into<f64>> Kernel for AddScaled<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        for (sum, &value) in self.sum.iter_mut().zip(self.values) {
-            *sum += self.factor * f64::from(value);
+        for (out, &value) in self.out.iter_mut().zip(self.value) {
+            *out += self.factor * value.into();
         }
     }
 }

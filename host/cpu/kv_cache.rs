@@ -64,7 +64,7 @@ impl KvCache {
     }
 
     /// Stores the keys and values of `rows`, each `[rows, n_kv_heads * head_dim]`.
-    pub fn write(&mut self, layer: usize, rows: &[Row], k: &[f32], v: &[f32]) {
+    pub fn write(&mut self, layer: usize, rows: &[Row], k: &[f64], v: &[f64]) {
         let (block, dim, heads) = (self.block(), self.head_dim, self.n_kv_heads);
         let page_elements = self.n_layers * 2 * block;
         for (index, row) in rows.iter().enumerate() {
@@ -74,8 +74,8 @@ impl KvCache {
             for head in 0..heads {
                 let from = (index * heads + head) * dim;
                 let to = (head * PAGE_TOKENS + row.position % PAGE_TOKENS) * dim;
-                keys[to..to + dim].copy_from_slice(&k[from..from + dim]);
-                values[to..to + dim].copy_from_slice(&v[from..from + dim]);
+                store(&mut keys[to..to + dim], &k[from..from + dim]);
+                store(&mut values[to..to + dim], &v[from..from + dim]);
             }
         }
     }
@@ -89,4 +89,10 @@ impl KvCache {
             &layer[block + kv_head * size..][..size],
         )
     }
+}
+
+fn store(to: &mut [f32], from: &[f64]) {
+    to.iter_mut()
+        .zip(from)
+        .for_each(|(to, &from)| *to = from as f32);
 }

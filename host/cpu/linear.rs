@@ -1,7 +1,7 @@
 //! Matrix products with quantized weights.
 //!
-//! Several tokens are summed in f64 and rounded once, so that a prompt's values are as exact as f32
-//! can store them. A single token, where speed counts, is summed in f32.
+//! Several tokens are multiplied in f64, so that a prompt's values do not depend on the order of the
+//! sums. A single token, where speed counts, is multiplied in f32.
 
 use rayon::prelude::*;
 
@@ -14,7 +14,7 @@ use crate::model::Linear;
 const ROWS_PER_TASK: usize = 16;
 
 /// `x W^T + bias` for `x` of `[tokens, n_in]`: `[tokens, n_out]`.
-pub fn linear(linear: &Linear, x: &[f32]) -> Vec<f32> {
+pub fn linear(linear: &Linear, x: &[f64]) -> Vec<f64> {
     let (n_in, n_out) = (linear.n_in(), linear.n_out());
     let n_tokens = x.len() / n_in;
     let mut out = match n_tokens {
@@ -26,28 +26,29 @@ pub fn linear(linear: &Linear, x: &[f32]) -> Vec<f32> {
         for row in out.chunks_exact_mut(n_out) {
             row.iter_mut()
                 .zip(bias)
-                .for_each(|(value, bias)| *value += bias);
+                .for_each(|(value, &bias)| *value += f64::from(bias));
         }
     }
     out
 }
 
 /// One token: each row is decoded on its way through the dot product. `[n_out]`.
-fn product_with_vector(linear: &Linear, x: &[f32]) -> Vec<f32> {
+fn product_with_vector(linear: &Linear, x: &[f64]) -> Vec<f64> {
+    let x: Vec<f32> = x.iter().map(|&value| value as f32).collect();
     let mut out = vec![0.0; linear.n_out()];
     out.par_chunks_mut(ROWS_PER_TASK)
         .enumerate()
         .for_each(|(task, out)| {
             for (index, out) in out.iter_mut().enumerate() {
                 let row = linear.weight.row_bytes(task * ROWS_PER_TASK + index);
-                *out = quant::dot(linear.weight.ty(), row, x);
+                *out = f64::from(quant::dot(linear.weight.ty(), row, &x));
             }
         });
     out
 }
 
 /// Several tokens: rows are decoded once and multiplied with every token. `[n_out, n_tokens]`.
-fn product_with_tokens(linear: &Linear, x: &[f32], n_tokens: usize) -> Vec<f32> {
+fn product_with_tokens(linear: &Linear, x: &[f64], n_tokens: usize) -> Vec<f64> {
     let (n_in, n_out) = (linear.n_in(), linear.n_out());
     let mut out = vec![0.0; n_out * n_tokens];
     out.par_chunks_mut(ROWS_PER_TASK * n_tokens)
@@ -68,7 +69,7 @@ fn product_with_tokens(linear: &Linear, x: &[f32], n_tokens: usize) -> Vec<f32> 
     out
 }
 
-fn transpose(matrix: &[f32], n_rows: usize, n_columns: usize) -> Vec<f32> {
+fn transpose(matrix: &[f64], n_rows: usize, n_columns: usize) -> Vec<f64> {
     let mut out = vec![0.0; matrix.len()];
     out.par_chunks_exact_mut(n_rows)
         .enumerate()
@@ -80,33 +81,13 @@ fn transpose(matrix: &[f32], n_rows: usize, n_columns: usize) -> Vec<f32> {
     out
 }
 
-/// The dot product of two vectors, in f64.
-pub fn dot(a: &[f32], b: &[f32]) -> f64 {
-    dispatch(Dot { a, b })
-}
-
-struct Dot<'a> {
-    a: &'a [f32],
-    b: &'a [f32],
-}
-
-impl Kernel for Dot<'_> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> f64 {
-        let [sum] = dot_tile(self.a, [self.b]);
-        sum
-    }
-}
-
 /// `rows` (`[n, n_in]`, decoded) times `x` (`[n_tokens, n_in]`) into `out` (`[n, n_tokens]`).
 struct Product<'a> {
     rows: &'a [f32],
-    x: &'a [f32],
+    x: &'a [f64],
     n_in: usize,
     n_tokens: usize,
-    out: &'a mut [f32],
+    out: &'a mut [f64],
 }
 
 /// Tokens multiplied with a row at once: each loaded weight serves four fused multiply-adds.
@@ -133,36 +114,33 @@ impl Kernel for Product<'_> {
             let mut tokens = x.chunks_exact(n_in);
             let mut next = || tokens.next().unwrap_or_default();
             for tile in tiles {
-                *tile = dot_tile(row, [next(), next(), next(), next()]).map(|sum| sum as f32);
+                *tile = dot_tile(row, [next(), next(), next(), next()]);
             }
             for out in rest {
-                *out = dot_tile(row, [next()])[0] as f32;
+                [*out] = dot_tile(row, [next()]);
             }
         }
     }
 }
 
-/// Products of two f32 are exact in f64, so that only the sums round.
+/// The products of `row` with each of `x`. For use inside a [`Kernel`].
 #[inline(always)]
-fn dot_tile<const N: usize>(row: &[f32], x: [&[f32]; N]) -> [f64; N] {
+pub fn dot_tile<T: Copy + Into<f64>, const N: usize>(row: &[T], x: [&[f64]; N]) -> [f64; N] {
     let (row_chunks, row_rest) = row.as_chunks::<WIDTH>();
-    let x_chunks: [&[[f32; WIDTH]]; N] = x.map(|x| &x.as_chunks::<WIDTH>().0[..row_chunks.len()]);
+    let x_chunks: [&[[f64; WIDTH]]; N] = x.map(|x| &x.as_chunks::<WIDTH>().0[..row_chunks.len()]);
     let mut sums = [[0.0; WIDTH]; N];
     for (chunk, row) in row_chunks.iter().enumerate() {
-        let row = row.map(f64::from);
+        let row = row.map(Into::into);
         for (sums, x) in sums.iter_mut().zip(x_chunks) {
             for i in 0..WIDTH {
-                sums[i] += row[i] * f64::from(x[chunk][i]);
+                sums[i] += row[i] * x[chunk][i];
             }
         }
     }
     let mut out = [0.0; N];
     for token in 0..N {
         let x_rest = &x[token][row_chunks.len() * WIDTH..];
-        let rest = row_rest
-            .iter()
-            .zip(x_rest)
-            .map(|(&a, &b)| f64::from(a) * f64::from(b));
+        let rest = row_rest.iter().zip(x_rest).map(|(&a, &b)| a.into() * b);
         out[token] = sums[token].iter().sum::<f64>() + rest.sum::<f64>();
     }
     out
@@ -172,15 +150,16 @@ fn dot_tile<const N: usize>(row: &[f32], x: [&[f32]; N]) -> [f64; N] {
 mod tests {
     use super::*;
 
-    fn ramp(n: usize, step: f32) -> Vec<f32> {
-        (0..n).map(|i| (i as f32 * step).sin()).collect()
-    }
-
     #[test]
-    fn products_match_f64() {
+    fn tiles_add_up_in_any_shape() {
         for (n_rows, n_in, n_tokens) in [(1, 1, 2), (5, 16, 4), (3, 37, 7), (16, 576, 9)] {
-            let (rows, x) = (ramp(n_rows * n_in, 0.37), ramp(n_tokens * n_in, 0.71));
-            let mut out = vec![f32::NAN; n_rows * n_tokens];
+            let rows: Vec<f32> = (0..n_rows * n_in)
+                .map(|i| (i as f32 * 0.37).sin())
+                .collect();
+            let x: Vec<f64> = (0..n_tokens * n_in)
+                .map(|i| (i as f64 * 0.71).sin())
+                .collect();
+            let mut out = vec![f64::NAN; n_rows * n_tokens];
             dispatch(Product {
                 rows: &rows,
                 x: &x,
@@ -191,14 +170,9 @@ mod tests {
             for row in 0..n_rows {
                 for token in 0..n_tokens {
                     let (a, b) = (&rows[row * n_in..][..n_in], &x[token * n_in..][..n_in]);
-                    let exact: f64 = a
-                        .iter()
-                        .zip(b)
-                        .map(|(&a, &b)| f64::from(a) * f64::from(b))
-                        .sum();
-                    let found = f64::from(out[row * n_tokens + token]);
-                    assert!((found - exact).abs() < 1e-5, "{found} is not {exact}");
-                    assert!((dot(a, b) - exact).abs() < 1e-12);
+                    let exact: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * b).sum();
+                    let found = out[row * n_tokens + token];
+                    assert!((found - exact).abs() < 1e-12, "{found} is not {exact}");
                 }
             }
         }

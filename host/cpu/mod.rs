@@ -1,5 +1,10 @@
-//! The float32 reference backend: readable, parallel over the cores, weights left quantized in the
-//! mapping. The GPU is held against it.
+//! The reference backend: readable, parallel over the cores, weights left quantized in the mapping.
+//! The GPU is held against it.
+//!
+//! Keys and values of earlier steps are f32, and so are a single token's matrix products. All else
+//! is f64: random
+//! weights can cancel so well that the rounding of f32 activations grows a thousandfold from layer
+//! to layer, and a reference should not be what differs.
 
 mod attention;
 mod kv_cache;
@@ -12,7 +17,7 @@ use crate::backend::{
     Backend, BackendError, Output, SequenceStep, TraceSink, Tracer, Want, check_step,
 };
 use crate::model::{Layer, Model};
-use attention::attend;
+use attention::{Attention, attend};
 use kv_cache::{KvCache, Row, rows_of};
 use linear::linear;
 use ops::{add, gated_activation, rms_norm, rms_norm_heads, rotate};
@@ -31,17 +36,19 @@ impl CpuBackend {
     }
 
     /// The residual stream before the first block, `[tokens, width]`.
-    fn embed(&self, rows: &[Row], trace: &mut Tracer) -> Vec<f32> {
+    fn embed(&self, rows: &[Row], trace: &mut Tracer) -> Vec<f64> {
         let (config, table) = (&self.model.config, &self.model.weights.token_embd);
-        let mut x = vec![0.0; rows.len() * config.width];
-        for (row, out) in rows.iter().zip(x.chunks_exact_mut(config.width)) {
+        let mut embedded = vec![0.0; rows.len() * config.width];
+        for (row, out) in rows.iter().zip(embedded.chunks_exact_mut(config.width)) {
             let token = row.token as usize;
             table.dequantize_rows(token..token + 1, out);
         }
-        trace.tensor("embd", config.width, &x);
+        let mut x: Vec<f64> = embedded.iter().map(|&value| f64::from(value)).collect();
+        trace.tensor("embd", config.width, &mut x);
         if config.arch.scale_embeddings {
-            x.iter_mut().for_each(|v| *v *= config.embedding_scale);
-            trace.tensor("inp_scaled", config.width, &x);
+            let scale = f64::from(config.embedding_scale);
+            x.iter_mut().for_each(|value| *value *= scale);
+            trace.tensor("inp_scaled", config.width, &mut x);
         }
         x
     }
@@ -50,7 +57,7 @@ impl CpuBackend {
     fn attention_block(
         &mut self,
         layer: usize,
-        x: &mut [f32],
+        x: &mut [f64],
         rows: &[Row],
         sequences: &[SequenceStep<'_>],
         trace: &mut Tracer,
@@ -60,34 +67,44 @@ impl CpuBackend {
         let (width, head_dim, eps) = (config.width, config.head_dim, config.rms_eps);
         let (q_width, kv_width) = (config.q_width(), config.kv_width());
 
-        let normed = rms_norm(x, &weights.attn_norm, eps);
-        trace.tensor("attn_norm", width, &normed);
+        let mut normed = rms_norm(x, &weights.attn_norm, eps);
+        trace.tensor("attn_norm", width, &mut normed);
         let mut q = linear(&weights.q, &normed);
         let mut k = linear(&weights.k, &normed);
-        let v = linear(&weights.v, &normed);
-        trace.tensor("Vcur", kv_width, &v);
+        let mut v = linear(&weights.v, &normed);
+        trace.tensor("Qcur_raw", q_width, &mut q);
+        trace.tensor("Kcur_raw", kv_width, &mut k);
+        trace.tensor("Vcur", kv_width, &mut v);
         if let (Some(q_norm), Some(k_norm)) = (&weights.q_norm, &weights.k_norm) {
             rms_norm_heads(&mut q, q_norm, eps);
             rms_norm_heads(&mut k, k_norm, eps);
-            trace.tensor("Qcur_normed", q_width, &q);
-            trace.tensor("Kcur_normed", kv_width, &k);
+            trace.tensor("Qcur_normed", q_width, &mut q);
+            trace.tensor("Kcur_normed", kv_width, &mut k);
         }
         let rope = config.rope(layer);
         rotate(&mut q, rows, config.n_heads, head_dim, rope);
         rotate(&mut k, rows, config.n_kv_heads, head_dim, rope);
-        trace.tensor("Qcur", q_width, &q);
-        trace.tensor("Kcur", kv_width, &k);
+        trace.tensor("Qcur", q_width, &mut q);
+        trace.tensor("Kcur", kv_width, &mut k);
 
         self.cache.write(layer, rows, &k, &v);
-        let window = config.layers[layer].window;
-        let mixed = attend(config, &self.cache, layer, window, &q, rows, sequences);
-        trace.tensor("kqv_out", q_width, &mixed);
+        let mut mixed = attend(&Attention {
+            config,
+            layer,
+            cache: &self.cache,
+            rows,
+            sequences,
+            q: &q,
+            k: &k,
+            v: &v,
+        });
+        trace.tensor("kqv_out", q_width, &mut mixed);
         let mut out = linear(&weights.attn_output, &mixed);
-        trace.tensor("attn_out", width, &out);
+        trace.tensor("attn_out", width, &mut out);
         let mut sum_name = "ffn_inp";
         if let Some(post_norm) = &weights.post_attn_norm {
             out = rms_norm(&out, post_norm, eps);
-            trace.tensor("attn_post_norm", width, &out);
+            trace.tensor("attn_post_norm", width, &mut out);
             sum_name = "sa_out";
         }
         add(x, &out);
@@ -95,46 +112,43 @@ impl CpuBackend {
     }
 
     /// `x += down(activation(gate(norm(x))) * up(norm(x)))`.
-    fn feed_forward_block(&self, layer: usize, x: &mut [f32], trace: &mut Tracer) {
+    fn feed_forward_block(&self, layer: usize, x: &mut [f64], trace: &mut Tracer) {
         let config = &self.model.config;
         let weights: &Layer = &self.model.weights.layers[layer];
         let (width, ffn, eps) = (config.width, config.ffn_width, config.rms_eps);
 
-        let normed = rms_norm(x, &weights.ffn_norm, eps);
-        trace.tensor("ffn_norm", width, &normed);
+        let mut normed = rms_norm(x, &weights.ffn_norm, eps);
+        trace.tensor("ffn_norm", width, &mut normed);
         let mut gate = linear(&weights.ffn_gate, &normed);
-        trace.tensor("ffn_gate", ffn, &gate);
-        let up = linear(&weights.ffn_up, &normed);
-        trace.tensor("ffn_up", ffn, &up);
-        trace.tensor(
-            gated_activation(config.activation(), &mut gate, &up),
-            ffn,
-            &gate,
-        );
+        trace.tensor("ffn_gate", ffn, &mut gate);
+        let mut up = linear(&weights.ffn_up, &normed);
+        trace.tensor("ffn_up", ffn, &mut up);
+        let gated = gated_activation(config.activation(), &mut gate, &up);
+        trace.tensor(gated, ffn, &mut gate);
         let mut out = linear(&weights.ffn_down, &gate);
-        trace.tensor("ffn_out", width, &out);
+        trace.tensor("ffn_out", width, &mut out);
         if let Some(post_norm) = &weights.post_ffn_norm {
             out = rms_norm(&out, post_norm, eps);
-            trace.tensor("ffn_post_norm", width, &out);
+            trace.tensor("ffn_post_norm", width, &mut out);
         }
         add(x, &out);
         trace.tensor("l_out", width, x);
     }
 
     /// Logits of the rows `wanted` of the residual stream, `[wanted, vocab]`.
-    fn logits(&self, x: &[f32], wanted: &[usize], trace: &mut Tracer) -> Vec<f32> {
+    fn logits(&self, x: &[f64], wanted: &[usize], trace: &mut Tracer) -> Vec<f32> {
         let (config, weights) = (&self.model.config, &self.model.weights);
         let width = config.width;
         if trace.wants("norm") {
             trace.tensor(
                 "norm",
                 width,
-                &rms_norm(x, &vec![1.0; width], config.rms_eps),
+                &mut rms_norm(x, &vec![1.0; width], config.rms_eps),
             );
         }
         if trace.wants("result_norm") {
-            let all = rms_norm(x, &weights.output_norm, config.rms_eps);
-            trace.tensor("result_norm", width, &all);
+            let mut all = rms_norm(x, &weights.output_norm, config.rms_eps);
+            trace.tensor("result_norm", width, &mut all);
         }
         let mut last = Vec::with_capacity(wanted.len() * width);
         for &row in wanted {
@@ -142,13 +156,13 @@ impl CpuBackend {
         }
         let normed = rms_norm(&last, &weights.output_norm, config.rms_eps);
         let mut logits = linear(&weights.output, &normed);
-        if let Some(cap) = config.logit_softcap {
+        if let Some(cap) = config.logit_softcap.map(f64::from) {
             logits
                 .iter_mut()
                 .for_each(|logit| *logit = cap * (*logit / cap).tanh());
         }
-        trace.tensor("result_output", self.model.vocab(), &logits);
-        logits
+        trace.tensor("result_output", self.model.vocab(), &mut logits);
+        logits.iter().map(|&logit| logit as f32).collect()
     }
 }
 

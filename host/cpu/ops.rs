@@ -1,6 +1,6 @@
 //! Norms, rotation and elementwise operations on `[rows, width]` activations.
 //!
-//! Each element is computed in f64 and rounded once, to the f32 it is stored as.
+//! All of it in f64: the reference's own rounding should not show in a comparison.
 
 use rayon::prelude::*;
 
@@ -8,27 +8,27 @@ use super::kv_cache::Row;
 use crate::model::{Activation, Rope, RopePairing};
 
 /// `x * weight / sqrt(mean(x^2) + eps)` for every row of `weight.len()` elements.
-pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+pub fn rms_norm(x: &[f64], weight: &[f32], eps: f32) -> Vec<f64> {
     let mut out = x.to_vec();
     rms_norm_heads(&mut out, weight, eps);
     out
 }
 
 /// [`rms_norm`] in place, over every head of `weight.len()` elements.
-pub fn rms_norm_heads(x: &mut [f32], weight: &[f32], eps: f32) {
+pub fn rms_norm_heads(x: &mut [f64], weight: &[f32], eps: f32) {
     x.par_chunks_exact_mut(weight.len())
         .with_min_len(16)
         .for_each(|row| {
-            let sum: f64 = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+            let sum: f64 = row.iter().map(|v| v * v).sum();
             let scale = 1.0 / (sum / row.len() as f64 + f64::from(eps)).sqrt();
             for (value, weight) in row.iter_mut().zip(weight) {
-                *value = (f64::from(*value) * scale * f64::from(*weight)) as f32;
+                *value *= scale * f64::from(*weight);
             }
         });
 }
 
 /// Rotates the heads of `x`, `[rows, n_heads * head_dim]`, by their rows' positions.
-pub fn rotate(x: &mut [f32], rows: &[Row], n_heads: usize, head_dim: usize, rope: &Rope) {
+pub fn rotate(x: &mut [f64], rows: &[Row], n_heads: usize, head_dim: usize, rope: &Rope) {
     let half = rope.rotated() / 2;
     let tokens = x.par_chunks_exact_mut(n_heads * head_dim).zip(rows);
     tokens.with_min_len(4).for_each(|(x, row)| {
@@ -39,27 +39,27 @@ pub fn rotate(x: &mut [f32], rows: &[Row], n_heads: usize, head_dim: usize, rope
                     RopePairing::Adjacent => (2 * pair, 2 * pair + 1),
                     RopePairing::Halves => (pair, pair + half),
                 };
-                let (a, b) = (f64::from(head[first]), f64::from(head[second]));
-                head[first] = (a * cos - b * sin) as f32;
-                head[second] = (a * sin + b * cos) as f32;
+                let (a, b) = (head[first], head[second]);
+                head[first] = a * cos - b * sin;
+                head[second] = a * sin + b * cos;
             }
         }
     });
 }
 
 /// `x += y`.
-pub fn add(x: &mut [f32], y: &[f32]) {
+pub fn add(x: &mut [f64], y: &[f64]) {
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
 /// `gate = activation(gate) * up`; gives llama.cpp's name of the result.
-pub fn gated_activation(activation: Activation, gate: &mut [f32], up: &[f32]) -> &'static str {
+pub fn gated_activation(activation: Activation, gate: &mut [f64], up: &[f64]) -> &'static str {
     let (function, name): (fn(f64) -> f64, _) = match activation {
         Activation::Silu => (silu, "ffn_swiglu"),
         Activation::GeluTanh => (gelu_tanh, "ffn_geglu"),
     };
     let pairs = gate.par_iter_mut().zip(up).with_min_len(4096);
-    pairs.for_each(|(gate, up)| *gate = (function(f64::from(*gate)) * f64::from(*up)) as f32);
+    pairs.for_each(|(gate, up)| *gate = function(*gate) * up);
     name
 }
 

@@ -13,7 +13,6 @@ use super::ValueType;
 #[error("{}: {problem}", path.display())]
 pub struct GgufError {
     path: Arc<Path>,
-    #[source]
     problem: Box<Problem>,
 }
 

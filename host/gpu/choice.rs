@@ -2,6 +2,7 @@
 
 use super::device::Device;
 use super::error::{GpuError, Result};
+use super::sim::SimDevice;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -60,6 +61,17 @@ pub struct PtxImage {
     pub text: &'static str,
 }
 
+/// The images that this binary carries.
+pub fn embedded() -> Vec<PtxImage> {
+    let modules = super::ptx::modules().iter();
+    modules
+        .map(|module| PtxImage {
+            arch: module.compute_capability,
+            text: module.ptx,
+        })
+        .collect()
+}
+
 /// The image for the highest architecture that `capability` can run.
 ///
 /// # Errors
@@ -95,9 +107,9 @@ pub struct Opened {
 /// # Errors
 /// The device cannot be used; `auto` never fails, and says why it took the CPU.
 pub fn open(choice: DeviceChoice, images: &[PtxImage]) -> Result<Opened> {
-    let device = match choice {
+    let device: Option<Arc<dyn Device>> = match choice {
         DeviceChoice::Cpu => None,
-        DeviceChoice::Sim => Some(open_sim(images)?),
+        DeviceChoice::Sim => Some(Arc::new(SimDevice::open(images)?)),
         DeviceChoice::Cuda(ordinal) => Some(open_cuda(ordinal.unwrap_or(0), images)?),
         DeviceChoice::Auto => match open_cuda(0, images) {
             Ok(device) => Some(device),
@@ -129,10 +141,6 @@ fn open_cuda(ordinal: usize, images: &[PtxImage]) -> Result<Arc<dyn Device>> {
 )))]
 fn open_cuda(_ordinal: usize, _images: &[PtxImage]) -> Result<Arc<dyn Device>> {
     Err(GpuError::NoCuda)
-}
-
-fn open_sim(_images: &[PtxImage]) -> Result<Arc<dyn Device>> {
-    Err(GpuError::Ptx("this build has no simulator".into()))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::buffer::{Buffer, BufferSlice};
 use super::error::Result;
-use super::gemm::GemmCall;
+use super::gemm_call::GemmCall;
 use std::fmt;
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ pub struct Entry {
     pub param_bytes: usize,
     /// Their largest alignment.
     pub param_align: usize,
-    /// Most threads of a block; limited by the registers it needs.
+    /// Most threads of a block: what the kernel declares, or what its registers allow.
     pub max_threads: u32,
     /// Static shared memory in bytes.
     pub static_shared: u32,
@@ -32,7 +32,8 @@ pub struct KernelTable {
 }
 
 impl KernelTable {
-    /// Reads the entry points of PTX text. `max_threads` and `static_shared` start at 1024 and 0.
+    /// Reads the entry points of PTX text. `static_shared` starts at 0, and `max_threads` at what the
+    /// kernel declares (`.maxntid`) or 1024.
     ///
     /// # Errors
     /// A parameter list cannot be read.
@@ -52,11 +53,12 @@ impl KernelTable {
                 None => "",
             };
             let (param_bytes, param_align) = params_layout(params).ok_or_else(unreadable)?;
+            let body = rest.find('{').unwrap_or(rest.len());
             entries.push(Entry {
                 name: name.to_owned(),
                 param_bytes,
                 param_align,
-                max_threads: 1024,
+                max_threads: declared_threads(&rest[..body]).unwrap_or(1024),
                 static_shared: 0,
             });
         }
@@ -190,6 +192,18 @@ fn params_layout(list: &str) -> Option<(usize, usize)> {
     Some((end, most))
 }
 
+/// The product of `.maxntid` or `.reqntid` in the directives before a kernel's body.
+fn declared_threads(directives: &str) -> Option<u32> {
+    let key = [".maxntid", ".reqntid"]
+        .into_iter()
+        .find(|key| directives.contains(key))?;
+    let (_, list) = directives.split_once(key)?;
+    let list = list.split(['.', '\n']).next()?;
+    list.split(',').try_fold(1u32, |product, n| {
+        product.checked_mul(n.trim().parse().ok()?)
+    })
+}
+
 fn type_size(word: &str) -> Option<usize> {
     Some(match word {
         ".b8" | ".u8" | ".s8" => 1,
@@ -253,6 +267,8 @@ mod tests {
             [("alone", 0, 1), ("mixed", 20, 8), ("one_struct", 44, 8)]
         );
         assert_eq!(table.find("mixed").unwrap(), KernelId(1));
+        let threads: Vec<_> = table.entries().iter().map(|e| e.max_threads).collect();
+        assert_eq!(threads, [1024, 128, 1024]);
         assert!(table.find("absent").is_err());
         assert_eq!(ptx_version(PTX), Some((7, 8)));
         assert!(KernelTable::parse(".entry broken(.param .u64 x").is_err());

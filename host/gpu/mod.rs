@@ -5,6 +5,7 @@
 //!
 //! - [`cuda`]: `cust` for contexts, devices and memory, the driver's own entry points for what
 //!   `cust` lacks, and cuBLAS, all found at run time (`driver`). Linux on x86-64 and aarch64.
+//! - [`sim`]: `ptx_sim` and a plain matrix product, everywhere.
 //! - [`codes`]: what every driver and cuBLAS status means, and what to do about it.
 
 mod buffer;
@@ -24,12 +25,15 @@ mod driver;
 mod entries;
 mod error;
 mod gemm;
+mod gemm_call;
 pub mod plan;
 pub mod ptx;
+pub mod sim;
 pub mod upload;
 
 pub use buffer::{Allocator, Buffer, BufferSlice};
 pub use device::{Device, DeviceInfo, Graph, KernelId, Launch, MemoryInfo, Staging, Timer};
 pub use entries::{Entry, KernelTable};
 pub use error::{GpuError, Result};
-pub use gemm::{Gemm, GemmCall, GemmType, Matrix, Op, gemm_reference};
+pub use gemm::{Gemm, GemmType, Matrix};
+pub use gemm_call::{GemmCall, Op, gemm_reference};

@@ -2,6 +2,8 @@
 // Every test binary compiles this module and uses its own part of it.
 #![allow(dead_code)]
 
+pub mod gguf_writer;
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};

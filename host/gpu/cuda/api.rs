@@ -7,7 +7,7 @@
 use super::super::codes::{CallError, Library};
 use super::super::driver;
 use super::super::error::{GpuError, Result};
-use super::MIN_DRIVER;
+use super::probe::MIN_DRIVER;
 use std::ffi::{c_char, c_void};
 use std::sync::OnceLock;
 
@@ -112,7 +112,6 @@ macro_rules! driver_functions {
 
 driver_functions! {
     fn cuInit(flags: u32);
-    fn cuDriverGetVersion(version: *mut i32);
     fn cuDeviceGetCount(count: *mut i32);
     fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32);
     fn cuCtxSetCurrent(context: Handle);
@@ -160,11 +159,23 @@ driver_functions! {
 pub(super) fn api() -> Result<&'static Api> {
     static API: OnceLock<Result<Api, &'static str>> = OnceLock::new();
     let library = driver::load()?;
-    API.get_or_init(|| Api::resolve(library))
-        .as_ref()
-        .map_err(|name| GpuError::OldDriver {
-            found: (0, 0),
-            needed: MIN_DRIVER,
-            missing: format!(" or earlier (it has no `{name}`)"),
-        })
+    let resolved = API.get_or_init(|| Api::resolve(library));
+    resolved.as_ref().map_err(|name| GpuError::OldDriver {
+        found: version(library),
+        needed: MIN_DRIVER,
+        missing: format!(" and has no `{name}`"),
+    })
+}
+
+/// The CUDA version that the driver supports; 0.0 if it cannot say.
+pub(super) fn version(library: &libloading::Library) -> (u32, u32) {
+    type GetVersion = unsafe extern "C" fn(*mut i32) -> u32;
+    let mut version = 0;
+    // SAFETY: `cuda.h` declares the function with this signature, callable before `cuInit`.
+    unsafe {
+        if let Ok(get) = library.get::<GetVersion>("cuDriverGetVersion") {
+            get(&mut version);
+        }
+    }
+    (version as u32 / 1000, version as u32 % 1000 / 10)
 }

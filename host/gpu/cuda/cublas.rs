@@ -3,7 +3,8 @@
 use super::super::codes::{CallError, Library as Origin};
 use super::super::driver::loader_text;
 use super::super::error::{GpuError, Result};
-use super::super::gemm::{GemmCall, GemmType, Op};
+use super::super::gemm::GemmType;
+use super::super::gemm_call::{GemmCall, Op};
 use super::api::Handle;
 use super::quiet::outside_captures;
 use super::search::{NAMES, Roots, candidates};

@@ -6,6 +6,7 @@ mod context;
 mod cublas;
 mod module;
 mod objects;
+mod probe;
 mod quiet;
 mod search;
 mod stream;
@@ -14,12 +15,12 @@ pub use cublas::WORKSPACE_BYTES;
 
 use super::buffer::{Buffer, BufferSlice};
 use super::choice::{PtxImage, select_ptx};
-use super::codes::{CallError, NO_DEVICE};
+use super::codes::CallError;
 use super::device::{Device, DeviceInfo, Graph, KernelId, Launch, MemoryInfo, Staging, Timer};
 use super::entries::ptx_version;
 use super::error::{GpuError, Result};
-use super::gemm::GemmCall;
-use api::{Api, Handle, LaunchAttribute, LaunchConfig};
+use super::gemm_call::GemmCall;
+use api::{Handle, LaunchAttribute, LaunchConfig};
 use context::{Shared, cust_call};
 use cublas::Cublas;
 use module::Module;
@@ -27,12 +28,6 @@ use objects::{CudaGraph, CudaStaging, CudaTimer};
 use quiet::outside_captures;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// The oldest driver: its CUDA version has every function that we call, and cuBLAS 12.
-const MIN_DRIVER: (u32, u32) = (12, 0);
-
-/// The oldest compute capability: the kernels use `cp.async` and `mma.sync` of Ampere.
-const MIN_CAPABILITY: (u32, u32) = (8, 0);
 
 /// A GPU with loaded kernels and cuBLAS. All work goes to one stream.
 pub struct CudaDevice {
@@ -53,34 +48,7 @@ impl CudaDevice {
     /// No driver, an old one, no such GPU, a GPU that is too old, PTX that the driver refuses, no
     /// cuBLAS; each says what to do.
     pub fn open(ordinal: usize, images: &[PtxImage]) -> Result<Self> {
-        let api = api::api()?;
-        // SAFETY: no arguments that matter; may be called again.
-        match unsafe { api.cuInit(0) } {
-            Err(error) if error.code == NO_DEVICE => {
-                return Err(GpuError::NoDevice { ordinal, count: 0 });
-            }
-            other => other.map_err(|e| e.doing("starting the driver"))?,
-        }
-        let driver_version = driver_version(api)?;
-        if driver_version < MIN_DRIVER {
-            let missing = String::new();
-            return Err(GpuError::OldDriver {
-                found: driver_version,
-                needed: MIN_DRIVER,
-                missing,
-            });
-        }
-        let count = device_count(api)?;
-        let number = u32::try_from(ordinal).ok().filter(|_| ordinal < count);
-        let number = number.ok_or(GpuError::NoDevice { ordinal, count })?;
-        let device = cust_call("cuDeviceGet", cust::device::Device::get_device(number))?;
-        let info = device_info(api, device, driver_version)?;
-        if info.compute_capability < MIN_CAPABILITY {
-            return Err(GpuError::OldGpu {
-                name: info.name,
-                capability: info.compute_capability,
-            });
-        }
+        let (api, device, info) = probe::probe(ordinal)?;
         let image = select_ptx(images, info.compute_capability)?;
 
         let shared = Arc::new(Shared::new(api, device)?);
@@ -303,46 +271,6 @@ fn alloc(shared: &Arc<Shared>, bytes: usize, label: &str) -> Result<Buffer> {
     let addr = shared.alloc(bytes, label)?;
     // SAFETY: just allocated, owned by nobody else.
     Ok(unsafe { Buffer::from_raw(shared.clone(), addr, bytes, label) })
-}
-
-fn driver_version(api: &Api) -> Result<(u32, u32)> {
-    let mut version = 0;
-    // SAFETY: a valid place for the answer.
-    unsafe { api.cuDriverGetVersion(&mut version)? };
-    Ok((version as u32 / 1000, version as u32 % 1000 / 10))
-}
-
-fn device_count(api: &Api) -> Result<usize> {
-    let mut count = 0;
-    // SAFETY: a valid place for the answer.
-    unsafe { api.cuDeviceGetCount(&mut count)? };
-    Ok(count.max(0) as usize)
-}
-
-fn device_info(
-    api: &Api,
-    device: cust::device::Device,
-    driver_version: (u32, u32),
-) -> Result<DeviceInfo> {
-    let attribute = |key| -> Result<u32, CallError> {
-        let mut value = 0;
-        // SAFETY: a valid place for the answer and a device that the driver gave.
-        unsafe { api.cuDeviceGetAttribute(&mut value, key, device.as_raw())? };
-        Ok(value as u32)
-    };
-    Ok(DeviceInfo {
-        name: cust_call("cuDeviceGetName", device.name())?,
-        compute_capability: (
-            attribute(api::DEVICE_CAPABILITY_MAJOR)?,
-            attribute(api::DEVICE_CAPABILITY_MINOR)?,
-        ),
-        multiprocessors: attribute(api::DEVICE_MULTIPROCESSORS)?,
-        l2_bytes: attribute(api::DEVICE_L2_BYTES)?.into(),
-        total_memory: cust_call("cuDeviceTotalMem_v2", device.total_memory())? as u64,
-        driver_version,
-        max_threads_per_block: attribute(api::DEVICE_MAX_THREADS)?,
-        max_shared_per_block: attribute(api::DEVICE_MAX_SHARED_OPTIN)?,
-    })
 }
 
 /// Adds the PTX version to a refusal for that reason.

@@ -9,15 +9,25 @@ use core::marker::PhantomData;
 
 use bytemuck::{Pod, Zeroable};
 
+mod attention;
 mod elementwise;
 mod matvec;
 mod norm;
+mod sampling;
 mod weights;
 
+pub use attention::{
+    AttentionDecodeParams, AttentionPrefillParams, DECODE_HEADS, DECODE_MAX_SPLITS, NO_WINDOW,
+    PREFILL_TILE_ROWS, ROPE_ADJACENT, ROPE_HALVES, RopeKvParams, decode_grid_y,
+    decode_partial_floats, decode_query_stride, decode_shared_bytes, prefill_shared_bytes,
+};
 pub use elementwise::{AddParams, BiasParams, GatedParams};
 pub use matvec::{MATVEC_WARPS, MatvecParams, Q8_GROUP, Q8_SUM_GROUP, matvec_shared_bytes};
 pub use norm::RmsNormParams;
-pub use weights::{DECODE_WARPS, DecodePlan, DequantizeParams, EmbedParams, WeightType, decode_warp_bytes};
+pub use sampling::{ArgmaxParams, SampleParams, SampleSettings};
+pub use weights::{
+    DECODE_WARPS, DecodePlan, DequantizeParams, EmbedParams, WeightType, decode_warp_bytes,
+};
 
 /// Tokens of a page of the KV cache.
 pub const PAGE_TOKENS: u32 = 64;

@@ -52,8 +52,8 @@ pub unsafe fn dequantize<W: Weights>(p: DequantizeParams) {
     let warp = thread::thread_idx_x() / 32;
     let tile_elements = const { W::TYPE.tile_elements() };
     let slot_bytes = const { W::TYPE.slot_bytes() };
-    let shared =
-        dynamic::<u32>().byte_add(warp * const { decode_warp_bytes(W::TYPE, size_of::<F16>() as u32) });
+    let shared = dynamic::<u32>()
+        .byte_add(warp * const { decode_warp_bytes(W::TYPE, size_of::<F16>() as u32) });
     let scratch = shared.byte_add(2 * slot_bytes);
 
     let tiles = p.n.div_ceil(tile_elements as u64) as u32;

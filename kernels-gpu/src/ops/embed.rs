@@ -55,8 +55,8 @@ pub unsafe fn embed<W: Weights>(p: EmbedParams) {
         return;
     }
     let count = (p.width - first).min(const { W::TYPE.tile_elements() });
-    let shared =
-        dynamic::<u32>().byte_add(warp * const { decode_warp_bytes(W::TYPE, size_of::<f32>() as u32) });
+    let shared = dynamic::<u32>()
+        .byte_add(warp * const { decode_warp_bytes(W::TYPE, size_of::<f32>() as u32) });
     let scratch = shared.byte_add(const { 2 * W::TYPE.slot_bytes() });
 
     // SAFETY: the row is in the table, the tile in the row; the whole warp is here, and the shared

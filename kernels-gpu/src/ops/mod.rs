@@ -1,13 +1,21 @@
 //! The kernels, one operation a file: a header (formula, shapes, thread mapping, launch conditions,
 //! bytes moved), a generic body, and a row of [`entry_points!`] for each instance.
 
+pub mod argmax;
+pub mod attention_decode;
+mod attention_merge;
+pub mod attention_prefill;
 pub mod dequantize;
 pub mod elementwise;
 pub mod embed;
+mod head;
 pub mod matvec;
 pub mod matvec_block;
 pub mod norm;
+mod order;
 pub mod q8;
+pub mod rope_kv;
+pub mod sample;
 pub mod weights;
 
 /// Declares entry points as instances of a generic body:

@@ -163,11 +163,7 @@ unsafe fn nibbles_of_group(nibbles: Bytes, index: u32) -> [u32; 8] {
 fn scale_and_minimum(header: [u32; 4], index: u32) -> (f32, f32) {
     let [d, dmin] = f16x2_to_f32(header[0]);
     let shift = index % 4 * 8;
-    let (low, middle, high) = (
-        header[1] >> shift,
-        header[2] >> shift,
-        header[3] >> shift,
-    );
+    let (low, middle, high) = (header[1] >> shift, header[2] >> shift, header[3] >> shift);
     let (scale, minimum) = if index < 4 {
         (low & 0x3f, middle & 0x3f)
     } else {

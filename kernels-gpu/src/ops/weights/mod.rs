@@ -79,10 +79,7 @@ impl<Q: Quantized> Weights for Q {
         let units = const { Q::TYPE.block_elements() / Q::TYPE.unit() };
         // SAFETY: the caller's.
         unsafe {
-            <Q as Quantized>::unit(
-                tile.add(lane / units * Q::TYPE.block_bytes()),
-                lane % units,
-            )
+            <Q as Quantized>::unit(tile.add(lane / units * Q::TYPE.block_bytes()), lane % units)
         }
     }
 

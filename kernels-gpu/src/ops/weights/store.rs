@@ -47,7 +47,10 @@ impl Decoded for f32 {
 
     #[inline(always)]
     fn pieces([a, b, c, d, e, f, g, h]: [f32; 8]) -> [[u32; 4]; 2] {
-        [[a, b, c, d].map(f32::to_bits), [e, f, g, h].map(f32::to_bits)]
+        [
+            [a, b, c, d].map(f32::to_bits),
+            [e, f, g, h].map(f32::to_bits),
+        ]
     }
 
     #[inline(always)]

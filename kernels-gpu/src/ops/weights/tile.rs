@@ -47,8 +47,7 @@ impl<W: Weights> Tile<W> {
         let span = if W::TYPE.is_quantized() {
             end
         } else {
-            misalignment
-                + bytes.next_multiple_of(const { W::TYPE.unit() * W::TYPE.block_bytes() })
+            misalignment + bytes.next_multiple_of(const { W::TYPE.unit() * W::TYPE.block_bytes() })
         };
         let pieces = (span + W::TYPE.over_read()).div_ceil(PIECE);
 

@@ -1,0 +1,64 @@
+//! What an operation depends on, in words: where to look when it is the first that differs.
+
+use crate::backend::TensorName;
+
+/// A sentence about the operation that wrote `name`.
+pub fn depends_on(name: TensorName) -> String {
+    let block = |part: &str| match name.layer {
+        Some(layer) => format!("blk.{layer}.{part}"),
+        None => part.to_owned(),
+    };
+    let product = |tensor: &str, input: &str| {
+        format!(
+            "the product of {} with {input}: the tensor's offset and type, its dequantization, the \
+             matrix layout given to the product (transposes, leading dimensions), its bias",
+            block(tensor)
+        )
+    };
+    let norm = |tensor: &str, input: &str| {
+        format!(
+            "RMSNorm of {input}: its weight {} and the epsilon",
+            block(tensor)
+        )
+    };
+    match name.base {
+        "embd" => "the rows of token_embd.weight that the token ids name: the tensor's offset and \
+                   type, its dequantization, the ids"
+            .to_owned(),
+        "inp_scaled" => "the embeddings times the embedding scale".to_owned(),
+        "attn_norm" => norm("attn_norm.weight", "the residual stream"),
+        "Qcur_raw" => product("attn_q.weight", "attn_norm"),
+        "Kcur_raw" => product("attn_k.weight", "attn_norm"),
+        "Vcur" => product("attn_v.weight", "attn_norm"),
+        "Qcur_normed" => norm("attn_q_norm.weight", "each query head"),
+        "Kcur_normed" => norm("attn_k_norm.weight", "each key head"),
+        "Qcur" | "Kcur" => {
+            "RoPE: the pairing of elements, the position of each token, the base and \
+                            the scaling factors"
+                .to_owned()
+        }
+        "kqv_out" => {
+            "attention: the causal mask and the window, the key head of each query head, the \
+                      scale, the softmax, the pages of the KV cache"
+                .to_owned()
+        }
+        "attn_out" => product("attn_output.weight", "kqv_out"),
+        "attn_post_norm" => norm("post_attention_norm.weight", "the attention output"),
+        "ffn_inp" | "sa_out" => "the residual stream plus the attention output".to_owned(),
+        "ffn_norm" => norm("ffn_norm.weight", "the residual stream"),
+        "ffn_gate" => product("ffn_gate.weight", "ffn_norm"),
+        "ffn_up" => product("ffn_up.weight", "ffn_norm"),
+        "ffn_swiglu" => "silu(ffn_gate) * ffn_up: which of both is activated".to_owned(),
+        "ffn_geglu" => {
+            "gelu(ffn_gate) * ffn_up: which of both is activated, GELU's form".to_owned()
+        }
+        "ffn_out" => product("ffn_down.weight", "the gated activations"),
+        "ffn_post_norm" => norm("post_ffw_norm.weight", "the feed-forward output"),
+        "l_out" => "the residual stream plus the feed-forward output".to_owned(),
+        "norm" | "result_norm" => norm("output_norm.weight", "the residual stream"),
+        "result_output" => "the product of the output matrix (output.weight, or token_embd.weight \
+                            where it is tied) with result_norm"
+            .to_owned(),
+        other => format!("the operation {other}"),
+    }
+}

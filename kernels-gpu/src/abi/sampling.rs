@@ -1,0 +1,49 @@
+//! Parameters of the choice of the next token.
+
+use super::{DevicePtr, kernel_params};
+
+kernel_params! {
+    /// The largest logit of each row; see `ops/argmax.rs`.
+    pub struct ArgmaxParams [40] {
+        /// f32 `[rows][stride]`.
+        pub logits: DevicePtr<f32>,
+        /// One for each row.
+        pub tokens: DevicePtr<u32>,
+        /// Scratch, one for each row, zero between launches.
+        pub best: DevicePtr<u64>,
+        /// Scratch, one for each row, zero between launches.
+        pub arrived: DevicePtr<u32>,
+        /// Logits of a row.
+        pub vocab: u32,
+        /// Elements from row to row.
+        pub stride: u32,
+    }
+
+    /// A random token of each row; see `ops/sample.rs`.
+    pub struct SampleParams [32] {
+        /// f32 `[rows][stride]`.
+        pub logits: DevicePtr<f32>,
+        /// One for each row.
+        pub tokens: DevicePtr<u32>,
+        /// One for each row.
+        pub settings: DevicePtr<SampleSettings>,
+        /// Logits of a row.
+        pub vocab: u32,
+        /// Elements from row to row.
+        pub stride: u32,
+    }
+
+    /// How a row's token is chosen: what `host/sampling` calls by the same names.
+    pub struct SampleSettings [20] {
+        /// Divides the logits; 0 and less takes the likeliest token.
+        pub temperature: f32,
+        /// Tokens to keep; 0 keeps all.
+        pub top_k: u32,
+        /// Probability to keep; 1 keeps all.
+        pub top_p: f32,
+        /// Least share of the likeliest token's probability; 0 keeps all.
+        pub min_p: f32,
+        /// A random number, evenly from 0 to below 1.
+        pub uniform: f32,
+    }
+}

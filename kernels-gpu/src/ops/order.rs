@@ -1,0 +1,56 @@
+//! f32 as unsigned integers in the same order.
+
+/// The key of minus infinity; NaN's is below.
+pub const NEG_INFINITY_KEY: u32 = key(f32::NEG_INFINITY);
+
+/// An integer that is larger where the number is larger (-0 is below 0); 0 for NaN.
+#[inline(always)]
+pub const fn key(x: f32) -> u32 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        0
+    } else if bits >> 31 == 0 {
+        bits | 1 << 31
+    } else {
+        !bits
+    }
+}
+
+/// The number of a [`key`] that is not 0.
+#[inline(always)]
+pub const fn value(key: u32) -> f32 {
+    f32::from_bits(if key >> 31 == 1 {
+        key & !(1 << 31)
+    } else {
+        !key
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_the_order_of_the_numbers() {
+        let numbers = [
+            f32::NEG_INFINITY,
+            f32::MIN,
+            -1.0,
+            -1e-40,
+            -0.0,
+            0.0,
+            1e-40,
+            1.0,
+            f32::MAX,
+            f32::INFINITY,
+        ];
+        for pair in numbers.windows(2) {
+            assert!(key(pair[0]) < key(pair[1]), "{pair:?}");
+        }
+        for number in numbers {
+            assert_eq!(value(key(number)).to_bits(), number.to_bits());
+        }
+        assert_eq!(key(f32::NAN), 0);
+        assert_eq!(key(-f32::NAN), 0);
+    }
+}

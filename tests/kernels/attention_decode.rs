@@ -1,0 +1,266 @@
+//! Tests of `ops/attention_decode.rs`.
+
+use half::f16;
+use kernels_gpu::abi::{
+    AttentionDecodeParams, KernelDef, NO_WINDOW, ROPE_ADJACENT, ROPE_HALVES, decode_grid_y,
+    decode_partial_floats, decode_shared_bytes,
+};
+use kernels_gpu::ops::attention_decode as kernels;
+use kernels_gpu::prim::half::F16;
+
+use crate::harness::{Case, Random, Shape, Tolerance, widen};
+use crate::paged::{Cache, HeadReference, Heads, rope_table};
+
+const TOLERANCE: Tolerance = Tolerance {
+    relative: 1e-5,
+    absolute: 1e-5,
+    reason: "f32 sums over a head and the context; weights carry 22 bits",
+};
+
+const CACHE_TOLERANCE: Tolerance = Tolerance {
+    relative: 1e-3,
+    absolute: 1e-6,
+    reason: "rounded to f16, from f32 in which it may fall on the other side of a tie",
+};
+
+#[derive(Clone, Copy)]
+struct Decode<'a> {
+    kernel: &'a KernelDef<AttentionDecodeParams>,
+    heads: Heads,
+    /// Position of each sequence's new token.
+    positions: &'a [usize],
+    splits: usize,
+    window: Option<usize>,
+    norm: bool,
+    adjacent: bool,
+    pairs: usize,
+}
+
+impl Decode<'_> {
+    fn run(&self) {
+        let heads = self.heads;
+        let Heads {
+            n_heads,
+            n_kv_heads,
+            head_dim,
+        } = heads;
+        let name = format!(
+            "{}, {n_heads}/{n_kv_heads} heads, positions {:?}, {} splits, window {:?}",
+            self.kernel.name, self.positions, self.splits, self.window
+        );
+        let mut random = Random::new(n_heads as u64 * 1000 + head_dim as u64);
+        let n = self.positions.len();
+        let capacities: Vec<usize> = self.positions.iter().map(|position| position + 1).collect();
+        let mut cache = Cache::new(heads, &capacities, self.positions, &mut random);
+        // As where Q, K and V are one product's result.
+        let (q_width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
+        let stride = q_width + 2 * kv_width;
+        let qkv = random.floats(n * stride, 2.0);
+        let norms = [random.floats(head_dim, 1.5), random.floats(head_dim, 1.5)];
+        let epsilon = 1e-6;
+        let context = *capacities.iter().max().unwrap();
+        let table = rope_table(context, self.pairs, 1e4);
+        let scale = 1.5 / (head_dim as f32).sqrt();
+
+        let mut case = Case::new(name);
+        let kv = case.in_out("kv", &cache.data);
+        let mut expected = Vec::new();
+        for (sequence, &position) in self.positions.iter().enumerate() {
+            let row = &qkv[sequence * stride..][..stride];
+            let turns = &table[2 * self.pairs * position..][..2 * self.pairs];
+            let reference = |norm: Option<usize>| HeadReference {
+                bias: None,
+                norm: norm.filter(|_| self.norm).map(|i| norms[i].as_slice()),
+                epsilon,
+                rotation: norm.map(|_| (turns, self.adjacent)),
+            };
+            for kv_head in 0..n_kv_heads {
+                for part in 0..2 {
+                    let x = &row[q_width + part * kv_width + kv_head * head_dim..][..head_dim];
+                    let norm = (part == 0).then_some(1);
+                    let at = cache.offset(sequence, position, kv_head, part);
+                    for (i, value) in reference(norm).apply(x).into_iter().enumerate() {
+                        cache.data[at + i] = F16(f16::from_f64(value).to_bits());
+                    }
+                }
+            }
+            let end = position + 1;
+            let visible = self.window.map_or(0, |window| end.saturating_sub(window))..end;
+            for head in 0..n_heads {
+                let q = reference(Some(0)).apply(&row[head * head_dim..][..head_dim]);
+                expected.extend(cache.attend(sequence, head, &q, visible.clone(), scale.into()));
+            }
+        }
+
+        let qkv = case.input("qkv", &qkv);
+        let at = |offset: usize| {
+            kernels_gpu::abi::DevicePtr::from_address(qkv.address() + 4 * offset as u64)
+        };
+        let grid_y = decode_grid_y(n_heads as u32, n_kv_heads as u32);
+        let out = case.output::<f32>("out", n * q_width);
+        let partial_floats = decode_partial_floats(head_dim as u32, self.splits as u32, grid_y);
+        let arrived = case.in_out("arrived", &vec![0u32; n * grid_y as usize]);
+        let norm = |case: &mut Case, i: usize| {
+            if self.norm {
+                case.input("norm", &norms[i])
+            } else {
+                kernels_gpu::abi::DevicePtr::NULL
+            }
+        };
+        let positions: Vec<u32> = self.positions.iter().map(|&p| p as u32).collect();
+        let params = AttentionDecodeParams {
+            q: at(0),
+            k: at(q_width),
+            v: at(q_width + kv_width),
+            q_norm: norm(&mut case, 0),
+            k_norm: norm(&mut case, 1),
+            rope: case.input("rope", &table),
+            kv,
+            page_table: case.input("page table", &cache.page_table),
+            positions: case.input("positions", &positions),
+            out,
+            partial: case.output("partial", n * partial_floats as usize),
+            arrived,
+            n_heads: n_heads as u32,
+            n_kv_heads: n_kv_heads as u32,
+            pairs: self.pairs as u32,
+            pairing: if self.adjacent {
+                ROPE_ADJACENT
+            } else {
+                ROPE_HALVES
+            },
+            q_stride: stride as u32,
+            kv_stride: stride as u32,
+            max_pages: cache.max_pages as u32,
+            page_stride: cache.page_stride(),
+            window: self.window.map_or(NO_WINDOW, |window| window as u32),
+            scale,
+            epsilon,
+            reserved: 0,
+        };
+        let shape = Shape {
+            grid: [self.splits as u32, grid_y, n as u32],
+            block: 128,
+            shared_bytes: decode_shared_bytes(head_dim as u32),
+        };
+        // Twice: the counters must be ready for the next launch.
+        for _ in 0..2 {
+            case.launch(self.kernel, shape, params);
+            case.check(out, &expected, TOLERANCE);
+        }
+        case.check(arrived, &vec![0.0; n * grid_y as usize], Tolerance::EXACT);
+        // Written tokens only: what no token is in must still be NaN.
+        let (actual, expected) = (widen(&case.read(kv)), widen(&cache.data));
+        for (i, (actual, expected)) in actual.iter().zip(&expected).enumerate() {
+            let same = if expected.is_nan() {
+                actual.is_nan()
+            } else {
+                (actual - expected).abs()
+                    <= CACHE_TOLERANCE.absolute + CACHE_TOLERANCE.relative * expected.abs()
+            };
+            assert!(
+                same,
+                "{}: kv[{i}]: {actual}, not {expected}",
+                self.kernel.name
+            );
+        }
+    }
+}
+
+const QWEN: Decode = Decode {
+    kernel: &kernels::ATTENTION_DECODE_64,
+    heads: Heads {
+        n_heads: 14,
+        n_kv_heads: 2,
+        head_dim: 64,
+    },
+    positions: &[0],
+    splits: 1,
+    window: None,
+    norm: false,
+    adjacent: false,
+    pairs: 32,
+};
+
+#[test]
+fn contexts_and_splits() {
+    let positions: [&[usize]; 5] = [&[0], &[1, 15, 16, 17], &[63, 64, 65], &[300], &[700, 5]];
+    for positions in positions {
+        for splits in [1, 3, 8] {
+            Decode {
+                positions,
+                splits,
+                ..QWEN
+            }
+            .run();
+        }
+    }
+}
+
+#[test]
+fn sliding_windows() {
+    for window in [1, 2, 64, 100, 1000] {
+        Decode {
+            positions: &[130, 64, 511],
+            splits: 4,
+            window: Some(window),
+            ..QWEN
+        }
+        .run();
+    }
+}
+
+#[test]
+fn norms_and_pairings() {
+    for (norm, adjacent, pairs) in [
+        (true, false, 32),
+        (false, true, 32),
+        (true, true, 20),
+        (true, false, 8),
+        (false, false, 0),
+    ] {
+        Decode {
+            positions: &[77],
+            splits: 2,
+            norm,
+            adjacent,
+            pairs,
+            ..QWEN
+        }
+        .run();
+    }
+}
+
+#[test]
+fn every_head_size() {
+    let kernels = [
+        (&kernels::ATTENTION_DECODE_32, 32),
+        (&kernels::ATTENTION_DECODE_80, 80),
+        (&kernels::ATTENTION_DECODE_96, 96),
+        (&kernels::ATTENTION_DECODE_128, 128),
+        (&kernels::ATTENTION_DECODE_256, 256),
+    ];
+    for (kernel, head_dim) in kernels {
+        for (n_heads, n_kv_heads, positions) in [
+            (1, 1, [0]),
+            (3, 1, [40]),
+            (4, 4, [129]),
+            (20, 2, [200]),
+            (9, 3, [64]),
+        ] {
+            Decode {
+                kernel,
+                heads: Heads {
+                    n_heads,
+                    n_kv_heads,
+                    head_dim,
+                },
+                positions: &positions,
+                splits: 3,
+                pairs: head_dim / 2,
+                ..QWEN
+            }
+            .run();
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Tests of `ops/attention_prefill.rs`.
+
+use kernels_gpu::abi::{
+    AttentionPrefillParams, KernelDef, NO_WINDOW, PREFILL_TILE_ROWS, prefill_shared_bytes,
+};
+use kernels_gpu::ops::attention_prefill as kernels;
+use kernels_gpu::prim::half::F16;
+
+use crate::harness::{Case, Random, Shape, Tolerance, widen};
+use crate::paged::{Cache, Heads};
+
+const TOLERANCE: Tolerance = Tolerance {
+    relative: 1e-3,
+    absolute: 1e-3,
+    reason: "weights and result are rounded to f16 (2^-11 each) for values up to 1",
+};
+
+struct Prefill<'a> {
+    kernel: &'a KernelDef<AttentionPrefillParams>,
+    row_tiles: u32,
+    heads: Heads,
+    /// First position and number of queries of each sequence.
+    sequences: &'a [(usize, usize)],
+    window: Option<usize>,
+}
+
+impl Prefill<'_> {
+    fn run(&self) {
+        let heads = self.heads;
+        let Heads {
+            n_heads,
+            n_kv_heads,
+            head_dim,
+        } = heads;
+        let name = format!(
+            "{}, {n_heads}/{n_kv_heads} heads, sequences {:?}, window {:?}",
+            self.kernel.name, self.sequences, self.window
+        );
+        let mut random = Random::new(n_heads as u64 * 1000 + head_dim as u64);
+        let lengths: Vec<usize> = self.sequences.iter().map(|(first, n)| first + n).collect();
+        let cache = Cache::new(heads, &lengths, &lengths, &mut random);
+        let tokens: usize = self.sequences.iter().map(|(_, n)| n).sum();
+        let q = random.halves(tokens * n_heads * head_dim, 2.0);
+        // Large enough that the softmax has an edge.
+        let scale = 2.0 / (head_dim as f32).sqrt();
+
+        let mut starts = vec![0];
+        let mut expected = Vec::with_capacity(q.len());
+        for (sequence, &(first, n)) in self.sequences.iter().enumerate() {
+            let start = starts[sequence] as usize;
+            for query in 0..n {
+                let end = first + query + 1;
+                let visible = self.window.map_or(0, |window| end.saturating_sub(window))..end;
+                for head in 0..n_heads {
+                    let at = ((start + query) * n_heads + head) * head_dim;
+                    let q = widen(&q[at..at + head_dim]);
+                    let row = cache.attend(sequence, head, &q, visible.clone(), scale.into());
+                    expected.extend(row);
+                }
+            }
+            starts.push((start + n) as u32);
+        }
+        let firsts: Vec<u32> = self
+            .sequences
+            .iter()
+            .map(|&(first, _)| first as u32)
+            .collect();
+
+        let mut case = Case::new(name);
+        let out = case.output::<F16>("out", q.len());
+        let params = AttentionPrefillParams {
+            q: case.input("q", &q),
+            out,
+            kv: case.input("kv", &cache.data),
+            page_table: case.input("page table", &cache.page_table),
+            query_starts: case.input("query starts", &starts),
+            first_positions: case.input("first positions", &firsts),
+            n_heads: n_heads as u32,
+            n_kv_heads: n_kv_heads as u32,
+            max_pages: cache.max_pages as u32,
+            page_stride: cache.page_stride(),
+            window: self.window.map_or(NO_WINDOW, |window| window as u32),
+            scale,
+            reserved: [0; 2],
+        };
+        let most = self.sequences.iter().map(|&(_, n)| n).max().unwrap();
+        let rows = (most * heads.group()) as u32;
+        let shape = Shape {
+            grid: [
+                rows.div_ceil(PREFILL_TILE_ROWS * self.row_tiles),
+                n_kv_heads as u32,
+                self.sequences.len() as u32,
+            ],
+            block: 128,
+            shared_bytes: prefill_shared_bytes(head_dim as u32, self.row_tiles),
+        };
+        case.launch(self.kernel, shape, params);
+        case.check(out, &expected, TOLERANCE);
+    }
+}
+
+const QWEN: Heads = Heads {
+    n_heads: 14,
+    n_kv_heads: 2,
+    head_dim: 64,
+};
+
+#[test]
+fn sequences_of_many_lengths() {
+    let sequences: [&[(usize, usize)]; 6] = [
+        &[(0, 1)],
+        &[(0, 17)],
+        &[(0, 130)],
+        &[(63, 1), (64, 2), (0, 9)],
+        &[(100, 40), (0, 3), (191, 1)],
+        &[(0, 64)],
+    ];
+    for sequences in sequences {
+        for (kernel, row_tiles) in [
+            (&kernels::ATTENTION_PREFILL_64, 1),
+            (&kernels::ATTENTION_PREFILL_64_WIDE, 2),
+        ] {
+            let prefill = Prefill {
+                kernel,
+                row_tiles,
+                heads: QWEN,
+                sequences,
+                window: None,
+            };
+            prefill.run();
+        }
+    }
+}
+
+#[test]
+fn sliding_windows() {
+    for window in [1, 2, 63, 64, 65, 100] {
+        let prefill = Prefill {
+            kernel: &kernels::ATTENTION_PREFILL_64,
+            row_tiles: 1,
+            heads: Heads {
+                n_heads: 4,
+                n_kv_heads: 2,
+                head_dim: 64,
+            },
+            sequences: &[(0, 70), (150, 33)],
+            window: Some(window),
+        };
+        prefill.run();
+    }
+}
+
+#[test]
+fn every_head_size() {
+    let kernels = [
+        (&kernels::ATTENTION_PREFILL_32, 32, 1),
+        (&kernels::ATTENTION_PREFILL_80, 80, 1),
+        (&kernels::ATTENTION_PREFILL_96, 96, 1),
+        (&kernels::ATTENTION_PREFILL_128, 128, 1),
+        (&kernels::ATTENTION_PREFILL_128_WIDE, 128, 2),
+        (&kernels::ATTENTION_PREFILL_256, 256, 1),
+    ];
+    for (kernel, head_dim, row_tiles) in kernels {
+        let shapes: [(usize, usize, &[(usize, usize)]); 5] = [
+            (1, 1, &[(0, 1)]),
+            (3, 1, &[(0, 5), (70, 23)]),
+            (4, 4, &[(10, 65)]),
+            (8, 2, &[(0, 40)]),
+            (9, 3, &[(126, 3), (0, 1)]),
+        ];
+        for (n_heads, n_kv_heads, sequences) in shapes {
+            let prefill = Prefill {
+                kernel,
+                row_tiles,
+                heads: Heads {
+                    n_heads,
+                    n_kv_heads,
+                    head_dim,
+                },
+                sequences,
+                window: None,
+            };
+            prefill.run();
+        }
+    }
+}

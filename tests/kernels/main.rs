@@ -1,0 +1,11 @@
+//! Every kernel against a reference in f64, over ragged, minimal and typical shapes.
+//!
+//! The kernels run on the simulator; with `HYPERION_TEST_DEVICE=cuda` the same tests run on a GPU
+//! (and need nothing but this binary there). One file a family of operations, named as in
+//! `kernels-gpu/src/ops`; [`harness`] says what a test consists of.
+
+mod attention_decode;
+mod attention_prefill;
+mod elementwise;
+mod harness;
+mod paged;
