@@ -22,7 +22,10 @@ pub use attention::{
     decode_partial_floats, decode_query_stride, decode_shared_bytes, prefill_shared_bytes,
 };
 pub use elementwise::{AddParams, BiasParams, GatedParams};
-pub use matvec::{MATVEC_WARPS, MatvecParams, Q8_GROUP, Q8_SUM_GROUP, matvec_shared_bytes};
+pub use matvec::{
+    ACTIVATION_GROUP, ActivationType, MATVEC_MAX_WARPS, MATVEC_VECTORS, MatvecEpilogue,
+    MatvecParams, MatvecPlan, MatvecSegment, matvec_depth, matvec_warp_bytes,
+};
 pub use norm::RmsNormParams;
 pub use sampling::{ArgmaxParams, SampleParams, SampleSettings};
 pub use weights::{

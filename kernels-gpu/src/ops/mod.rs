@@ -1,6 +1,7 @@
 //! The kernels, one operation a file: a header (formula, shapes, thread mapping, launch conditions,
 //! bytes moved), a generic body, and a row of [`entry_points!`] for each instance.
 
+pub mod activations;
 pub mod argmax;
 pub mod attention_decode;
 mod attention_merge;
@@ -10,10 +11,11 @@ pub mod elementwise;
 pub mod embed;
 mod head;
 pub mod matvec;
-pub mod matvec_block;
+pub mod matvec_entries;
+mod matvec_input;
+mod matvec_rows;
 pub mod norm;
 mod order;
-pub mod q8;
 pub mod rope_kv;
 pub mod sample;
 pub mod weights;
