@@ -15,10 +15,6 @@ use crate::prim::reduce::warp_sum;
 /// A number for each warp and vector.
 pub const VECTOR_SUMS: usize = (MATVEC_VECTORS[3] * MATVEC_MAX_WARPS) as usize;
 
-/// Groups of four elements that a thread loads before it uses the first: the loads take several hundred
-/// cycles.
-const BATCH: usize = 2;
-
 /// Encodes all vectors (times `norm_weight`), and puts each warp's sum of their squares into `squares`; a
 /// barrier must follow. The first block writes the vectors with the residual added to `x_out`.
 ///
@@ -87,39 +83,32 @@ pub unsafe fn encode_input<W: Weights, A: Activations<W>>(
         };
 
         let mut sum = 0.0;
-        // The same for a whole warp, so that its lanes stay together.
-        let mut first = 128 * warp;
-        while first < padded {
-            let mut x = [[0f32; 4]; BATCH];
-            let mut b = 0;
-            while b < BATCH {
-                x[b] = input(first + b as u32 * stride + 4 * lane);
-                b += 1;
+        let mut current = [0f32; 4];
+        let mut current_weight = [1f32; 4];
+        // Elements are loaded a round before they are encoded, because that takes several hundred cycles.
+        // The bounds are the same for a whole warp, so that its lanes stay together.
+        let begin = 128 * warp;
+        let mut next = begin;
+        while next < padded + stride {
+            let i = next + 4 * lane;
+            let x = input(i);
+            let mut weight = [1f32; 4];
+            if i < p.n_in && !p.norm_weight.is_null() {
+                // SAFETY: inside the weights.
+                weight = unsafe { load::<W>(p, p.norm_weight.ptr(), 0, i) };
             }
-            let mut b = 0;
-            while b < BATCH {
-                let begin = first + b as u32 * stride;
-                let i = begin + 4 * lane;
-                let mut values = x[b];
-                if !p.norm_weight.is_null() {
-                    sum = add_squares(values, sum);
-                    if i < p.n_in {
-                        // SAFETY: inside the weights.
-                        let weight = unsafe { load::<W>(p, p.norm_weight.ptr(), 0, i) };
-                        let mut k = 0;
-                        while k < 4 {
-                            values[k] *= weight[k];
-                            k += 1;
-                        }
-                    }
+            if next > begin {
+                sum = add_squares(current, sum);
+                let mut k = 0;
+                while k < 4 {
+                    current[k] *= current_weight[k];
+                    k += 1;
                 }
-                if begin < padded {
-                    // SAFETY: the warp is here with neighbouring elements.
-                    unsafe { activations.encode(vector, i, values) };
-                }
-                b += 1;
+                // SAFETY: the warp is here with neighbouring elements.
+                unsafe { activations.encode(vector, i - stride, current) };
             }
-            first += BATCH as u32 * stride;
+            (current, current_weight) = (x, weight);
+            next += stride;
         }
         // SAFETY: whole warps are here.
         unsafe { store_warp_sum(squares, vector, sum) };

@@ -1,83 +1,96 @@
 //! Which rows a warp of a matrix-vector kernel takes, and which results its lanes get.
 
+use core::hint::select_unpredictable;
+
 use super::weights::Weights;
 use crate::abi::{MatvecEpilogue, MatvecParams, MatvecSegment};
 
-/// Two rows that a warp multiplies at a time: neighbours in a matrix, or a row of the gate's matrix and the
-/// same row of the other's. Pairs are numbered through all segments.
+/// The pairs of rows that warps multiply: neighbours in a matrix, or a row of the gate's matrix and the
+/// same row of the other's. They are numbered through all segments.
 #[derive(Clone, Copy)]
-pub struct RowPair {
-    /// The first row's blocks.
-    pub first: *const u8,
-    /// The second's; the first's again where a matrix has an odd number of rows.
-    pub second: *const u8,
+pub struct RowPairs {
+    gated: bool,
+    /// Numbers of the first pair behind the first and the second segment, and behind all.
+    ends: [u32; 3],
 }
 
-impl RowPair {
+/// Where a pair of rows is: for gated units always in the first segment, the gate's.
+#[derive(Clone, Copy)]
+pub struct Pair {
+    segment: u32,
+    /// Number of the first row in its segment.
+    pub row: u32,
+}
+
+impl RowPairs {
+    /// The pairs of a launch.
+    #[inline(always)]
+    pub fn new(p: &MatvecParams) -> Self {
+        let gated = p.epilogue >= MatvecEpilogue::Silu as u32;
+        let rows_a_pair = if gated { 1 } else { 2 };
+        let [a, b, c] = [0, 1, 2].map(|i| p.segments[i].n_out.div_ceil(rows_a_pair));
+        Self {
+            gated,
+            ends: if gated { [a; 3] } else { [a, a + b, a + b + c] },
+        }
+    }
+
     /// The number of pairs.
     #[inline(always)]
-    pub fn count(p: &MatvecParams) -> u32 {
-        let [a, b, c] = &p.segments;
-        if is_gated(p) {
-            a.n_out
-        } else {
-            a.n_out.div_ceil(2) + b.n_out.div_ceil(2) + c.n_out.div_ceil(2)
+    pub fn count(&self) -> u32 {
+        self.ends[2]
+    }
+
+    /// Whether the second rows are of the second segment.
+    #[inline(always)]
+    pub fn are_gated(&self) -> bool {
+        self.gated
+    }
+
+    /// The place of pair `number`.
+    #[inline(always)]
+    pub fn place(&self, number: u32) -> Pair {
+        let segment = (number >= self.ends[0]) as u32 + (number >= self.ends[1]) as u32;
+        let first = pick(segment, [0, self.ends[0], self.ends[1]]);
+        let row = number - first;
+        Pair {
+            segment: if self.gated { 0 } else { segment },
+            row: if self.gated { row } else { 2 * row },
         }
     }
 
-    /// The rows of a pair; dangling behind the last pair.
+    /// The blocks of both rows; those of the first twice where a matrix has an odd number of rows.
     #[inline(always)]
-    pub fn new<W: Weights>(p: &MatvecParams, pair: u32) -> Self {
+    pub fn rows<W: Weights>(&self, p: &MatvecParams, pair: Pair) -> [*const u8; 2] {
         let row_bytes = W::TYPE.row_bytes(p.n_in) as usize;
-        let pointer = |row: u32| {
-            let (segment, row) = Self::segment_and_row(p, pair, row);
-            let row = row.min(segment.n_out.wrapping_sub(1));
-            segment.weights.ptr().wrapping_add(row as usize * row_bytes)
-        };
-        Self {
-            first: pointer(0),
-            second: pointer(1),
-        }
+        let segment = segment(p, pair.segment);
+        let offset = pair.row as usize * row_bytes;
+        let first = segment.weights.ptr().wrapping_add(offset);
+        let has_next = pair.row + 1 < segment.n_out;
+        let next = first.wrapping_add(if has_next { row_bytes } else { 0 });
+        let up = p.segments[1].weights.ptr().wrapping_add(offset);
+        [first, select_unpredictable(self.gated, up, next)]
     }
 
-    /// The segment of a pair, and the number there of one of its rows (0 or 1), which may be one behind the
-    /// last.
+    /// The segment of one of the rows of a pair, 0 or 1, and the row's number there; it may be the first
+    /// behind the last.
     #[inline(always)]
-    pub fn segment_and_row(p: &MatvecParams, pair: u32, row: u32) -> (MatvecSegment, u32) {
-        if is_gated(p) {
-            return (segment(p, row), pair);
-        }
-        let in_first = p.segments[0].n_out.div_ceil(2);
-        let in_second = p.segments[1].n_out.div_ceil(2);
-        let (index, pair) = if pair < in_first {
-            (0, pair)
-        } else if pair - in_first < in_second {
-            (1, pair - in_first)
+    pub fn row(&self, p: &MatvecParams, pair: Pair, which: u32) -> (MatvecSegment, u32) {
+        if self.gated {
+            (segment(p, which), pair.row)
         } else {
-            (2, pair - in_first - in_second)
-        };
-        (segment(p, index), 2 * pair + row)
+            (segment(p, pair.segment), pair.row + which)
+        }
     }
-}
-
-#[inline(always)]
-fn is_gated(p: &MatvecParams) -> bool {
-    p.epilogue >= MatvecEpilogue::Silu as u32
 }
 
 /// A segment by a variable index, field by field: to index the array would copy it to local memory.
 #[inline(always)]
 fn segment(p: &MatvecParams, index: u32) -> MatvecSegment {
-    let [a, b, c] = p.segments;
+    let [a, b, c] = &p.segments;
     macro_rules! field {
         ($name:ident) => {
-            if index == 0 {
-                a.$name
-            } else if index == 1 {
-                b.$name
-            } else {
-                c.$name
-            }
+            pick(index, [a.$name, b.$name, c.$name])
         };
     }
     MatvecSegment {
@@ -87,6 +100,14 @@ fn segment(p: &MatvecParams, index: u32) -> MatvecSegment {
         n_out: field!(n_out),
         y_stride: field!(y_stride),
     }
+}
+
+/// `choices[index]` without a branch: from branches LLVM makes one load through a variable pointer, which
+/// would need the parameters in local memory.
+#[inline(always)]
+fn pick<T>(index: u32, choices: [T; 3]) -> T {
+    let [a, b, c] = choices;
+    select_unpredictable(index == 0, a, select_unpredictable(index == 1, b, c))
 }
 
 /// The result that a lane has after [`lanes_sums`](crate::prim::reduce::lanes_sums).

@@ -14,6 +14,7 @@ pub mod matvec;
 pub mod matvec_entries;
 mod matvec_input;
 mod matvec_rows;
+mod matvec_tiles;
 pub mod norm;
 mod order;
 pub mod rope_kv;
