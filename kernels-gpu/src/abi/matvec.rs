@@ -1,43 +1,205 @@
-//! Parameters of the products of a quantized matrix with a few vectors.
+//! Parameters and launch of the products of a weight matrix with a few vectors.
 
-use super::{DevicePtr, kernel_params};
+use bytemuck::{Pod, Zeroable};
 
-/// Elements of an activation vector that share a scale when it is quantized to 8 bits.
-pub const Q8_GROUP: u32 = 32;
+use super::{DevicePtr, WeightType, kernel_params};
 
-/// Elements of an activation vector whose sum is kept beside the 8-bit values: the smallest group of
-/// weights that has a minimum of its own.
-pub const Q8_SUM_GROUP: u32 = 16;
+/// Elements of an activation vector that share a scale in shared memory.
+pub const ACTIVATION_GROUP: u32 = 32;
 
-/// Warps of a matrix-vector block.
-pub const MATVEC_WARPS: u32 = 4;
+/// Most warps of a matrix-vector block.
+pub const MATVEC_MAX_WARPS: u32 = 16;
 
-/// Dynamic shared memory of a matrix-vector kernel for `vectors` vectors (the number in its name) of
-/// `n_in` elements: 8-bit values, scales and sums.
-pub const fn matvec_shared_bytes(vectors: u32, n_in: u32) -> u32 {
-    vectors * (n_in + n_in / Q8_GROUP * 4 + n_in / Q8_SUM_GROUP * 4)
+/// Vectors that the kernels are made for: the numbers in their names.
+pub const MATVEC_VECTORS: [u32; 4] = [1, 2, 4, 8];
+
+/// How a kernel keeps its activations in shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActivationType {
+    /// 8-bit integers with a scale for each group, for quantized weights only.
+    Q8,
+    /// f16 with a power of two for each group.
+    F16,
+}
+
+impl ActivationType {
+    /// The name that is in kernel names.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Q8 => "q8",
+            Self::F16 => "f16",
+        }
+    }
+
+    /// Bytes of a group's elements.
+    pub const fn group_bytes(self) -> u32 {
+        match self {
+            Self::Q8 => ACTIVATION_GROUP,
+            Self::F16 => 2 * ACTIVATION_GROUP,
+        }
+    }
+
+    /// Bytes of a group's scale, and for Q8 of the sums of its halves.
+    pub const fn scale_bytes(self) -> u32 {
+        match self {
+            Self::Q8 => 8,
+            Self::F16 => 4,
+        }
+    }
+
+    /// Bytes of `vectors` vectors of `n_in` elements.
+    pub const fn bytes(self, vectors: u32, n_in: u32) -> u32 {
+        let groups = n_in.div_ceil(ACTIVATION_GROUP);
+        vectors * groups * (self.group_bytes() + self.scale_bytes())
+    }
+}
+
+/// Tiles of a row that a warp has under way: enough that 16 warps keep 50 KB a multiprocessor in flight,
+/// and few enough that two blocks of 16 warps fit (one kernel starts while the other ends).
+pub const fn matvec_depth(ty: WeightType) -> u32 {
+    if ty.slot_bytes() <= 740 { 3 } else { 2 }
+}
+
+/// Shared memory of a warp for its tiles: of two rows, one more than are under way.
+pub const fn matvec_warp_bytes(ty: WeightType) -> u32 {
+    (matvec_depth(ty) + 1) * 2 * ty.slot_bytes()
+}
+
+/// What becomes of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum MatvecEpilogue {
+    /// It is written to `y`.
+    Store = 0,
+    /// It is added to what is in `y`.
+    Add = 1,
+    /// `y = silu(first segment) * second segment`, which have the same size; `y` is the first's.
+    Silu = 2,
+    /// The same with gelu in its tanh form.
+    Gelu = 3,
+}
+
+/// One of the matrices that a launch multiplies with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct MatvecSegment {
+    /// Blocks of the matrix, row after row, at a multiple of 16 bytes.
+    pub weights: DevicePtr<u8>,
+    /// Results, f32.
+    pub y: DevicePtr<f32>,
+    /// `n_out` f32 that are added to the products, or null.
+    pub bias: DevicePtr<f32>,
+    /// Rows of the matrix; 0 for a segment that is left out.
+    pub n_out: u32,
+    /// Elements from vector to vector in `y`.
+    pub y_stride: u32,
+}
+
+impl MatvecSegment {
+    /// A segment that is left out.
+    pub const NONE: Self = Self {
+        weights: DevicePtr::NULL,
+        y: DevicePtr::NULL,
+        bias: DevicePtr::NULL,
+        n_out: 0,
+        y_stride: 0,
+    };
 }
 
 kernel_params! {
-    /// `y[t][o] = sum over i of weights[o][i] * x[t][i]`.
-    pub struct MatvecParams [48] {
-        /// Blocks of the matrix, row after row.
-        pub weights: DevicePtr<u8>,
-        /// Activations, f32; a vector begins at a multiple of 16 bytes.
+    /// Products of up to three matrices of one type with the same vectors:
+    /// `y[t][o] = sum over i of weights[o][i] * v[t][i]`, where `v` is
+    ///
+    /// 1. `x`, or with a residual `x + rms_norm(residual) * residual_weight`, which one block writes to
+    ///    `x_out`;
+    /// 2. the RMSNorm of that times `norm_weight`, where there is one.
+    pub struct MatvecParams [160] {
+        /// Vectors, f32; each begins at a multiple of 16 bytes.
         pub x: DevicePtr<f32>,
-        /// Results, f32.
-        pub y: DevicePtr<f32>,
-        /// Elements of a row of the matrix: a multiple of the block's.
+        /// `n_in` factors at a multiple of 16 bytes, or null for no norm.
+        pub norm_weight: DevicePtr<f32>,
+        /// Vectors as `x`, or null.
+        pub residual: DevicePtr<f32>,
+        /// `n_in` factors at a multiple of 16 bytes.
+        pub residual_weight: DevicePtr<f32>,
+        /// Vectors as `x`, which they do not overlap with.
+        pub x_out: DevicePtr<f32>,
+        /// The matrices.
+        pub segments: [MatvecSegment; 3],
+        /// Elements of a row: a multiple of the block's.
         pub n_in: u32,
-        /// Rows of the matrix.
-        pub n_out: u32,
         /// Vectors: at most the number in the kernel's name.
         pub vectors: u32,
-        /// Elements from vector to vector in `x`.
+        /// Elements from vector to vector in `x`, `residual` and `x_out`: a multiple of 4.
         pub x_stride: u32,
-        /// Elements from vector to vector in `y`.
-        pub y_stride: u32,
-        /// 1 to add to what is in `y`, 0 to overwrite it.
-        pub accumulate: u32,
+        /// Added to the mean squares.
+        pub epsilon: f32,
+        /// A [`MatvecEpilogue`].
+        pub epilogue: u32,
+        /// [`MatvecPlan::row_split_log2`].
+        pub row_split_log2: u32,
     }
 }
+
+/// The launch of a matrix-vector kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatvecPlan {
+    /// Vectors of the kernel to take: a number of [`MATVEC_VECTORS`].
+    pub vectors: u32,
+    /// Blocks.
+    pub grid: u32,
+    /// Threads of a block.
+    pub block: u32,
+    /// Dynamic shared memory of a block.
+    pub shared_bytes: u32,
+    /// Warps that share a row, as a power of two.
+    pub row_split_log2: u32,
+}
+
+impl MatvecPlan {
+    /// The launch for `vectors` vectors of `n_in` elements and matrices of `n_out` rows in all (of one of
+    /// the two where they are gate and up), on a GPU with `multiprocessors` multiprocessors and
+    /// `max_shared` bytes of shared memory a block. `None` where the vectors do not fit in it, or are
+    /// none or more than 8: multiply fewer at a time.
+    pub fn new(
+        ty: WeightType,
+        activations: ActivationType,
+        gated: bool,
+        n_out: u32,
+        n_in: u32,
+        vectors: u32,
+        multiprocessors: u32,
+        max_shared: u32,
+    ) -> Option<Self> {
+        let vectors = *MATVEC_VECTORS
+            .iter()
+            .find(|&&n| n >= vectors && vectors > 0)?;
+        let activation_bytes = activations.bytes(vectors, n_in);
+        let for_tiles =
+            max_shared.checked_sub(activation_bytes + MATVEC_STATIC_BYTES)? / matvec_warp_bytes(ty);
+        let most_warps = match for_tiles.min(MATVEC_MAX_WARPS) {
+            0 => return None,
+            warps => 1 << warps.ilog2(),
+        };
+
+        // A warp takes two rows at a time. Where that leaves warps idle, several share a row.
+        let pairs = if gated { n_out } else { n_out.div_ceil(2) }.max(1);
+        let tiles = n_in.div_ceil(ty.tile_elements()).max(1);
+        let wanted = (most_warps * multiprocessors / pairs).clamp(1, tiles.min(most_warps));
+        let row_split_log2 = wanted.ilog2();
+        let pairs_a_block = pairs.div_ceil(multiprocessors);
+        // No warp without work, but enough of them to read the vectors quickly.
+        let busy = (pairs_a_block << row_split_log2).max(n_in / 512).max(4);
+        let warps = busy.next_power_of_two().min(most_warps);
+        Some(Self {
+            vectors,
+            grid: pairs.min(multiprocessors),
+            block: 32 * warps,
+            shared_bytes: activation_bytes + warps * matvec_warp_bytes(ty),
+            row_split_log2,
+        })
+    }
+}
+
+/// At least the static shared memory of a matrix-vector kernel.
+const MATVEC_STATIC_BYTES: u32 = 4096;

@@ -14,6 +14,7 @@ mod elementwise;
 mod matvec;
 mod norm;
 mod sampling;
+mod weights;
 
 pub use attention::{
     AttentionDecodeParams, AttentionPrefillParams, DECODE_HEADS, DECODE_MAX_SPLITS, NO_WINDOW,
@@ -21,9 +22,15 @@ pub use attention::{
     decode_partial_floats, decode_query_stride, decode_shared_bytes, prefill_shared_bytes,
 };
 pub use elementwise::{AddParams, BiasParams, GatedParams};
-pub use matvec::{MATVEC_WARPS, MatvecParams, Q8_GROUP, Q8_SUM_GROUP, matvec_shared_bytes};
+pub use matvec::{
+    ACTIVATION_GROUP, ActivationType, MATVEC_MAX_WARPS, MATVEC_VECTORS, MatvecEpilogue,
+    MatvecParams, MatvecPlan, MatvecSegment, matvec_depth, matvec_warp_bytes,
+};
 pub use norm::RmsNormParams;
 pub use sampling::{ArgmaxParams, SampleParams, SampleSettings};
+pub use weights::{
+    DECODE_WARPS, DecodePlan, DequantizeParams, EmbedParams, WeightType, decode_warp_bytes,
+};
 
 /// Tokens of a page of the KV cache.
 pub const PAGE_TOKENS: u32 = 64;

@@ -1,137 +1,178 @@
-//! Products of a quantized matrix with one to eight vectors, straight from the blocks.
+//! Products of weight matrices with one to eight vectors, straight from the blocks.
 //!
-//! - Formula: `y[t][o] = sum over i of weights[o][i] * x[t][i]`, `x` rounded to 8 bits in groups of 32
-//!   (see [`q8`](super::q8)); optionally added to what is in `y`.
-//! - Shapes: any `n_out`; `n_in` a multiple of the block's elements; `vectors` up to the number in the
-//!   kernel's name.
-//! - Threads: a warp a row at a time, a few lanes a block ([`MatvecBlock`]); the rows go round all warps
-//!   of the grid. Each block first quantizes all vectors into shared memory.
-//! - Launch: block = 32 * [`MATVEC_WARPS`], grid = any (about two blocks a multiprocessor), dynamic
-//!   shared memory = `matvec_shared_bytes`. `weights` and `x` are aligned to 16 bytes, `x_stride` is a
-//!   multiple of 4.
-//! - Moves: the matrix once, `x` once a block (from L2), `y` once.
+//! - Formula: see [`MatvecParams`]; the vectors are kept in one of the formats of
+//!   [`activations`](super::activations).
+//! - Shapes: any number of rows; `n_in` a multiple of the block's elements; `vectors` up to the number in
+//!   the kernel's name.
+//! - Threads: a warp (or several, where there are fewer rows than warps) takes two rows at a time, a tile of
+//!   each after the other, a lane a unit of it. The pairs of rows go round all blocks, then all warps of
+//!   a block. Every block first normalizes and encodes all vectors into shared memory.
+//! - Launch: [`MatvecPlan`](crate::abi::MatvecPlan)'s.
+//! - Moves: the matrices once, the vectors once a block (from L2), the results once.
 
-use cuda_std::prelude::*;
+use cuda_std::shared::dynamic;
+use cuda_std::{prelude::*, static_shared};
 
-use super::entry_points;
-use super::matvec_block::{MatvecBlock, Q4K};
-use super::q8::Q8Vectors;
-use crate::abi::{MATVEC_WARPS, MatvecParams};
+use super::activations::Activations;
+use super::elementwise::{Gate, GeluTanh, Silu};
+use super::matvec_input::{VECTOR_SUMS, encode_input, inverse_norm};
+use super::matvec_rows::{Pair, Place, RowPairs};
+use super::matvec_tiles::{Share, Tiles};
+use super::weights::Weights;
+use crate::abi::{
+    ACTIVATION_GROUP, MATVEC_MAX_WARPS, MATVEC_VECTORS, MatvecEpilogue, MatvecParams,
+    matvec_warp_bytes,
+};
 use crate::prim::grid;
-use crate::prim::reduce::warp_sum;
+use crate::prim::integer::div;
+use crate::prim::reduce::{lanes_sums, shuffle_xor};
 
-entry_points! {
-    /// Q4_K, one vector.
-    MATVEC_Q4_K_Q8_N1 = matvec_q4_k_q8_n1(MatvecParams), max_threads = 32 * MATVEC_WARPS => matvec::<Q4K, 1>;
-    /// Q4_K, up to two vectors.
-    MATVEC_Q4_K_Q8_N2 = matvec_q4_k_q8_n2(MatvecParams), max_threads = 32 * MATVEC_WARPS => matvec::<Q4K, 2>;
-    /// Q4_K, up to four vectors.
-    MATVEC_Q4_K_Q8_N4 = matvec_q4_k_q8_n4(MatvecParams), max_threads = 32 * MATVEC_WARPS => matvec::<Q4K, 4>;
-    /// Q4_K, up to eight vectors.
-    MATVEC_Q4_K_Q8_N8 = matvec_q4_k_q8_n8(MatvecParams), max_threads = 32 * MATVEC_WARPS => matvec::<Q4K, 8>;
-}
-
-/// Where a lane is in the matrix.
-#[derive(Clone, Copy)]
-struct Place {
-    row: u32,
-    block: u32,
-}
+/// Results of a warp: of two rows with as many vectors as a kernel can have.
+const WARP_SUMS: usize = 2 * MATVEC_VECTORS[3] as usize;
 
 /// The body, for up to `N` vectors.
 ///
 /// # Safety
 /// The launch conditions in the module's header.
 #[inline(always)]
-pub unsafe fn matvec<Q: MatvecBlock, const N: usize>(p: MatvecParams) {
+pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecParams) {
     grid::launch_dependents();
     let lane = thread::thread_idx_x() % 32;
-    let (part, first_block) = (lane % Q::LANES, lane / Q::LANES);
-    let blocks_at_once = 32 / Q::LANES;
-    let blocks = p.n_in / Q::ELEMENTS;
-    let rows_at_once = thread::grid_dim_x() * MATVEC_WARPS;
+    let warp = thread::thread_idx_x() / 32;
+    let warps = thread::block_dim_x() / 32;
+    // The warps of a group share the rows that it takes.
+    let split = 1 << p.row_split_log2;
+    let (group, part) = (warp >> p.row_split_log2, warp & (split - 1));
 
-    let weights = p.weights.ptr();
-    let row_bytes = blocks as usize * Q::BYTES as usize;
-    let load = |at: Place| {
-        // SAFETY: the place is in the matrix.
-        unsafe {
-            let block = weights.add(at.row as usize * row_bytes + (at.block * Q::BYTES) as usize);
-            Q::load(block, part)
-        }
+    let units = p.n_in.div_ceil(W::TYPE.unit());
+    let pairs = RowPairs::new(&p);
+    let share = Share {
+        first_pair: group * thread::grid_dim_x() + thread::block_idx_x(),
+        pair_step: (warps >> p.row_split_log2) * thread::grid_dim_x(),
+        first_tile: part,
+        tile_step: split,
+        tiles: units.div_ceil(32),
     };
-    // A lane without a block in this row, or without a row, loads the last one and drops it: a load
-    // under a condition would wait for the condition.
-    let clamp = |at: Place| Place {
-        row: at.row.min(p.n_out - 1),
-        block: at.block.min(blocks - 1),
-    };
-
-    let mut row = thread::block_idx_x() * MATVEC_WARPS + thread::thread_idx_x() / 32;
-    // No kernel writes weights: their first load need not wait for the kernels before.
-    let mut current = load(clamp(Place {
-        row,
-        block: first_block,
-    }));
+    let activation_bytes = A::TYPE.bytes(N as u32, p.n_in).next_multiple_of(16);
+    let slots = dynamic::<u32>()
+        .byte_add(activation_bytes)
+        .byte_add(warp * const { matvec_warp_bytes(W::TYPE) });
+    // No kernel writes weights: the first tiles need not wait for the kernels before.
+    // SAFETY: the launch conditions.
+    let mut tiles = unsafe { Tiles::<W>::start(&p, pairs, share, lane, slots) };
     grid::wait();
 
-    let x = Q8Vectors::new(N as u32, p.n_in);
-    let mut vector = 0;
-    while vector < p.vectors {
-        // SAFETY: the launch conditions.
-        unsafe { x.quantize(vector, p.x.ptr().add(vector as usize * p.x_stride as usize)) };
-        vector += 1;
-    }
-    // Publishes the quantized vectors.
+    let groups = p.n_in.div_ceil(ACTIVATION_GROUP);
+    let activations = A::new(dynamic::<u32>(), N as u32, groups);
+    let squares = static_shared![f32; VECTOR_SUMS];
+    // SAFETY: all threads are here; the memory is for the vectors alone.
+    unsafe { encode_input::<W, A>(&p, activations, squares) };
+    // Publishes the vectors and the warps' sums of squares.
     thread::sync_threads();
 
-    while row < p.n_out {
-        let mut sums = [0f32; N];
-        let mut block = first_block;
-        // The bound is the warp's, so that its lanes stay together.
-        let mut group = 0;
-        while group < blocks {
-            // The next blocks are under way while these are multiplied.
-            let next = if group + blocks_at_once < blocks {
-                Place {
-                    row,
-                    block: block + blocks_at_once,
-                }
-            } else {
-                Place {
-                    row: row + rows_at_once,
-                    block: first_block,
-                }
-            };
-            let loaded = load(clamp(next));
-            if block < blocks {
-                let mut n = 0;
-                while n < N {
-                    if (n as u32) < p.vectors {
-                        // SAFETY: the block is in the vectors, which the barrier published.
-                        unsafe {
-                            sums[n] += Q::dot(&current, part, x.at(n as u32, block * Q::ELEMENTS));
-                        }
-                    }
-                    n += 1;
-                }
-            }
-            current = loaded;
-            block += blocks_at_once;
-            group += blocks_at_once;
-        }
-        let mut n = 0;
-        while n < N {
-            // SAFETY: the whole warp is here; y has the element.
+    // After the sums over the lanes each lane has that of one vector and one of the two rows.
+    let place = Place::of_lane::<N>(lane);
+    let norm = if p.norm_weight.is_null() || place.vector >= p.vectors {
+        1.0
+    } else {
+        // SAFETY: published above.
+        unsafe { inverse_norm(&p, squares, place.vector) }
+    };
+
+    let partial_sums = static_shared![f32; WARP_SUMS * MATVEC_MAX_WARPS as usize];
+    let mut number = share.first_pair;
+    // The same number of rounds for all warps, because of the barriers.
+    let mut round = div(pairs.count() + share.pair_step - 1, share.pair_step);
+    while round > 0 {
+        let mut sums = [[0f32; 2]; N];
+        let mut tile = if number < pairs.count() {
+            share.first_tile
+        } else {
+            share.tiles
+        };
+        while tile < share.tiles {
+            tiles.wait();
+            // SAFETY: the whole warp is here. The barrier publishes every lane's pieces of these tiles,
+            // and ends the warp's reading of the ones before, whose slots are used again. The lane's
+            // unit is in the rows.
             unsafe {
-                let sum = warp_sum(sums[n]);
-                if lane == 0 && (n as u32) < p.vectors {
-                    let y = p.y.mut_ptr().add(n * p.y_stride as usize + row as usize);
-                    *y = if p.accumulate != 0 { *y + sum } else { sum };
+                warp::sync_warp(u32::MAX);
+                tiles.copy_next();
+                let unit = 32 * tile + lane;
+                if unit < units {
+                    let weights = tiles.units();
+                    activations.add_products::<N>(&weights, unit, p.vectors, &mut sums);
                 }
             }
-            n += 1;
+            tiles.advance();
+            tile += split;
         }
-        row += rows_at_once;
+
+        // SAFETY: the whole warp is here.
+        let mut sum = unsafe { lanes_sums(sums, lane) };
+        if split > 1 {
+            // SAFETY: each warp has its own part of the memory, each lane that leads its own place.
+            unsafe {
+                let mine = partial_sums.add(WARP_SUMS as u32 * warp + place.index);
+                if place.leads {
+                    mine.store(sum);
+                }
+                // Publishes the sums of the group's warps.
+                thread::sync_threads();
+                let mut other = 1;
+                while part == 0 && other < split {
+                    sum += mine.add(WARP_SUMS as u32 * other).load();
+                    other += 1;
+                }
+            }
+            // The first warps have read; the sums may be overwritten.
+            thread::sync_threads();
+        }
+        if part == 0 && number < pairs.count() {
+            // SAFETY: the whole warp is here; the pair is one of the matrices.
+            unsafe { write::<N>(&p, pairs, pairs.place(number), place, sum * norm) };
+        }
+        number += share.pair_step;
+        round -= 1;
+    }
+}
+
+/// Writes a lane's product where it belongs.
+///
+/// # Safety
+/// The whole warp is here; the pair is one of the matrices.
+#[inline(always)]
+unsafe fn write<const N: usize>(
+    p: &MatvecParams,
+    pairs: RowPairs,
+    pair: Pair,
+    place: Place,
+    mut value: f32,
+) {
+    let (segment, row) = pairs.row(p, pair, place.row);
+    let mut inside = place.leads && place.vector < p.vectors && row < segment.n_out;
+    // SAFETY: the row is in the segment; the whole warp shuffles.
+    unsafe {
+        if inside && !segment.bias.is_null() {
+            value += *segment.bias.ptr().add(row as usize);
+        }
+        if pairs.are_gated() {
+            // The lanes of the first row have the gate, those of the second the other factor.
+            let up = shuffle_xor(value, const { 16 / N as u32 });
+            value = if p.epilogue == MatvecEpilogue::Silu as u32 {
+                Silu::apply(value) * up
+            } else {
+                GeluTanh::apply(value) * up
+            };
+            inside &= place.row == 0;
+        }
+        if inside {
+            let at = place.vector as usize * segment.y_stride as usize + row as usize;
+            let y = segment.y.mut_ptr().add(at);
+            if p.epilogue == MatvecEpilogue::Add as u32 {
+                value += *y;
+            }
+            *y = value;
+        }
     }
 }

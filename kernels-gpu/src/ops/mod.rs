@@ -1,19 +1,25 @@
 //! The kernels, one operation a file: a header (formula, shapes, thread mapping, launch conditions,
 //! bytes moved), a generic body, and a row of [`entry_points!`] for each instance.
 
+pub mod activations;
 pub mod argmax;
 pub mod attention_decode;
 mod attention_merge;
 pub mod attention_prefill;
+pub mod dequantize;
 pub mod elementwise;
+pub mod embed;
 mod head;
 pub mod matvec;
-pub mod matvec_block;
+pub mod matvec_entries;
+mod matvec_input;
+mod matvec_rows;
+mod matvec_tiles;
 pub mod norm;
 mod order;
-pub mod q8;
 pub mod rope_kv;
 pub mod sample;
+pub mod weights;
 
 /// Declares entry points as instances of a generic body:
 ///
@@ -50,3 +56,35 @@ macro_rules! entry_points {
     )*};
 }
 use entry_points;
+
+/// Declares the instances of a generic body for the tensor types, and `kernel(type)`, which gives
+/// their [`KernelDef`](crate::abi::KernelDef)s.
+macro_rules! entry_points_by_type {
+    (
+        #[$doc:meta]
+        $body:ident($params:ty), max_threads = $max_threads:expr;
+        $($name:ident = $weights:ty,)*
+    ) => {
+        $(
+            #[$doc]
+            ///
+            /// # Safety
+            /// The launch conditions in the module's header.
+            #[cuda_std::kernel(max_threads = $max_threads)]
+            pub unsafe fn $name(p: $params) {
+                // SAFETY: the caller's.
+                unsafe { $body::<$weights>(p) }
+            }
+        )*
+
+        #[$doc]
+        pub const fn kernel(ty: $crate::abi::WeightType) -> $crate::abi::KernelDef<$params> {
+            match ty {
+                $(<$weights as Weights>::TYPE => {
+                    $crate::abi::KernelDef::new(stringify!($name), $max_threads)
+                })*
+            }
+        }
+    };
+}
+use entry_points_by_type;

@@ -125,3 +125,20 @@ pub fn pack_i8x4(v: [i32; 4]) -> u32 {
     let high = byte_permute(v[2] as u32, v[3] as u32, 0x0040);
     byte_permute(low, high, 0x5410)
 }
+
+/// The same value, about which the compiler knows nothing: a loop with this bound is not unrolled.
+#[gpu_only]
+#[inline(always)]
+pub fn opaque(value: u32) -> u32 {
+    let result: u32;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!(
+            "mov.u32 {0}, {1};",
+            out(reg32) result,
+            in(reg32) value,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    result
+}

@@ -62,6 +62,59 @@ pub unsafe fn lanes_max<const LANES: u32>(mut value: f32) -> f32 {
     value
 }
 
+/// The sums of `2 * N` values (`N` a power of two up to 16) over the warp: lane `l` gets that of value
+/// `values[i / 2][i % 2]`, `i = l / (16 / N)`. Each step halves the number of values that a lane has,
+/// so that this takes about as many shuffles as there are values, not five for each.
+///
+/// # Safety
+/// All 32 lanes of the warp come here together; `lane` is the lane's number.
+#[inline(always)]
+pub unsafe fn lanes_sums<const N: usize>(mut values: [[f32; 2]; N], lane: u32) -> f32 {
+    let mut distance = 16;
+    let mut count = N / 2;
+    while count > 0 {
+        let mut i = 0;
+        while i < count {
+            // SAFETY: the caller's.
+            unsafe {
+                values[i] = [
+                    halve([values[i][0], values[i + count][0]], lane, distance),
+                    halve([values[i][1], values[i + count][1]], lane, distance),
+                ];
+            }
+            i += 1;
+        }
+        count /= 2;
+        distance /= 2;
+    }
+    // SAFETY: the caller's.
+    let mut sum = unsafe { halve(values[0], lane, distance) };
+    distance /= 2;
+    while distance > 0 {
+        // SAFETY: the caller's.
+        sum += unsafe { shuffle_xor(sum, distance) };
+        distance /= 2;
+    }
+    sum
+}
+
+/// Adds the value of the lane `distance` away: of the first value for the lower lane of the two, of the
+/// second for the upper one.
+///
+/// # Safety
+/// All 32 lanes of the warp come here together.
+#[inline(always)]
+unsafe fn halve([first, second]: [f32; 2], lane: u32, distance: u32) -> f32 {
+    let upper = lane & distance != 0;
+    let (keep, give) = if upper {
+        (second, first)
+    } else {
+        (first, second)
+    };
+    // SAFETY: the caller's.
+    keep + unsafe { shuffle_xor(give, distance) }
+}
+
 /// The sum over the warp.
 ///
 /// # Safety

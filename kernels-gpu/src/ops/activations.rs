@@ -1,0 +1,293 @@
+//! Activations in shared memory, as the matrix-vector kernels multiply them: in groups of 32 elements
+//! with a scale each.
+//!
+//! A group's elements are 16-byte pieces, and lanes read neighbouring groups at the same time. An
+//! exclusive or of the piece's number with that of its 128-byte line puts the pieces that eight lanes read
+//! into different banks.
+
+use cuda_std::shared::Shared;
+
+use super::weights::{Quantized, QuantizedUnit, Weights};
+use crate::abi::ActivationType;
+use crate::prim::half::{f16x2_to_f32, f32_to_f16x2};
+use crate::prim::integer::{dp4a, dp4a_us, pack_i8x4, round_to_i32};
+use crate::prim::math::{fma, recip_approx};
+use crate::prim::reduce::{lanes_sum, shuffle_xor};
+
+/// A format of activations, and the product of weights with it.
+pub trait Activations<W: Weights>: Copy {
+    /// The format.
+    const TYPE: ActivationType;
+
+    /// `vectors` vectors of `groups` groups at a multiple of 16 bytes.
+    fn new(place: Shared<u32>, vectors: u32, groups: u32) -> Self;
+
+    /// Writes four elements of a vector, from `element` (a multiple of 4) on; a warp together, eight
+    /// lanes a group. Lanes whose element is behind the last group write nothing.
+    ///
+    /// # Safety
+    /// All 32 lanes come here together, with neighbouring elements from a multiple of 32 on.
+    unsafe fn encode(self, vector: u32, element: u32, values: [f32; 4]);
+
+    /// Adds the products of a unit of two rows with the activations at the same place of the first
+    /// `vectors` vectors.
+    ///
+    /// # Safety
+    /// The unit is in the vectors, which were encoded and published by a barrier.
+    unsafe fn add_products<const N: usize>(
+        self,
+        rows: &[W::Unit; 2],
+        unit: u32,
+        vectors: u32,
+        sums: &mut [[f32; 2]; N],
+    );
+}
+
+/// Elements, then scales, of all vectors.
+#[derive(Clone, Copy)]
+struct Layout {
+    elements: Shared<u32>,
+    scales: Shared<u32>,
+    groups: u32,
+}
+
+impl Layout {
+    #[inline(always)]
+    fn new(ty: ActivationType, place: Shared<u32>, vectors: u32, groups: u32) -> Self {
+        Self {
+            elements: place,
+            scales: place.byte_add(vectors * groups * ty.group_bytes()),
+            groups,
+        }
+    }
+}
+
+/// [`ActivationType::Q8`]: `d = max |x| / 127` and `round(x / d)`, halves to even. Beside `d` are the sums of
+/// the integers of both halves, for the weights' minimums and centers.
+#[derive(Clone, Copy)]
+pub struct Q8(Layout);
+
+impl<W: Quantized> Activations<W> for Q8 {
+    const TYPE: ActivationType = ActivationType::Q8;
+
+    #[inline(always)]
+    fn new(place: Shared<u32>, vectors: u32, groups: u32) -> Self {
+        Self(Layout::new(ActivationType::Q8, place, vectors, groups))
+    }
+
+    #[inline(always)]
+    unsafe fn encode(self, vector: u32, element: u32, values: [f32; 4]) {
+        // SAFETY: the caller's: whole warps; a group inside the vector is inside shared memory.
+        unsafe {
+            let largest = f32::from_bits(largest_of_group(values));
+            let to_integer = if largest > 0.0 {
+                127.0 * recip_approx(largest)
+            } else {
+                0.0
+            };
+            let q = values.map(|value| round_to_i32(value * to_integer));
+            let sum = lanes_sum::<4>((q[0] + q[1] + q[2] + q[3]) as f32);
+            let other_sum = shuffle_xor(sum, 4);
+
+            let group = element / 32;
+            if group < self.0.groups {
+                let piece = element / 16;
+                let piece = piece ^ piece >> 3 & 1;
+                let word = vector * self.0.groups * 8 + 4 * piece + element / 4 % 4;
+                self.0.elements.add(word).store(pack_i8x4(q));
+                if element.is_multiple_of(32) {
+                    let scale = largest * (1.0 / 127.0);
+                    let sums = sum as i32 as u32 & 0xffff | (other_sum as i32 as u32) << 16;
+                    let place = self.0.scales.add(2 * (vector * self.0.groups + group));
+                    place.cast::<[u32; 2]>().store([scale.to_bits(), sums]);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_products<const N: usize>(
+        self,
+        rows: &[QuantizedUnit; 2],
+        unit: u32,
+        vectors: u32,
+        sums: &mut [[f32; 2]; N],
+    ) {
+        let swizzle = unit >> 2 & 1;
+        let mut n = 0;
+        while n < N {
+            if (n as u32) < vectors {
+                let group = n as u32 * self.0.groups + unit;
+                let pieces = self.0.elements.add(n as u32 * self.0.groups * 8);
+                let piece = |i: u32| pieces.add(4 * (2 * unit + (i ^ swizzle)));
+                // SAFETY: the caller's.
+                let (low, high, [scale, halves]) = unsafe {
+                    (
+                        piece(0).cast::<[u32; 4]>().load(),
+                        piece(1).cast::<[u32; 4]>().load(),
+                        self.0.scales.add(2 * group).cast::<[u32; 2]>().load(),
+                    )
+                };
+                let x = [
+                    low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3],
+                ];
+                let scale = f32::from_bits(scale);
+                let half_sums = [halves as i16 as i32, halves as i32 >> 16];
+                sums[n][0] = fma(scale, product::<W>(&rows[0], x, half_sums), sums[n][0]);
+                sums[n][1] = fma(scale, product::<W>(&rows[1], x, half_sums), sums[n][1]);
+            }
+            n += 1;
+        }
+    }
+}
+
+/// The product of a unit with 32 integers, whose halves have the given sums.
+#[inline(always)]
+fn product<W: Quantized>(unit: &QuantizedUnit, x: [u32; 8], half_sums: [i32; 2]) -> f32 {
+    let quarter = |i: usize, sum: i32| {
+        if W::SIGNED {
+            dp4a(unit.q[i], x[i], sum)
+        } else {
+            dp4a_us(unit.q[i], x[i], sum)
+        }
+    };
+    let center = W::CENTER as i32;
+    if W::HALVES {
+        let start = |half: usize| -center * half_sums[half];
+        let low = quarter(3, quarter(2, quarter(1, quarter(0, start(0)))));
+        let high = quarter(7, quarter(6, quarter(5, quarter(4, start(1)))));
+        let dot = fma(unit.scale[0], low as f32, unit.scale[1] * high as f32);
+        if W::MINIMUM {
+            let dot = fma(-unit.minimum[0], half_sums[0] as f32, dot);
+            fma(-unit.minimum[1], half_sums[1] as f32, dot)
+        } else {
+            dot
+        }
+    } else {
+        let sum = half_sums[0] + half_sums[1];
+        let mut dot = -center * sum;
+        let mut i = 0;
+        while i < 8 {
+            dot = quarter(i, dot);
+            i += 1;
+        }
+        if W::MINIMUM {
+            fma(unit.scale[0], dot as f32, -(unit.minimum[0] * sum as f32))
+        } else {
+            unit.scale[0] * dot as f32
+        }
+    }
+}
+
+/// [`ActivationType::F16`]: a power of two `s <= max |x|` and `x / s` in f16, so that no activation is
+/// too large for f16. The weights are decoded exactly, and products added in f32.
+#[derive(Clone, Copy)]
+pub struct Half(Layout);
+
+impl<W: Weights> Activations<W> for Half {
+    const TYPE: ActivationType = ActivationType::F16;
+
+    #[inline(always)]
+    fn new(place: Shared<u32>, vectors: u32, groups: u32) -> Self {
+        Self(Layout::new(ActivationType::F16, place, vectors, groups))
+    }
+
+    #[inline(always)]
+    unsafe fn encode(self, vector: u32, element: u32, values: [f32; 4]) {
+        const EXPONENT: u32 = 0x7f80_0000;
+        // 2^126: its inverse is a normal number.
+        const LARGEST_SCALE: u32 = 0x7e80_0000;
+        const ONE_TWICE: u32 = 0x7f00_0000;
+        // SAFETY: the caller's: whole warps; a group inside the vector is inside shared memory.
+        unsafe {
+            let scale = (largest_of_group(values) & EXPONENT).min(LARGEST_SCALE);
+            let inverse = f32::from_bits(ONE_TWICE - scale);
+            let [a, b, c, d] = values.map(|value| value * inverse);
+            let group = element / 32;
+            if group < self.0.groups {
+                let piece = element / 8;
+                let piece = piece ^ piece >> 3 & 3;
+                let word = vector * self.0.groups * 16 + 4 * piece + element / 2 % 4;
+                let place = self.0.elements.add(word).cast::<[u32; 2]>();
+                place.store([f32_to_f16x2(a, b), f32_to_f16x2(c, d)]);
+                if element.is_multiple_of(32) {
+                    let place = self.0.scales.add(vector * self.0.groups + group);
+                    place.store(scale);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_products<const N: usize>(
+        self,
+        rows: &[W::Unit; 2],
+        unit: u32,
+        vectors: u32,
+        sums: &mut [[f32; 2]; N],
+    ) {
+        let eighths = W::TYPE.unit() / 8;
+        let first = unit * eighths;
+        let mut products = [[0f32; 2]; N];
+        let mut eighth = 0;
+        while eighth < eighths {
+            let weights = [
+                W::values(&rows[0], eighth as usize),
+                W::values(&rows[1], eighth as usize),
+            ];
+            let piece = first + eighth;
+            let piece = piece ^ piece >> 3 & 3;
+            let mut n = 0;
+            while n < N {
+                if (n as u32) < vectors {
+                    let word = n as u32 * self.0.groups * 16 + 4 * piece;
+                    // SAFETY: the caller's.
+                    let pairs = unsafe { self.0.elements.add(word).cast::<[u32; 4]>().load() };
+                    let mut i = 0;
+                    while i < 4 {
+                        let [x0, x1] = f16x2_to_f32(pairs[i]);
+                        let mut row = 0;
+                        while row < 2 {
+                            let sum = fma(weights[row][2 * i], x0, products[n][row]);
+                            products[n][row] = fma(weights[row][2 * i + 1], x1, sum);
+                            row += 1;
+                        }
+                        i += 1;
+                    }
+                }
+                n += 1;
+            }
+            eighth += 1;
+        }
+        let mut n = 0;
+        while n < N {
+            if (n as u32) < vectors {
+                let group = n as u32 * self.0.groups + first / 4;
+                // SAFETY: the caller's.
+                let scale = f32::from_bits(unsafe { self.0.scales.add(group).load() });
+                sums[n][0] = fma(scale, products[n][0], sums[n][0]);
+                sums[n][1] = fma(scale, products[n][1], sums[n][1]);
+            }
+            n += 1;
+        }
+    }
+}
+
+/// The bits of the largest magnitude of a group, a NaN being the largest: magnitudes are ordered as their
+/// bits are.
+///
+/// # Safety
+/// All 32 lanes of the warp come here together.
+#[inline(always)]
+unsafe fn largest_of_group(values: [f32; 4]) -> u32 {
+    let [a, b, c, d] = values.map(|value| value.to_bits() & 0x7fff_ffff);
+    let mut largest = a.max(b).max(c.max(d));
+    let mut distance = 4;
+    while distance > 0 {
+        // SAFETY: the caller's.
+        let other = unsafe { shuffle_xor(f32::from_bits(largest), distance) };
+        largest = largest.max(other.to_bits());
+        distance /= 2;
+    }
+    largest
+}

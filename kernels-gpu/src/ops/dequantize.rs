@@ -1,0 +1,110 @@
+//! Weights as f16, for matrix products on tensor cores.
+//!
+//! - Formula: `y[i] = weights[i]`: ggml's float32 decoding, rounded once to f16.
+//! - Shapes: any number of elements that is whole blocks; rows do not matter.
+//! - Threads: a warp a tile (1024 elements, 256 of a plain type) at a time; the tiles go round all warps
+//!   of the grid. A tile's bytes come to shared memory in 16-byte pieces while the tile before is
+//!   decoded, a lane a unit.
+//! - Launch: [`DecodePlan`](crate::abi::DecodePlan)'s. `weights` and `y` are aligned to 16 bytes.
+//! - Moves: the blocks once, two bytes an element once.
+
+use cuda_std::prelude::*;
+use cuda_std::shared::dynamic;
+
+use super::entry_points_by_type;
+use super::weights::store::store_tile;
+use super::weights::tile::Tile;
+use super::weights::*;
+use crate::abi::{DECODE_WARPS, DequantizeParams, decode_warp_bytes};
+use crate::prim::async_copy::{commit, wait_group};
+use crate::prim::grid;
+use crate::prim::half::F16;
+
+entry_points_by_type! {
+    /// Weights of the type that the name says as f16.
+    dequantize(DequantizeParams), max_threads = 32 * DECODE_WARPS;
+    dequantize_f32 = F32Weights,
+    dequantize_f16 = F16Weights,
+    dequantize_bf16 = Bf16Weights,
+    dequantize_q4_0 = Q4_0,
+    dequantize_q4_1 = Q4_1,
+    dequantize_q5_0 = Q5_0,
+    dequantize_q5_1 = Q5_1,
+    dequantize_q8_0 = Q8_0,
+    dequantize_q2_k = Q2K,
+    dequantize_q3_k = Q3K,
+    dequantize_q4_k = Q4K,
+    dequantize_q5_k = Q5K,
+    dequantize_q6_k = Q6K,
+    dequantize_iq4_nl = Iq4Nl,
+    dequantize_iq4_xs = Iq4Xs,
+    dequantize_mxfp4 = Mxfp4,
+}
+
+/// The body.
+///
+/// # Safety
+/// The launch conditions in the module's header.
+#[inline(always)]
+pub unsafe fn dequantize<W: Weights>(p: DequantizeParams) {
+    grid::launch_dependents();
+    let lane = thread::thread_idx_x() % 32;
+    let warp = thread::thread_idx_x() / 32;
+    let tile_elements = const { W::TYPE.tile_elements() };
+    let slot_bytes = const { W::TYPE.slot_bytes() };
+    let shared = dynamic::<u32>()
+        .byte_add(warp * const { decode_warp_bytes(W::TYPE, size_of::<F16>() as u32) });
+    let scratch = shared.byte_add(2 * slot_bytes);
+
+    let tiles = p.n.div_ceil(tile_elements as u64) as u32;
+    let tiles_at_once = thread::grid_dim_x() * DECODE_WARPS;
+    let elements = |tile: u32| {
+        let left = p.n - tile as u64 * tile_elements as u64;
+        left.min(tile_elements as u64) as u32
+    };
+    let copy = |slot: u32, tile: u32| {
+        if tile < tiles {
+            let start = tile as usize * const { W::TYPE.tile_bytes() } as usize;
+            // SAFETY: the tile is in the matrix; the slot is this warp's and not in use.
+            unsafe {
+                Tile::<W>::new(shared.byte_add(slot)).copy(
+                    lane,
+                    p.weights.ptr().add(start),
+                    W::TYPE.row_bytes(elements(tile)),
+                );
+            }
+        }
+        commit();
+    };
+
+    let mut tile = thread::block_idx_x() * DECODE_WARPS + warp;
+    let mut slot = 0;
+    copy(slot, tile);
+    grid::wait();
+    while tile < tiles {
+        let next = tile + tiles_at_once;
+        copy(slot ^ slot_bytes, next);
+        wait_group::<1>();
+        // Publishes every lane's pieces of this tile to the warp.
+        // SAFETY: the whole warp is here.
+        unsafe { warp::sync_warp(u32::MAX) };
+
+        let count = elements(tile);
+        // SAFETY: the tile has arrived, and the lane's unit is in it; y has its elements. `store_tile`
+        // ends with the warp's barrier, behind which the slot may be overwritten.
+        unsafe {
+            let low_bits = tile * const { W::TYPE.tile_bytes() };
+            let bytes = Tile::<W>::new(shared.byte_add(slot)).bytes(low_bits);
+            let unit = if lane * W::TYPE.unit() < count {
+                Some(W::unit(bytes, lane))
+            } else {
+                None
+            };
+            let y = p.y.cast::<F16>().mut_ptr();
+            let y = y.add(tile as usize * tile_elements as usize);
+            store_tile::<W, F16>(unit, 1.0, lane, scratch, y, count);
+        }
+        slot ^= slot_bytes;
+        tile = next;
+    }
+}

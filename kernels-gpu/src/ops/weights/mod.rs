@@ -1,0 +1,138 @@
+//! How the kernels read weights: one implementation of [`Quantized`] or [`Weights`] a tensor type.
+//!
+//! A warp takes a tile at a time, of which each lane decodes one unit from shared memory; [`tile`]
+//! brings it there. A unit of a quantized type is 32 neighbouring elements, which have the form
+//! `scale * (q - CENTER) - minimum` with small integers `q` in every type.
+
+pub mod bytes;
+mod iq4;
+mod k;
+mod legacy;
+mod plain;
+pub mod store;
+pub mod tile;
+
+pub use iq4::{Iq4Nl, Iq4Xs, Mxfp4};
+pub use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
+pub use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub use plain::{Bf16Weights, F16Weights, F32Weights};
+
+use self::bytes::Bytes;
+use crate::abi::WeightType;
+use crate::prim::integer::byte_permute;
+
+/// A tensor type.
+pub trait Weights {
+    /// Its layout.
+    const TYPE: WeightType;
+    /// A unit in registers.
+    type Unit: Copy;
+
+    /// Reads a lane's unit of a tile.
+    ///
+    /// # Safety
+    /// `tile` is a tile in shared memory as [`tile::Tile`] brings it; the unit is inside the row.
+    unsafe fn unit(tile: Bytes, lane: u32) -> Self::Unit;
+
+    /// Elements `8 * eighth ..` of a unit, exactly as ggml decodes them.
+    fn values(unit: &Self::Unit, eighth: usize) -> [f32; 8];
+}
+
+/// Thirty-two elements of a quantized type.
+#[derive(Clone, Copy)]
+pub struct QuantizedUnit {
+    /// The integers in order, one a byte.
+    pub q: [u32; 8],
+    /// The scales of the two halves.
+    pub scale: [f32; 2],
+    /// The minimums of the two halves, subtracted.
+    pub minimum: [f32; 2],
+}
+
+/// A quantized tensor type.
+pub trait Quantized {
+    /// Its layout.
+    const TYPE: WeightType;
+    /// Whether the integers are signed bytes; `CENTER` is 0 then.
+    const SIGNED: bool = false;
+    /// What is subtracted from the unsigned integers.
+    const CENTER: u32 = 0;
+    /// Whether the halves of a unit have scales of their own.
+    const HALVES: bool = false;
+    /// Whether there are minimums; they are 0 otherwise.
+    const MINIMUM: bool = false;
+
+    /// Reads unit `index` of a block.
+    ///
+    /// # Safety
+    /// A whole block lies at `block` in shared memory, at the alignment that it has in a tensor at a
+    /// multiple of 16, and is followed by a readable word.
+    unsafe fn unit(block: Bytes, index: u32) -> QuantizedUnit;
+}
+
+impl<Q: Quantized> Weights for Q {
+    const TYPE: WeightType = Q::TYPE;
+    type Unit = QuantizedUnit;
+
+    #[inline(always)]
+    unsafe fn unit(tile: Bytes, lane: u32) -> QuantizedUnit {
+        let units = const { Q::TYPE.block_elements() / Q::TYPE.unit() };
+        // SAFETY: the caller's.
+        unsafe {
+            <Q as Quantized>::unit(tile.add(lane / units * Q::TYPE.block_bytes()), lane % units)
+        }
+    }
+
+    #[inline(always)]
+    fn values(unit: &QuantizedUnit, eighth: usize) -> [f32; 8] {
+        let (flip, center) = if Q::SIGNED {
+            (0x8080_8080, 128)
+        } else {
+            (0, Q::CENTER)
+        };
+        let half = eighth / 2;
+        let mut values = [0.0; 8];
+        let mut i = 0;
+        while i < 8 {
+            let q = byte_to_f32(unit.q[2 * eighth + i / 4] ^ flip, i as u32 % 4, center);
+            // One rounding each, never fused, as in ggml.
+            values[i] = q * unit.scale[half];
+            if Q::MINIMUM {
+                values[i] -= unit.minimum[half];
+            }
+            i += 1;
+        }
+        values
+    }
+}
+
+/// Byte `index` of `word` minus `center`: the byte becomes the last bits of a float of 2^23, which
+/// costs no conversion instruction (those run at a quarter of the rate).
+#[inline(always)]
+fn byte_to_f32(word: u32, index: u32, center: u32) -> f32 {
+    const TWO_23: u32 = 0x4b00_0000;
+    f32::from_bits(byte_permute(word, TWO_23, 0x7440 | index)) - (8_388_608 + center) as f32
+}
+
+/// `scale` and `minimum` of a type in which both halves share them.
+#[inline(always)]
+fn shared_scale(q: [u32; 8], scale: f32, minimum: f32) -> QuantizedUnit {
+    QuantizedUnit {
+        q,
+        scale: [scale; 2],
+        minimum: [minimum; 2],
+    }
+}
+
+/// The nibbles of 16 bytes: all low ones, then all high ones.
+#[inline(always)]
+fn nibbles(words: [u32; 4]) -> [u32; 8] {
+    let mut q = [0; 8];
+    let mut i = 0;
+    while i < 4 {
+        q[i] = words[i] & 0x0f0f_0f0f;
+        q[4 + i] = words[i] >> 4 & 0x0f0f_0f0f;
+        i += 1;
+    }
+    q
+}
