@@ -9,5 +9,6 @@ pub mod gguf;
 pub mod gpu;
 pub mod hub;
 pub mod model;
+pub mod sampling;
 pub mod tokenizer;
 pub mod verify;

@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use hyperion::gguf::Gguf;
 use hyperion::tokenizer::{EncodeOptions, Tokenizer, TokenizerError, VocabSpec};
@@ -439,4 +441,52 @@ fn long_words_take_reasonable_time() {
         let ids = tokenizer.encode(&"a".repeat(200_000), PLAIN).unwrap();
         assert_eq!(tokenizer.decode(&ids).len(), 200_000);
     }
+}
+
+/// Runs `hyperion tokenize` with `stdin` and gives what it printed.
+fn tokenize(arguments: &[&str], stdin: &str) -> Result<String, String> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hyperion"))
+        .arg("tokenize")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(stdin.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() {
+        Ok(text(output.stdout))
+    } else {
+        Err(text(output.stderr))
+    }
+}
+
+#[test]
+fn the_command_prints_ids_and_texts() {
+    let (qwen, llama) = (vocab("qwen2"), vocab("llama-spm"));
+    let (qwen, llama) = (qwen.to_str().unwrap(), llama.to_str().unwrap());
+    assert_eq!(
+        tokenize(&[qwen, "Hello world"], "").unwrap(),
+        "  9707  \"Hello\"\n  1879  \" world\"\n"
+    );
+    assert_eq!(
+        tokenize(&["--no-bos", llama], "Hello").unwrap(),
+        " 15043  \" Hello\"\n"
+    );
+    let json = tokenize(&["--json", llama, "--", "--x"], "").unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0], serde_json::json!({"id": 1, "text": "<s>"}));
+    assert_eq!(tokenize(&["--json", qwen, ""], "ignored").unwrap(), "[]\n");
+    let error = tokenize(&["no-such-model"], "").unwrap_err();
+    assert!(
+        error.starts_with("error: ") && error.lines().count() == 1,
+        "{error}"
+    );
 }

@@ -5,10 +5,16 @@
 // `println!` panics when stdout is closed; `writeln!` gives an error that `main` handles.
 #![deny(clippy::print_stdout)]
 
+mod chat;
 mod completions;
+mod generate;
 pub mod inspect;
+mod interrupt;
 mod models;
 mod pull;
+mod sampling_args;
+mod session;
+mod tokenize;
 
 use std::io;
 use std::process::ExitCode;
@@ -38,12 +44,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Generate text from a prompt
+    Generate(generate::GenerateArgs),
+    /// Talk with a model
+    Chat(chat::ChatArgs),
     /// Fetch a model into this machine's cache
     Pull(pull::PullArgs),
     /// Show what a GGUF file holds
     Inspect(inspect::InspectArgs),
     /// List the models on this machine, and those with a short name
     Models(models::ModelsArgs),
+    /// Show the tokens of a text
+    Tokenize(tokenize::TokenizeArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -51,9 +63,12 @@ enum Command {
 /// Parses the process's arguments, runs the subcommand, reports its error.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Chat(args) => chat::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Models(args) => models::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     outcome.unwrap_or_else(|error| report(&error))

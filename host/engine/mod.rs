@@ -1,11 +1,13 @@
 //! Sequences over a backend: prompts in chunks, decode steps for several sequences, KV pages.
 
+mod generate;
 mod pages;
 mod sequence;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use generate::{Finish, Generation, Generator, Limits, Stats};
 pub use pages::{Page, PagePool};
 pub use sequence::Sequence;
 

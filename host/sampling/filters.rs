@@ -23,12 +23,13 @@ pub fn top_k(mut candidates: Vec<Candidate>, k: usize) -> Vec<Candidate> {
     candidates
 }
 
-/// Probabilities of the candidates: the softmax of their logits.
+/// Probabilities of the candidates: the softmax of their logits. `libm`, because the standard
+/// library's functions differ between platforms and a seed should give the same text on all.
 pub fn softmax(candidates: &[Candidate]) -> Vec<f64> {
     let max = candidates
         .iter()
         .fold(f32::NEG_INFINITY, |max, candidate| max.max(candidate.logit));
-    let exponent = |candidate: &Candidate| (f64::from(candidate.logit) - f64::from(max)).exp();
+    let exponent = |candidate: &Candidate| libm::exp(f64::from(candidate.logit) - f64::from(max));
     let mut probabilities: Vec<f64> = candidates.iter().map(exponent).collect();
     let sum: f64 = probabilities.iter().sum();
     probabilities.iter_mut().for_each(|p| *p /= sum);
@@ -48,7 +49,7 @@ pub fn min_p(candidates: &mut Vec<Candidate>, p: f32) {
     let Some(first) = candidates.first().filter(|_| p > 0.0) else {
         return;
     };
-    let least = first.logit + p.ln();
+    let least = first.logit + libm::logf(p);
     let kept = candidates.partition_point(|candidate| candidate.logit >= least);
     candidates.truncate(kept.max(1));
 }
@@ -60,7 +61,13 @@ pub fn typical(candidates: &mut Vec<Candidate>, p: f32) {
         return;
     }
     let probabilities = softmax(candidates);
-    let surprise = |p: f64| if p > 0.0 { -p.ln() } else { f64::INFINITY };
+    let surprise = |p: f64| {
+        if p > 0.0 {
+            -libm::log(p)
+        } else {
+            f64::INFINITY
+        }
+    };
     let entropy: f64 = probabilities
         .iter()
         .filter(|&&p| p > 0.0)

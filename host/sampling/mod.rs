@@ -17,12 +17,16 @@ pub use stop::{StopStrings, Stopped};
 /// Errors of sampling.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SamplingError {
-    /// A NaN among the logits: the model's numbers are broken, and any choice would hide it.
+    /// A NaN or infinity among the logits: the model's numbers are broken, and any choice would
+    /// hide it.
     #[error("the logit of token {token} is not a number: the model or the backend is broken")]
     NotANumber {
         /// The first such token.
         token: usize,
     },
+    /// There are no logits, or all are negative infinity.
+    #[error("no token may be chosen: all {0} logits are negative infinity")]
+    NothingAllowed(usize),
     /// A parameter outside its range.
     #[error("{name} is {value}; expected {expected}")]
     Parameter {
@@ -73,10 +77,16 @@ impl Sampler {
 
     /// Chooses the next token from the logits of all tokens.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplingError> {
-        if let Some(token) = logits.iter().position(|logit| logit.is_nan()) {
+        let mut candidates = self.penalized(logits);
+        let broken = |c: &Candidate| c.logit.is_nan() || c.logit == f32::INFINITY;
+        if let Some(token) = candidates.iter().position(broken) {
             return Err(SamplingError::NotANumber { token });
         }
-        let candidates = self.penalized(logits);
+        // What is forbidden must not come back as the rounding error of a draw.
+        candidates.retain(|candidate| candidate.logit > f32::NEG_INFINITY);
+        if candidates.is_empty() {
+            return Err(SamplingError::NothingAllowed(logits.len()));
+        }
         let params = &self.params;
         if params.temperature <= 0.0 {
             return Ok(filters::top_k(candidates, 1)[0].token);
@@ -85,8 +95,10 @@ impl Sampler {
         filters::typical(&mut candidates, params.typical_p);
         filters::top_p(&mut candidates, params.top_p);
         filters::min_p(&mut candidates, params.min_p);
+        // Relative to the largest, so that a small temperature cannot make infinities.
+        let max = candidates[0].logit;
         for candidate in &mut candidates {
-            candidate.logit /= params.temperature;
+            candidate.logit = (candidate.logit - max) / params.temperature;
         }
         let probabilities = filters::softmax(&candidates);
         Ok(candidates[self.draw(&probabilities)].token)
@@ -100,7 +112,9 @@ impl Sampler {
         };
         let mut candidates: Vec<Candidate> = logits.iter().enumerate().map(with_token).collect();
         for &(token, bias) in &self.params.logit_bias {
-            candidates[token as usize].logit += bias;
+            if let Some(candidate) = candidates.get_mut(token as usize) {
+                candidate.logit += bias;
+            }
         }
         let mut counts: HashMap<u32, u32> = HashMap::new();
         for &token in &self.recent {
@@ -139,7 +153,12 @@ fn check(params: &SamplingParams, vocab: usize) -> Result<(), SamplingError> {
     let share = "a number from 0 to 1";
     let unit = |value: f32| (0.0..=1.0).contains(&value);
     let checks = [
-        ("temperature", params.temperature, finite, params.temperature.is_finite()),
+        (
+            "temperature",
+            params.temperature,
+            finite,
+            params.temperature.is_finite(),
+        ),
         ("top_p", params.top_p, share, unit(params.top_p)),
         ("min_p", params.min_p, share, unit(params.min_p)),
         ("typical_p", params.typical_p, share, unit(params.typical_p)),
@@ -149,7 +168,12 @@ fn check(params: &SamplingParams, vocab: usize) -> Result<(), SamplingError> {
             "a number above 0",
             params.repeat_penalty.is_finite() && params.repeat_penalty > 0.0,
         ),
-        ("presence_penalty", params.presence_penalty, finite, params.presence_penalty.is_finite()),
+        (
+            "presence_penalty",
+            params.presence_penalty,
+            finite,
+            params.presence_penalty.is_finite(),
+        ),
         (
             "frequency_penalty",
             params.frequency_penalty,
@@ -160,10 +184,18 @@ fn check(params: &SamplingParams, vocab: usize) -> Result<(), SamplingError> {
     for (name, value, expected, valid) in checks {
         if !valid {
             let value = value.to_string();
-            return Err(SamplingError::Parameter { name, value, expected });
+            return Err(SamplingError::Parameter {
+                name,
+                value,
+                expected,
+            });
         }
     }
-    match params.logit_bias.iter().find(|(token, _)| *token as usize >= vocab) {
+    match params
+        .logit_bias
+        .iter()
+        .find(|(token, _)| *token as usize >= vocab)
+    {
         Some((token, _)) => Err(SamplingError::Parameter {
             name: "logit_bias",
             value: format!("for token {token}"),
@@ -188,17 +220,35 @@ mod tests {
         let mut greedy = sampler(SamplingParams::greedy());
         assert!(greedy.is_argmax());
         assert_eq!(greedy.sample(&LOGITS), Ok(1));
-        assert_eq!(greedy.sample(&[2.0, 5.0, 5.0, 1.0]), Ok(1), "the first of equals");
+        assert_eq!(
+            greedy.sample(&[2.0, 5.0, 5.0, 1.0]),
+            Ok(1),
+            "the first of equals"
+        );
     }
 
     #[test]
     fn the_same_seed_gives_the_same_tokens() {
         let draw = |seed| {
-            let mut sampler = sampler(SamplingParams { seed, ..SamplingParams::default() });
-            (0..50).map(|_| sampler.sample(&LOGITS).unwrap()).collect::<Vec<_>>()
+            let mut sampler = sampler(SamplingParams {
+                seed,
+                ..SamplingParams::default()
+            });
+            (0..50)
+                .map(|_| sampler.sample(&LOGITS).unwrap())
+                .collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn a_tiny_temperature_takes_the_likeliest() {
+        let params = SamplingParams {
+            temperature: f32::MIN_POSITIVE,
+            ..SamplingParams::default()
+        };
+        assert_eq!(sampler(params).sample(&[30.0, 20.0, 40.0, -10.0]), Ok(2));
     }
 
     /// Chi-squared with 3 degrees of freedom is above 16.3 once in a thousand times; the seed is
@@ -222,9 +272,15 @@ mod tests {
         let weights = LOGITS.map(|logit| (f64::from(logit) / 2.0).exp());
         let sum: f64 = weights.iter().sum();
         let expected = weights.map(|weight| f64::from(n) * weight / sum);
-        let terms = counts.iter().zip(expected).map(|(c, e)| (c - e) * (c - e) / e);
+        let terms = counts
+            .iter()
+            .zip(expected)
+            .map(|(c, e)| (c - e) * (c - e) / e);
         let chi_squared: f64 = terms.sum();
-        assert!(chi_squared < 16.3, "chi-squared {chi_squared}, counts {counts:?}");
+        assert!(
+            chi_squared < 16.3,
+            "chi-squared {chi_squared}, counts {counts:?}"
+        );
     }
 
     #[test]
@@ -237,7 +293,9 @@ mod tests {
             ..SamplingParams::greedy()
         };
         let mut sampler = sampler(params);
-        [1, 2, 2].into_iter().for_each(|token| sampler.accept(token));
+        [1, 2, 2]
+            .into_iter()
+            .for_each(|token| sampler.accept(token));
         let logits: Vec<f32> = sampler.penalized(&LOGITS).iter().map(|c| c.logit).collect();
         assert_eq!(logits, [1.0, 3.0, 2.0 / 2.0 - 2.0 * 0.5 - 0.25, 0.0]);
         assert!(!sampler.is_argmax());
@@ -246,7 +304,10 @@ mod tests {
     #[test]
     fn bias_can_force_and_forbid() {
         let bias = |logit_bias| {
-            let params = SamplingParams { logit_bias, ..SamplingParams::greedy() };
+            let params = SamplingParams {
+                logit_bias,
+                ..SamplingParams::greedy()
+            };
             sampler(params).sample(&LOGITS).unwrap()
         };
         assert_eq!(bias(vec![(3, 10.0)]), 3);
@@ -257,12 +318,34 @@ mod tests {
     fn nan_and_impossible_parameters_are_errors() {
         let mut greedy = sampler(SamplingParams::greedy());
         let broken = [0.0, 1.0, f32::NAN, 0.0];
-        assert_eq!(greedy.sample(&broken), Err(SamplingError::NotANumber { token: 2 }));
+        assert_eq!(
+            greedy.sample(&broken),
+            Err(SamplingError::NotANumber { token: 2 })
+        );
+        for mut sampler in [greedy, sampler(SamplingParams::default())] {
+            let infinite = sampler.sample(&[0.0, f32::INFINITY]);
+            assert_eq!(infinite, Err(SamplingError::NotANumber { token: 1 }));
+            assert_eq!(sampler.sample(&[]), Err(SamplingError::NothingAllowed(0)));
+            let none = sampler.sample(&[f32::NEG_INFINITY; 3]);
+            assert_eq!(none, Err(SamplingError::NothingAllowed(3)));
+        }
         let bad = [
-            SamplingParams { top_p: 1.5, ..SamplingParams::default() },
-            SamplingParams { temperature: f32::NAN, ..SamplingParams::default() },
-            SamplingParams { repeat_penalty: 0.0, ..SamplingParams::default() },
-            SamplingParams { logit_bias: vec![(4, 1.0)], ..SamplingParams::default() },
+            SamplingParams {
+                top_p: 1.5,
+                ..SamplingParams::default()
+            },
+            SamplingParams {
+                temperature: f32::NAN,
+                ..SamplingParams::default()
+            },
+            SamplingParams {
+                repeat_penalty: 0.0,
+                ..SamplingParams::default()
+            },
+            SamplingParams {
+                logit_bias: vec![(4, 1.0)],
+                ..SamplingParams::default()
+            },
         ];
         for params in bad {
             assert!(Sampler::new(params, LOGITS.len()).is_err());

@@ -2,8 +2,9 @@
 
 use crate::kernels::IMAGES;
 use bytemuck::bytes_of;
+use hyperion::gpu::choice::embedded;
 use hyperion::gpu::sim::SimDevice;
-use hyperion::gpu::{Device, GpuError, Launch};
+use hyperion::gpu::{Device, GpuError, KernelTable, Launch, ptx};
 
 fn small() -> SimDevice {
     SimDevice::with(IMAGES, 1 << 20, Default::default()).unwrap()
@@ -71,4 +72,23 @@ fn an_access_past_the_end_names_the_kernel_and_the_buffer() {
         error.contains("`advance`") && error.contains("short"),
         "{error}"
     );
+}
+
+#[test]
+fn the_embedded_kernels_load_with_the_parameters_of_their_definitions() {
+    let images = embedded();
+    assert!(SimDevice::open(&images).is_ok());
+    for (image, module) in images.iter().zip(ptx::modules()) {
+        let table = KernelTable::parse(image.text).unwrap();
+        assert_eq!(table.entries().len(), module.kernels.len());
+        for entry in table.entries() {
+            let kernel = module.kernel(&entry.name).unwrap();
+            assert_eq!(
+                (entry.param_bytes, entry.max_threads),
+                (kernel.param_bytes, kernel.max_threads),
+                "{}",
+                entry.name
+            );
+        }
+    }
 }

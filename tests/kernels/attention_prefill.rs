@@ -15,12 +15,14 @@ const TOLERANCE: Tolerance = Tolerance {
     reason: "weights and result are rounded to f16 (2^-11 each) for values up to 1",
 };
 
+/// First position and number of queries of each sequence.
+type Sequences<'a> = &'a [(usize, usize)];
+
 struct Prefill<'a> {
     kernel: &'a KernelDef<AttentionPrefillParams>,
     row_tiles: u32,
     heads: Heads,
-    /// First position and number of queries of each sequence.
-    sequences: &'a [(usize, usize)],
+    sequences: Sequences<'a>,
     window: Option<usize>,
 }
 
@@ -81,7 +83,6 @@ impl Prefill<'_> {
             page_stride: cache.page_stride(),
             window: self.window.map_or(NO_WINDOW, |window| window as u32),
             scale,
-            reserved: [0; 2],
         };
         let most = self.sequences.iter().map(|&(_, n)| n).max().unwrap();
         let rows = (most * heads.group()) as u32;
@@ -107,7 +108,7 @@ const QWEN: Heads = Heads {
 
 #[test]
 fn sequences_of_many_lengths() {
-    let sequences: [&[(usize, usize)]; 6] = [
+    let sequences: [Sequences<'_>; 6] = [
         &[(0, 1)],
         &[(0, 17)],
         &[(0, 130)],
@@ -161,7 +162,7 @@ fn every_head_size() {
         (&kernels::ATTENTION_PREFILL_256, 256, 1),
     ];
     for (kernel, head_dim, row_tiles) in kernels {
-        let shapes: [(usize, usize, &[(usize, usize)]); 5] = [
+        let shapes: [(usize, usize, Sequences<'_>); 5] = [
             (1, 1, &[(0, 1)]),
             (3, 1, &[(0, 5), (70, 23)]),
             (4, 4, &[(10, 65)]),

@@ -4,8 +4,11 @@
 //! (and need nothing but this binary there). One file a family of operations, named as in
 //! `kernels-gpu/src/ops`; [`harness`] says what a test consists of.
 
+mod argmax;
 mod attention_decode;
 mod attention_prefill;
 mod elementwise;
 mod harness;
 mod paged;
+mod rope_kv;
+mod sample;

@@ -107,8 +107,8 @@ impl CudaBuilder {
 
     /// Compiles the crate, tells cargo when to do it again, and gives the PTX file's path.
     ///
-    /// Builds of several architectures share what does not depend on them, in a target folder below
-    /// `OUT_DIR`. The PTX file is rewritten only where it changes.
+    /// Builds of several architectures and profiles share what does not depend on them, in the folder
+    /// `device` of cargo's target folder. The PTX file is rewritten only where it changes.
     pub fn build(&self) -> Result<PathBuf, CudaBuilderError> {
         for variable in toolchain::OVERRIDES {
             println!("cargo::rerun-if-env-changed={variable}");
@@ -120,7 +120,7 @@ impl CudaBuilder {
             crate_path: &self.path_to_crate,
             arch: self.arch,
             line_info: self.generate_line_info,
-            target_dir: &out_dir.join("device"),
+            target_dir: &device_target_dir(&out_dir),
         })?;
         for source in &compiled.sources {
             println!("cargo::rerun-if-changed={}", source.display());
@@ -139,4 +139,14 @@ impl CudaBuilder {
         }
         Ok(path)
     }
+}
+
+/// `device` in cargo's target folder, which is four folders above
+/// `target/PROFILE/build/PACKAGE-HASH/out`; below `out_dir` where that is no such place. `OUT_DIR`
+/// itself changes with every dependency of the build script, and `core` would be compiled anew.
+fn device_target_dir(out_dir: &Path) -> PathBuf {
+    let build = out_dir.ancestors().nth(2);
+    let in_cargo = build.is_some_and(|build| build.ends_with("build"));
+    let target = out_dir.ancestors().nth(4).filter(|_| in_cargo);
+    target.unwrap_or(out_dir).join("device")
 }

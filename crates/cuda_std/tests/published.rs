@@ -36,8 +36,19 @@ fn in_both() -> &'static [&'static str] {
     }
 }
 
-/// What the published release lacks.
-const LACKING: &[&str] = &["misc::trap", "shared::Shared", "shared::dynamic"];
+/// What the published release lacks at that path (its atomics are in `atomic::intrinsics`, written
+/// for a compiler of 2021).
+const LACKING: &[&str] = &[
+    "atomic::atomic_fetch_add_acqrel_u32_device",
+    "atomic::atomic_fetch_max_relaxed_u64_device",
+    "misc::trap",
+    "shared::Shared",
+    "shared::dynamic",
+    "warp::FULL_MASK",
+    "warp::warp_reduce_max_u32",
+    "warp::warp_shuffle_up",
+    "warp::warp_shuffle_xor",
+];
 
 #[test]
 fn float_math_has_the_same_methods() {
@@ -125,7 +136,9 @@ fn collect(folder: &Path, used: &mut BTreeSet<String>) {
                 };
                 used.extend(
                     list.split(',')
-                        .map(|name| format!("{module}::{}", name.trim())),
+                        .map(str::trim)
+                        .filter(|name| *name != "self")
+                        .map(|name| format!("{module}::{name}")),
                 );
             }
         }

@@ -64,6 +64,11 @@ impl Cache {
         Self { root: root.into() }
     }
 
+    /// The folder that holds all the others.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The folder of whole, verified model files.
     pub fn models_dir(&self) -> PathBuf {
         self.root.join("models")

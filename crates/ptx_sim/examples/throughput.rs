@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         uninitialised_checks: false,
         ..checks.clone()
     };
-    for kernel in ["multiply_add", "dot_rows", "tile_sums"] {
+    for kernel in ["multiply_add", "dot_rows", "tile_sums", "matrix_tiles"] {
         let checked = measure(&module, kernel, checks.clone())?;
         let unchecked = measure(&module, kernel, no_checks.clone())?;
         println!("{kernel:14} {checked:7.1} M/s checked {unchecked:7.1} M/s unchecked");

@@ -26,7 +26,7 @@ pub const DECODE_MAX_SPLITS: u32 = 128;
 
 kernel_params! {
     /// Bias, per-head norm, rotation and KV write of `T` tokens; see `ops/rope_kv.rs`.
-    pub struct RopeKvParams [168] {
+    pub struct RopeKvParams [152] {
         /// f32 `[T][q_stride]`, `n_heads * head_dim` of a row being used.
         pub q: DevicePtr<f32>,
         /// f32 `[T][kv_stride]`, `n_kv_heads * head_dim` of a row being used.
@@ -75,14 +75,10 @@ kernel_params! {
         pub page_stride: u32,
         /// Added to the mean square in the norms.
         pub epsilon: f32,
-        /// Tokens.
-        pub tokens: u32,
-        /// Zero.
-        pub reserved: [u32; 3],
     }
 
     /// Attention of many tokens; see `ops/attention_prefill.rs`.
-    pub struct AttentionPrefillParams [80] {
+    pub struct AttentionPrefillParams [72] {
         /// Rotated queries, f16 `[T][n_heads * head_dim]`.
         pub q: DevicePtr<F16>,
         /// Result, f16 `[T][n_heads * head_dim]`.
@@ -107,8 +103,6 @@ kernel_params! {
         pub window: u32,
         /// Factor on the scores.
         pub scale: f32,
-        /// Zero.
-        pub reserved: [u32; 2],
     }
 
     /// Attention of one new token of each sequence; see `ops/attention_decode.rs`.

@@ -99,7 +99,7 @@ pub unsafe fn largest(p: ArgmaxParams) {
 
         let warps = static_shared![u64; 8];
         let best = warp_largest(best);
-        if thread % 32 == 0 {
+        if thread.is_multiple_of(32) {
             warps.add(thread / 32).store(best);
         }
         // Publishes the warps' best.

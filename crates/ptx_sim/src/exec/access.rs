@@ -166,7 +166,10 @@ pub(super) fn check_global_write(
     let records = allocation.records(shift);
     let own = record(context, block, actor).pack();
     for granule in offset >> shift..((offset + bytes as usize - 1) >> shift) + 1 {
-        let write = records.writes[granule].swap(own, std::sync::atomic::Ordering::Relaxed);
+        // Two plain accesses: an exchange would cost more than all else here, and a conflict of
+        // blocks that is missed once is found the next time.
+        let write = records.writes[granule].load(std::sync::atomic::Ordering::Relaxed);
+        records.writes[granule].store(own, std::sync::atomic::Ordering::Relaxed);
         let write = Record::unpack(write);
         let other = [write.thread, 0, 0];
         if write.is_of(context.launch_id) {

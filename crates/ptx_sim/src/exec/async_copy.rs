@@ -50,11 +50,16 @@ pub(super) fn issue(
         let mut data = [0; 16];
         if read != 0 {
             let (allocation, offset) = global(context, lane, from[lane], read, op.bytes)?;
-            for (byte, value) in data[..read as usize].iter_mut().enumerate() {
-                let at = offset + byte;
-                check_global_read(context, block, allocation, (at, 1), actor, false)
-                    .map_err(|kind| access(kind, lane, Space::Global, from[lane] + byte as u64))?;
-                *value = allocation.load(at, 1) as u8;
+            // Whole words, then what a short source leaves.
+            let mut at = 0;
+            while at < read as usize {
+                let width = if read as usize - at >= 4 { 4 } else { 1 };
+                let place = (offset + at, width);
+                check_global_read(context, block, allocation, place, actor, false)
+                    .map_err(|kind| access(kind, lane, Space::Global, from[lane] + at as u64))?;
+                let value = allocation.load(offset + at, width).to_le_bytes();
+                data[at..at + width as usize].copy_from_slice(&value[..width as usize]);
+                at += width as usize;
             }
         }
         block.shared.announce(lane, at, op.bytes as usize, actor)?;

@@ -19,20 +19,17 @@ const M: usize = 16;
 const N: usize = 8;
 const MAX_K: usize = 32;
 
-/// Row and column of an element of A or B: fragments hold runs of `run` elements along k; the row
-/// group changes with the first register bit, the half of k with the second.
-fn a_place(lane: usize, element: usize, run: usize, k: usize) -> (usize, usize) {
-    let (group, thread) = (lane / 4, lane % 4);
-    let register = element / run;
-    let row = group + 8 * (register % 2);
-    let column = thread * run + element % run + if register >= 2 { k / 2 } else { 0 };
-    (row, column)
+/// Row and column of an element of A: registers hold runs of `run` elements along k; the row group
+/// changes with the first bit of the register's number, the half of k with the second.
+fn a_place(lane: usize, register: usize, part: usize, run: usize, k: usize) -> (usize, usize) {
+    (
+        lane / 4 + 8 * (register % 2),
+        lane % 4 * run + part + register / 2 * (k / 2),
+    )
 }
 
-fn b_place(lane: usize, element: usize, run: usize, k: usize) -> (usize, usize) {
-    let (group, thread) = (lane / 4, lane % 4);
-    let row = thread * run + element % run + if element / run >= 1 { k / 2 } else { 0 };
-    (row, group)
+fn b_place(lane: usize, register: usize, part: usize, run: usize, k: usize) -> (usize, usize) {
+    (lane % 4 * run + part + register * (k / 2), lane / 4)
 }
 
 fn c_place(lane: usize, element: usize) -> (usize, usize) {
@@ -41,10 +38,8 @@ fn c_place(lane: usize, element: usize) -> (usize, usize) {
 
 pub(super) fn multiply(warp: &mut Warp, op: &Mma) -> Outcome<()> {
     let columns = op.a.iter().chain(&op.b).chain(&op.c);
-    if columns
-        .copied()
-        .any(|column| warp.registers.defined32[column as usize] != u32::MAX)
-    {
+    let undefined_column = |column: &R| warp.registers.defined32[*column as usize] != u32::MAX;
+    if columns.copied().any(|column| undefined_column(&column)) {
         return Err(undefined("a matrix fragment"));
     }
     match op.input {
@@ -58,47 +53,81 @@ pub(super) fn multiply(warp: &mut Warp, op: &Mma) -> Outcome<()> {
     Ok(())
 }
 
+/// The elements of a register of a fragment, for all lanes: the first (or only) ones, then the second.
+fn elements(words: &[u32; LANES], input: MmaInput) -> [[f32; LANES]; 2] {
+    match input {
+        MmaInput::F16 => split(words, |word| {
+            (
+                half::f16_to_f32(word & 0xffff),
+                half::f16_to_f32(word >> 16),
+            )
+        }),
+        MmaInput::Bf16 => split(words, |word| {
+            (
+                half::bf16_to_f32(word & 0xffff),
+                half::bf16_to_f32(word >> 16),
+            )
+        }),
+        // The device ignores the lower bits of a tf32's fraction.
+        _ => split(words, |word| (word & 0xffff_e000, 0)),
+    }
+}
+
+#[inline(always)]
+fn split(words: &[u32; LANES], parts: impl Fn(u32) -> (u32, u32)) -> [[f32; LANES]; 2] {
+    let mut out = [[0.0; LANES]; 2];
+    for lane in 0..LANES {
+        let (low, high) = parts(words[lane]);
+        out[0][lane] = f32::from_bits(low);
+        out[1][lane] = f32::from_bits(high);
+    }
+    out
+}
+
 fn multiply_floats(warp: &mut Warp, op: &Mma) {
     let file = &mut warp.registers.r32;
     let run = if op.input == MmaInput::Tf32 { 1 } else { 2 };
-    let element = |column: R, lane: usize, index: usize| {
-        let word = file[column as usize][lane];
-        let half_word = word >> (16 * (index % 2)) & 0xffff;
-        f32::from_bits(match op.input {
-            MmaInput::F16 => half::f16_to_f32(half_word),
-            MmaInput::Bf16 => half::bf16_to_f32(half_word),
-            // The device ignores the lower bits of the fraction.
-            _ => word & 0xffff_e000,
-        })
-    };
     let mut a = [[0.0; MAX_K]; M];
     let mut b = [[0.0; N]; MAX_K];
     let mut sum = [[0.0; N]; M];
-    for lane in 0..LANES {
-        for index in 0..op.a.len() * run {
-            let (row, column) = a_place(lane, index, run, op.k);
-            a[row][column] = element(op.a[index / run], lane, index);
+    for (register, column) in op.a.iter().enumerate() {
+        let parts = elements(&file[*column as usize], op.input);
+        for part in 0..run {
+            for lane in 0..LANES {
+                let (row, column) = a_place(lane, register, part, run, op.k);
+                a[row][column] = parts[part][lane];
+            }
         }
-        for index in 0..op.b.len() * run {
-            let (row, column) = b_place(lane, index, run, op.k);
-            b[row][column] = element(op.b[index / run], lane, index);
+    }
+    for (register, column) in op.b.iter().enumerate() {
+        let parts = elements(&file[*column as usize], op.input);
+        for part in 0..run {
+            for lane in 0..LANES {
+                let (row, column) = b_place(lane, register, part, run, op.k);
+                b[row][column] = parts[part][lane];
+            }
         }
-        for index in 0..4 {
+    }
+    for index in 0..4 {
+        for lane in 0..LANES {
             let (row, column) = c_place(lane, index);
-            sum[row][column] = if op.half_accumulator {
+            let bits = if op.half_accumulator {
                 let word = file[op.c[index / 2] as usize][lane];
-                f32::from_bits(half::f16_to_f32(word >> (16 * (index % 2)) & 0xffff))
+                half::f16_to_f32((word >> (16 * (index % 2))) & 0xffff)
             } else {
-                f32::from_bits(file[op.c[index] as usize][lane])
+                file[op.c[index] as usize][lane]
             };
+            sum[row][column] = f32::from_bits(bits);
         }
     }
     for (sum, a) in sum.iter_mut().zip(&a) {
-        for k in 0..op.k {
+        let mut row = *sum;
+        for (a, b) in a[..op.k].iter().zip(&b) {
             for n in 0..N {
-                sum[n] += a[k] * b[k][n];
+                row[n] += a * b[n];
             }
         }
+        *sum = row;
     }
     for lane in 0..LANES {
         let at = |index| {
@@ -121,48 +150,56 @@ fn multiply_floats(warp: &mut Warp, op: &Mma) {
 
 fn multiply_bytes(warp: &mut Warp, op: &Mma, a_signed: bool, b_signed: bool) {
     let file = &mut warp.registers.r32;
-    let element = |column: R, lane: usize, index: usize, signed: bool| {
-        let byte = file[column as usize][lane].to_le_bytes()[index % 4];
+    let extend = |byte: u8, signed: bool| {
         if signed {
-            i64::from(byte.cast_signed())
+            i32::from(byte.cast_signed())
         } else {
-            i64::from(byte)
+            i32::from(byte)
         }
     };
-    let mut a = [[0i64; MAX_K]; M];
-    let mut b = [[0i64; N]; MAX_K];
-    let mut sum = [[0i64; N]; M];
+    let mut a = [[0i32; MAX_K]; M];
+    let mut b = [[0i32; N]; MAX_K];
     for lane in 0..LANES {
-        for index in 0..op.a.len() * 4 {
-            let (row, column) = a_place(lane, index, 4, op.k);
-            a[row][column] = element(op.a[index / 4], lane, index, a_signed);
+        for (register, column) in op.a.iter().enumerate() {
+            let bytes = file[*column as usize][lane].to_le_bytes();
+            for part in 0..4 {
+                let (row, column) = a_place(lane, register, part, 4, op.k);
+                a[row][column] = extend(bytes[part], a_signed);
+            }
         }
-        for index in 0..op.b.len() * 4 {
-            let (row, column) = b_place(lane, index, 4, op.k);
-            b[row][column] = element(op.b[index / 4], lane, index, b_signed);
-        }
-        for index in 0..4 {
-            let (row, column) = c_place(lane, index);
-            sum[row][column] = i64::from(file[op.c[index] as usize][lane].cast_signed());
-        }
-    }
-    for (sum, a) in sum.iter_mut().zip(&a) {
-        for k in 0..op.k {
-            for n in 0..N {
-                sum[n] += a[k] * b[k][n];
+        for (register, column) in op.b.iter().enumerate() {
+            let bytes = file[*column as usize][lane].to_le_bytes();
+            for part in 0..4 {
+                let (row, column) = b_place(lane, register, part, 4, op.k);
+                b[row][column] = extend(bytes[part], b_signed);
             }
         }
     }
+    let mut products = [[0i32; N]; M];
+    for (products, a) in products.iter_mut().zip(&a) {
+        let mut row = *products;
+        for (a, b) in a[..op.k].iter().zip(&b) {
+            for n in 0..N {
+                row[n] += a * b[n];
+            }
+        }
+        *products = row;
+    }
     for lane in 0..LANES {
-        for (index, column) in op.d.iter().enumerate() {
-            let (row, at) = c_place(lane, index);
-            let value = sum[row][at];
-            file[*column as usize][lane] = if op.saturate {
-                let clamped = value.clamp(i64::from(i32::MIN), i64::from(i32::MAX));
-                clamped as u32
+        let mut out = [0; 4];
+        for index in 0..4 {
+            let (row, column) = c_place(lane, index);
+            let c = file[op.c[index] as usize][lane].cast_signed();
+            let product = products[row][column];
+            let sum = if op.saturate {
+                c.saturating_add(product)
             } else {
-                value as u32
+                c.wrapping_add(product)
             };
+            out[index] = sum.cast_unsigned();
+        }
+        for (value, column) in out.iter().zip(&op.d) {
+            file[*column as usize][lane] = *value;
         }
     }
 }

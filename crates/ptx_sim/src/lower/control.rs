@@ -1,8 +1,9 @@
 //! Functions, branches, calls and barriers.
 
 use crate::error::{ParseErrorKind, Result};
-use crate::lower::builder::{Builder, Place};
+use crate::lower::builder::Builder;
 use crate::lower::modifiers::Modifiers;
+use crate::lower::place::Place;
 use crate::lower::{cfg, error, operand_error};
 use crate::module::{Instruction, Item, LabelId, Operand};
 use crate::op::{

@@ -5,13 +5,18 @@
 //! at different call sites never share a register's lane.
 
 mod alu;
+mod bits;
 pub(crate) mod builder;
 mod cfg;
+mod compare;
 mod control;
 mod convert;
 mod data;
+mod float;
 mod mma;
 mod modifiers;
+mod operand;
+mod place;
 mod warp;
 
 use std::collections::{HashMap, HashSet};

@@ -113,6 +113,47 @@ pub(crate) fn to_f64(half: u32, bf16: bool) -> f64 {
     f64::from(f32::from_bits(single))
 }
 
+/// `add.f16x2`: a sum of halves rounded to single precision rounds to the right half, because single
+/// precision has more than twice the digits.
+#[inline(always)]
+pub(crate) fn add_pair(a: u32, b: u32) -> u32 {
+    let one = |a, b| {
+        let sum = f32::from_bits(f16_to_f32(a)) + f32::from_bits(f16_to_f32(b));
+        f32_to_f16(sum.to_bits())
+    };
+    one(a & 0xffff, b & 0xffff) | one(a >> 16, b >> 16) << 16
+}
+
+/// `mul.f16x2`: products of halves are exact in single precision.
+#[inline(always)]
+pub(crate) fn mul_pair(a: u32, b: u32) -> u32 {
+    let one = |a, b| {
+        let product = f32::from_bits(f16_to_f32(a)) * f32::from_bits(f16_to_f32(b));
+        f32_to_f16(product.to_bits())
+    };
+    one(a & 0xffff, b & 0xffff) | one(a >> 16, b >> 16) << 16
+}
+
+/// `fma.f16x2`: the exact product plus `c`, rounded to odd by the error of the sum.
+#[inline(always)]
+pub(crate) fn fma_pair(a: u32, b: u32, c: u32) -> u32 {
+    let one = |a, b, c| {
+        let product = f32::from_bits(f16_to_f32(a)) * f32::from_bits(f16_to_f32(b));
+        let c = f32::from_bits(f16_to_f32(c));
+        let sum = product + c;
+        let c_part = sum - product;
+        let error = (product - (sum - c_part)) + (c - c_part);
+        let (bits, error) = (sum.to_bits(), error.to_bits());
+        // Neither zero nor, after an overflow, infinite or NaN.
+        let inexact = u32::from((error & 0x7fff_ffff).wrapping_sub(1) < 0x7f7f_ffff);
+        // An odd sum already tells that it is not a tie; an even one steps towards the exact value.
+        let step = inexact & !bits & 1;
+        let inward = ((error ^ bits) >> 31) & step;
+        f32_to_f16(bits.wrapping_add(step).wrapping_sub(2 * inward))
+    };
+    one(a & 0xffff, b & 0xffff, c & 0xffff) | one(a >> 16, b >> 16, c >> 16) << 16
+}
+
 /// Applies an operation to one or both halves of the operands.
 #[inline(always)]
 pub(crate) fn apply(op: HalfOp, mode: HalfMode, a: u32, b: u32, c: u32) -> u32 {
@@ -240,6 +281,40 @@ mod tests {
             assert_eq!(f32_to_f16(bits), f16, "{bits:#x}");
             let bf16 = u32::from(::half::bf16::from_f32(value).to_bits());
             assert_eq!(f32_to_bf16(bits), bf16, "{bits:#x}");
+        }
+    }
+
+    #[test]
+    fn pairs_agree_with_the_general_form() {
+        let mode = HalfMode {
+            format: HalfFormat::F16x2,
+            ftz: false,
+            sat: false,
+            relu: false,
+            nan: false,
+        };
+        let mut state = 1u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state ^ state >> 15
+        };
+        for _ in 0..2_000_000 {
+            let (a, b, c) = (random(), random(), random());
+            assert_eq!(
+                add_pair(a, b),
+                apply(HalfOp::Add, mode, a, b, c),
+                "{a:#x} {b:#x}"
+            );
+            assert_eq!(
+                mul_pair(a, b),
+                apply(HalfOp::Mul, mode, a, b, c),
+                "{a:#x} {b:#x}"
+            );
+            assert_eq!(
+                fma_pair(a, b, c),
+                apply(HalfOp::Fma, mode, a, b, c),
+                "{a:#x} {b:#x} {c:#x}"
+            );
         }
     }
 

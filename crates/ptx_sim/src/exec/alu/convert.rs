@@ -1,0 +1,106 @@
+//! Conversions, carries and the transcendental functions.
+
+use crate::exec::alu::Lanes;
+use crate::exec::registers::LANES;
+use crate::numeric::{convert, half};
+use crate::op::{Column, P, R};
+
+impl Lanes<'_> {
+    pub(super) fn convert(&mut self, conversion: &crate::op::Conversion, d: Column, a: Column) {
+        let mut defined = 0;
+        for lane in 0..LANES {
+            if self.mask >> lane & 1 == 1 {
+                let value = convert::apply(conversion, self.registers.get(a, lane));
+                self.registers.set(d, lane, value);
+                defined |= u32::from(self.registers.is_defined(a, 1 << lane)) << lane;
+            }
+        }
+        self.registers.define(d, self.mask, defined);
+    }
+
+    #[inline(always)]
+    pub(super) fn convert_pair(
+        &mut self,
+        bf16: bool,
+        relu: bool,
+        toward_zero: bool,
+        d: R,
+        a: R,
+        b: R,
+    ) {
+        if !relu && !toward_zero && !bf16 {
+            return self.bin32(d, a, b, |x, y| {
+                half::f32_to_f16(x) << 16 | half::f32_to_f16(y)
+            });
+        }
+        if !relu && !toward_zero {
+            return self.bin32(d, a, b, |x, y| {
+                half::f32_to_bf16(x) << 16 | half::f32_to_bf16(y)
+            });
+        }
+        let conversion = crate::op::Conversion {
+            to: if bf16 {
+                crate::ty::Ty::Bf16
+            } else {
+                crate::ty::Ty::F16
+            },
+            from: crate::ty::Ty::F32,
+            round: if toward_zero {
+                crate::op::Round::Zero
+            } else {
+                crate::op::Round::Nearest
+            },
+            integral: false,
+            ftz: false,
+            sat: false,
+            relu,
+        };
+        let one = |x: u32| convert::apply(&conversion, u64::from(x)) as u32;
+        self.bin32(d, a, b, |x, y| one(x) << 16 | one(y));
+    }
+
+    pub(super) fn carry(&mut self, modes: [bool; 3], cc: P, d: Column, a: Column, b: Column) {
+        let [subtract, carry_in, carry_out] = modes;
+        let flag = self.registers.pred[cc as usize];
+        let (mut carries, mut defined) = (0, 0);
+        let wide = matches!(d, Column::R64(_));
+        for lane in 0..LANES {
+            let (x, y) = (self.registers.get(a, lane), self.registers.get(b, lane));
+            let carry = u128::from(carry_in && flag >> lane & 1 == 1);
+            let (x, y) = (u128::from(x), u128::from(y));
+            let sum = if subtract {
+                x.wrapping_sub(y).wrapping_sub(carry)
+            } else {
+                x + y + carry
+            };
+            let out = sum >> if wide { 64 } else { 32 } & 1;
+            carries |= (out as u32) << lane;
+            let known = self.registers.is_defined(a, 1 << lane)
+                && self.registers.is_defined(b, 1 << lane)
+                && (!carry_in || self.registers.defined_pred[cc as usize] >> lane & 1 == 1);
+            defined |= u32::from(known) << lane;
+            if self.mask >> lane & 1 == 1 {
+                self.registers.set(d, lane, sum as u64);
+            }
+        }
+        self.registers.define(d, self.mask, defined);
+        if carry_out {
+            self.registers.write_pred(cc, self.mask, carries, defined);
+        }
+    }
+
+    /// Transcendental functions are too slow to run on lanes that are off.
+    #[inline(always)]
+    pub(super) fn active_un32(&mut self, d: R, a: R, op: impl Fn(u32) -> u32) {
+        let mut out = [0; LANES];
+        let x = &self.registers.r32[a as usize];
+        for lane in 0..LANES {
+            if self.mask >> lane & 1 == 1 {
+                out[lane] = op(x[lane]);
+            }
+        }
+        let defined = self.registers.defined32[a as usize];
+        self.registers.write32(d, self.mask, &out);
+        self.registers.define32(d, self.mask, defined);
+    }
+}

@@ -1,0 +1,204 @@
+//! `hyperion chat`: a conversation in the terminal.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use model_cache::Cache;
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+
+use super::generate::summary;
+use super::interrupt;
+use super::sampling_args::SamplingArgs;
+use super::session::{RunArgs, Session};
+use crate::chat::Message;
+use crate::engine::{EngineError, Finish, Generator, Limits, Sequence};
+use crate::sampling::{Sampler, SamplingParams};
+
+const COMMANDS: &str = "\
+/reset         forget the conversation
+/system TEXT   start over with this system message (none: without one)
+/save FILE     write the conversation as JSON messages
+/help          show this
+/quit          leave (so does Ctrl-D)";
+
+/// Earlier turns stay in the KV cache. Ctrl-C ends an answer, Ctrl-D the conversation.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Inside the conversation:\n{COMMANDS}"))]
+pub struct ChatArgs {
+    /// A GGUF file, or the short name of a model in the cache (see `hyperion models`)
+    pub model: String,
+    /// The system message
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Most tokens of an answer [default: until the model or the context ends]
+    #[arg(long, short = 'n', value_name = "N")]
+    pub max_tokens: Option<usize>,
+    /// Leave out the figures after each answer
+    #[arg(long, short)]
+    pub quiet: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// Runs the command.
+pub fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
+    let session = Session::open(&args.model, &args.run)?;
+    let mut conversation = Conversation::new(session, args);
+    let mut editor = DefaultEditor::new().context("starting the line editor")?;
+    let history = Cache::from_env()
+        .ok()
+        .map(|cache| cache.root().join("chat_history"));
+    if let Some(history) = history.as_deref().filter(|path| path.exists()) {
+        editor
+            .load_history(history)
+            .with_context(|| format!("reading {}", history.display()))?;
+    }
+    eprintln!(
+        "{}; /help lists the commands",
+        conversation.session.engine.backend().description()
+    );
+    loop {
+        match editor.readline("> ") {
+            Ok(line) if line.trim().is_empty() => {}
+            Ok(line) => {
+                editor.add_history_entry(&line)?;
+                if conversation.take(line.trim())? == Next::Leave {
+                    break;
+                }
+            }
+            Err(ReadlineError::Interrupted) => eprintln!("(Ctrl-D leaves)"),
+            Err(ReadlineError::Eof) => break,
+            Err(error) => return Err(error).context("reading the line"),
+        }
+    }
+    if let Some(history) = history {
+        save_history(&mut editor, &history)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn save_history(editor: &mut DefaultEditor, path: &Path) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("creating {}", folder.display()))?;
+    }
+    editor
+        .save_history(path)
+        .with_context(|| format!("writing {}", path.display()))
+}
+
+#[derive(PartialEq, Eq)]
+enum Next {
+    Continue,
+    Leave,
+}
+
+struct Conversation<'a> {
+    session: Session,
+    args: &'a ChatArgs,
+    sampling: SamplingParams,
+    messages: Vec<Message>,
+    sequence: Sequence,
+}
+
+impl<'a> Conversation<'a> {
+    fn new(session: Session, args: &'a ChatArgs) -> Conversation<'a> {
+        let messages = args
+            .system
+            .iter()
+            .map(|text| Message::new("system", text))
+            .collect();
+        let sampling = args.sampling.params();
+        Conversation {
+            session,
+            args,
+            sampling,
+            messages,
+            sequence: Sequence::new(),
+        }
+    }
+
+    /// Obeys a line that starts with a slash, answers any other.
+    fn take(&mut self, line: &str) -> anyhow::Result<Next> {
+        let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let rest = rest.trim();
+        match command {
+            "/quit" | "/exit" => return Ok(Next::Leave),
+            "/help" => eprintln!("{COMMANDS}"),
+            "/reset" => self.messages.retain(|message| message.role == "system"),
+            "/system" => {
+                self.messages.clear();
+                if !rest.is_empty() {
+                    self.messages.push(Message::new("system", rest));
+                }
+            }
+            "/save" => match self.save(rest) {
+                Ok(path) => eprintln!("saved to {}", path.display()),
+                Err(error) => eprintln!("error: {error:#}"),
+            },
+            _ if command.starts_with('/') => eprintln!("unknown command {command}; see /help"),
+            _ => self.answer(line)?,
+        }
+        Ok(Next::Continue)
+    }
+
+    fn answer(&mut self, line: &str) -> anyhow::Result<()> {
+        self.messages.push(Message::new("user", line));
+        let tokens = self.session.chat_tokens(&self.messages)?;
+        let limits = Limits {
+            max_tokens: self.args.max_tokens,
+            ..Limits::default()
+        };
+        let vocab = self.session.engine.model().vocab();
+        let mut sampler = Sampler::new(self.sampling.clone(), vocab)?;
+        // Each turn draws on; with one seed the same conversation gives the same answers.
+        self.sampling.seed = self.sampling.seed.wrapping_add(1);
+        let mut generator = Generator {
+            engine: &mut self.session.engine,
+            tokenizer: &self.session.tokenizer,
+            sampler: &mut sampler,
+            limits: &limits,
+            interrupt: interrupt::flag()?,
+        };
+        let mut emit = |piece: &str| {
+            let mut stdout = io::stdout();
+            stdout
+                .write_all(piece.as_bytes())
+                .and_then(|()| stdout.flush())
+        };
+        let answer = generator.run(&mut self.sequence, &tokens, &mut emit);
+        interrupt::reset();
+        writeln!(io::stdout())?;
+        match answer {
+            Ok(answer) => {
+                if !self.args.quiet {
+                    eprintln!("{}", summary(&answer.stats, answer.finish));
+                }
+                if answer.finish == Finish::Context {
+                    eprintln!("the context is full: /reset, or start again with a larger --ctx");
+                }
+                self.messages.push(Message::new("assistant", answer.text));
+            }
+            Err(error @ (EngineError::Context { .. } | EngineError::CacheFull { .. })) => {
+                self.messages.pop();
+                eprintln!("error: {error}; /reset forgets the conversation");
+            }
+            Err(error) => return Err(error).context("generating"),
+        }
+        Ok(())
+    }
+
+    fn save(&self, file: &str) -> anyhow::Result<PathBuf> {
+        anyhow::ensure!(!file.is_empty(), "/save needs a file name");
+        let path = PathBuf::from(file);
+        let messages = serde_json::to_vec_pretty(&self.messages)?;
+        std::fs::write(&path, messages).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
+    }
+}

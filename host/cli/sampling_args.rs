@@ -1,0 +1,100 @@
+//! Sampling flags, shared by every command that generates.
+
+use clap::Args;
+
+use crate::sampling::SamplingParams;
+
+/// Names and defaults are llama.cpp's.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Temperature; 0 always takes the most probable token
+    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    pub temp: f32,
+    /// Keep the K most probable tokens; 0 keeps all
+    #[arg(long, value_name = "K", default_value_t = 40)]
+    pub top_k: usize,
+    /// Keep the most probable tokens that together reach probability P
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    pub top_p: f32,
+    /// Keep tokens at least P times as probable as the best
+    #[arg(long, value_name = "P", default_value_t = 0.05)]
+    pub min_p: f32,
+    /// Keep tokens whose surprise is close to the expected one, up to probability P
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    pub typical: f32,
+    /// Divide the logits of recent tokens by this
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub repeat_penalty: f32,
+    /// Tokens that the penalties look back at; 0 turns them off, -1 is the whole context
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 64,
+        allow_negative_numbers = true
+    )]
+    pub repeat_last_n: i64,
+    /// Subtract this from the logit of every recent token
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
+    pub presence_penalty: f32,
+    /// Subtract this from the logit of a recent token once for each time it occurs
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
+    pub frequency_penalty: f32,
+    /// Add BIAS to the logit of token ID; may be given several times
+    #[arg(long, value_name = "ID=BIAS", value_parser = parse_bias)]
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Seed; the same seed gives the same text
+    #[arg(long, short)]
+    pub seed: Option<u64>,
+}
+
+impl SamplingArgs {
+    /// The parameters; without `--seed` each run draws another one.
+    pub fn params(&self) -> SamplingParams {
+        SamplingParams {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            typical_p: self.typical,
+            repeat_penalty: self.repeat_penalty,
+            repeat_last_n: usize::try_from(self.repeat_last_n).unwrap_or(usize::MAX),
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            logit_bias: self.logit_bias.clone(),
+            seed: self.seed.unwrap_or_else(random_seed),
+        }
+    }
+}
+
+/// The hash map's random keys are the standard library's one source of randomness.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
+
+fn parse_bias(text: &str) -> Result<(u32, f32), String> {
+    let (id, bias) = text
+        .split_once('=')
+        .ok_or("expected ID=BIAS, such as 42=-1.5")?;
+    let id = id
+        .parse()
+        .map_err(|_| format!("{id:?} is not a token id"))?;
+    let bias: f32 = bias
+        .parse()
+        .map_err(|_| format!("{bias:?} is not a number"))?;
+    if bias.is_nan() {
+        return Err("the bias is not a number".to_owned());
+    }
+    Ok((id, bias))
+}

@@ -1,0 +1,80 @@
+//! Opening a model for text: file, tokenizer, template, backend, engine.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::chat::{ChatTemplate, Message, Variables};
+use crate::cpu::CpuBackend;
+use crate::engine::{DEFAULT_CHUNK, Engine};
+use crate::gguf::Gguf;
+use crate::model::Model;
+use crate::tokenizer::Tokenizer;
+
+/// Context without `--ctx`, unless the model was trained with less. Longer ones cost memory that
+/// few sessions use.
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// How a model runs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Running")]
+pub struct RunArgs {
+    /// Tokens of prompt and answer together that fit [default: the model's, at most 4096]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub ctx: Option<u32>,
+    /// Prompt tokens computed in one step
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_CHUNK as u32,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunk: u32,
+    /// CPU threads [default: all cores]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+/// A model that is ready to write.
+pub struct Session {
+    /// Its engine.
+    pub engine: Engine,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The file's chat template, or the fallback.
+    pub template: ChatTemplate,
+}
+
+impl Session {
+    /// Opens `model`, a path or a short name.
+    pub fn open(model: &str, args: &RunArgs) -> anyhow::Result<Session> {
+        if let Some(threads) = args.threads {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(usize::from(threads))
+                .build_global()
+                .context("starting the CPU threads")?;
+        }
+        let path = model_cache::resolve(model)?;
+        let gguf = Gguf::open(&path)?;
+        let in_file = || format!("reading {}", path.display());
+        let tokenizer = Tokenizer::from_gguf(&gguf).with_context(in_file)?;
+        let template = ChatTemplate::from_gguf(&gguf, &tokenizer).with_context(in_file)?;
+        let model = Arc::new(Model::from_gguf(&gguf).with_context(in_file)?);
+        let context = match args.ctx {
+            Some(context) => context as usize,
+            None => model.config.context_length.min(DEFAULT_CONTEXT),
+        };
+        let backend = CpuBackend::new(model, Engine::pages_for(context, 1));
+        let engine = Engine::new(Box::new(backend), context, args.chunk as usize);
+        Ok(Session {
+            engine,
+            tokenizer,
+            template,
+        })
+    }
+
+    /// The tokens of a conversation, up to where the assistant's answer begins.
+    pub fn chat_tokens(&self, messages: &[Message]) -> anyhow::Result<Vec<u32>> {
+        let tokens = self
+            .template
+            .encode(&self.tokenizer, messages, true, &Variables::new())?;
+        Ok(tokens)
+    }
+}

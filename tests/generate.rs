@@ -1,0 +1,226 @@
+//! `hyperion generate` as a person or a script uses it.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Output, Stdio};
+
+fn hyperion(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hyperion"));
+    command.arg("generate").args(args).stdin(Stdio::null());
+    command
+}
+
+fn smollm2() -> String {
+    support::model("smollm2").display().to_string()
+}
+
+fn tiny() -> String {
+    support::fixture("tiny/tiny-qwen3-q8_0-1.gguf")
+        .display()
+        .to_string()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// One line on stderr that contains `message`, nothing on stdout, exit code 1.
+fn assert_fails(output: &Output, message: &str) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with("error: ") && stderr.contains(message),
+        "{stderr}"
+    );
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn greedy_text_is_the_reference() {
+    for case in support::greedy_cases("smollm2-135m-instruct")
+        .iter()
+        .take(2)
+    {
+        let n = case.greedy.len().to_string();
+        let output = hyperion(&[
+            &smollm2(),
+            "--raw",
+            "-p",
+            &case.prompt,
+            "--temp",
+            "0",
+            "-n",
+            &n,
+        ])
+        .output()
+        .expect("a run");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let expected = case.text.trim_end_matches("<|im_end|>");
+        assert_eq!(text(&output.stdout), format!("{expected}\n"));
+        let figures = text(&output.stderr);
+        let tokens = format!("prompt {} tokens", case.tokens.len());
+        assert!(
+            figures.contains(&tokens) && figures.contains("tok/s"),
+            "{figures}"
+        );
+    }
+}
+
+#[test]
+fn a_chat_prompt_goes_through_the_template() {
+    let args = [
+        "-p",
+        "What is the capital of France?",
+        "--temp",
+        "0",
+        "--json",
+        "-q",
+    ];
+    let system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+    let output = hyperion(&[&smollm2(), "--system", system])
+        .args(args)
+        .output()
+        .expect("a run");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let cases = support::greedy_cases("smollm2-135m-instruct");
+    let case = cases
+        .iter()
+        .find(|case| case.prompt.contains("France"))
+        .expect("a case");
+    assert_eq!(json["prompt_tokens"], case.tokens.len());
+    assert_eq!(json["text"], case.text.trim_end_matches("<|im_end|>"));
+    assert_eq!(json["finish"], "end_of_text");
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn the_same_seed_writes_the_same_text() {
+    let model = tiny();
+    let run = |seed: &str| {
+        let args = [
+            &model, "--raw", "-p", "hehe", "-n", "12", "-s", seed, "--json",
+        ];
+        let output = hyperion(&args).output().expect("a run");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        json["tokens"].clone()
+    };
+    assert_eq!(run("5"), run("5"));
+    assert_ne!(run("5"), run("6"));
+}
+
+#[test]
+fn prompts_come_from_files_and_stdin_too() {
+    let model = tiny();
+    let args = ["--raw", "-n", "8", "--temp", "0", "-q"];
+    let from_argument = hyperion(&[&model, "-p", "hello"])
+        .args(args)
+        .output()
+        .expect("a run");
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(file, "hello").expect("a line");
+    let path = file.path().display().to_string();
+    let from_file = hyperion(&[&model, "-f", &path])
+        .args(args)
+        .output()
+        .expect("a run");
+    let mut child = hyperion(&[&model])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a run");
+    child
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(b"hello\n")
+        .expect("a line");
+    let from_stdin = child.wait_with_output().expect("an end");
+    assert!(!from_argument.stdout.is_empty());
+    assert_eq!(from_argument.stdout, from_file.stdout);
+    assert_eq!(from_argument.stdout, from_stdin.stdout);
+}
+
+#[test]
+fn nothing_is_generated_with_n_0() {
+    let output = hyperion(&[&tiny(), "--raw", "-p", "he", "-n", "0", "-q"])
+        .output()
+        .expect("a run");
+    assert!(output.status.success());
+    assert_eq!(text(&output.stdout), "\n");
+}
+
+#[test]
+fn generation_ends_where_the_context_ends() {
+    let args = [
+        &tiny(),
+        "--raw",
+        "-p",
+        "he",
+        "--ctx",
+        "16",
+        "--ignore-eos",
+        "--json",
+        "-q",
+    ];
+    let output = hyperion(&args).output().expect("a run");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["finish"], "context");
+    let total =
+        json["prompt_tokens"].as_u64().unwrap() + json["generated_tokens"].as_u64().unwrap();
+    assert_eq!(total, 17, "the last token needs no room in the cache");
+}
+
+#[test]
+fn bad_input_gives_one_line() {
+    let model = tiny();
+    let long = "hello ".repeat(100);
+    let run = |args: &[&str]| hyperion(args).output().expect("a run");
+    assert_fails(
+        &run(&[&model, "--raw", "-p", &long, "--ctx", "64"]),
+        "context of 64",
+    );
+    assert_fails(&run(&[&model, "--raw", "-p", ""]), "prompt");
+    assert_fails(
+        &run(&["/no/such/file.gguf", "-p", "x"]),
+        "/no/such/file.gguf",
+    );
+    assert_fails(&run(&["/tmp", "-p", "x"]), "/tmp");
+    assert_fails(
+        &run(&[&model, "-f", "/no/such/prompt", "-q"]),
+        "/no/such/prompt",
+    );
+    assert_fails(&run(&[&model, "--raw", "-p", "x", "--top-p", "7"]), "top_p");
+    let vocabulary = support::fixture("vocab/qwen2.gguf").display().to_string();
+    assert_fails(&run(&[&vocabulary, "-p", "x"]), "qwen2.");
+    let empty = tempfile::NamedTempFile::new().expect("a file");
+    let empty = empty.path().display().to_string();
+    assert_fails(&run(&[&empty, "-p", "x"]), &empty);
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_quietly() {
+    let mut child = hyperion(&[
+        &smollm2(),
+        "--raw",
+        "-p",
+        "1\n2\n3\n4\n",
+        "--temp",
+        "0",
+        "-q",
+    ])
+    .args(["--ignore-eos", "-n", "2000"])
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .expect("a run");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+    stdout.read_line(&mut line).expect("a line");
+    drop(stdout);
+    let output = child.wait_with_output().expect("an end");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+}

@@ -1,0 +1,83 @@
+//! Tests of `ops/argmax.rs`.
+
+use kernels_gpu::abi::ArgmaxParams;
+use kernels_gpu::ops::argmax::ARGMAX;
+
+use crate::harness::{Case, Random, Shape, Tolerance};
+
+/// `rows` of equal length, `stride` apart; what lies between is larger than any logit.
+fn check(name: &str, rows: &[Vec<f32>], stride: usize, blocks: u32, expected: &[f64]) {
+    let vocab = rows[0].len();
+    let mut logits = vec![f32::INFINITY; rows.len() * stride];
+    for (row, place) in rows.iter().zip(logits.chunks_exact_mut(stride)) {
+        place[..vocab].copy_from_slice(row);
+    }
+    let n = rows.len();
+    let mut case = Case::new(format!("{name}, {n} rows of {vocab}, {blocks} blocks"));
+    let tokens = case.output::<u32>("tokens", n);
+    let best = case.in_out("best", &vec![0u64; n]);
+    let arrived = case.in_out("arrived", &vec![0u32; n]);
+    let params = ArgmaxParams {
+        logits: case.input("logits", &logits),
+        tokens,
+        best,
+        arrived,
+        vocab: vocab as u32,
+        stride: stride as u32,
+    };
+    // Twice: the scratch memory must be ready for the next launch.
+    for _ in 0..2 {
+        case.launch(&ARGMAX, Shape::new([blocks, n as u32, 1], 256), params);
+        case.check(tokens, expected, Tolerance::EXACT);
+    }
+    assert_eq!(case.read(best), vec![0; n]);
+    assert_eq!(case.read(arrived), vec![0; n]);
+}
+
+#[test]
+fn random_rows() {
+    for (vocab, stride, rows, blocks) in [
+        (1, 1, 1, 1),
+        (31, 33, 3, 2),
+        (1000, 1000, 2, 1),
+        (4099, 4100, 5, 7),
+        (151_936, 151_936, 2, 32),
+    ] {
+        let mut random = Random::new(vocab as u64);
+        let rows: Vec<Vec<f32>> = (0..rows).map(|_| random.floats(vocab, 20.0)).collect();
+        let expected: Vec<f64> = rows
+            .iter()
+            .map(|row| {
+                let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                row.iter().position(|&x| x == largest).unwrap() as f64
+            })
+            .collect();
+        check("random", &rows, stride, blocks, &expected);
+    }
+}
+
+#[test]
+fn equal_and_unusual_elements() {
+    const NAN: f32 = f32::NAN;
+    const LOW: f32 = f32::NEG_INFINITY;
+    let rows: [(&[f32], f64); 9] = [
+        (&[1.0, 3.0, 3.0, 2.0, 3.0], 1.0),
+        (&[-5.0, -5.0, -5.0, -6.0, -5.0], 0.0),
+        (&[NAN, -1.0, NAN, -0.5, -2.0], 3.0),
+        (&[-NAN, NAN, LOW, LOW, NAN], 2.0),
+        (&[-1.0, -0.0, 0.0, -0.0, -1.0], 1.0),
+        (&[NAN, NAN, NAN, NAN, NAN], 0.0),
+        (&[1.0, 2.0, f32::INFINITY, f32::MAX, NAN], 2.0),
+        (&[LOW, f32::MIN, LOW, LOW, LOW], 1.0),
+        (&[0.0, 1e-45, 0.0, 0.0, -1e-45], 1.0),
+    ];
+    let expected: Vec<f64> = rows.iter().map(|(_, expected)| *expected).collect();
+    let rows: Vec<Vec<f32>> = rows.iter().map(|(row, _)| row.to_vec()).collect();
+    check("unusual", &rows, 8, 1, &expected);
+    // Spread over blocks: the equals are far from each other.
+    let mut long = vec![0.5; 3000];
+    for place in [700, 701, 1500, 2999] {
+        long[place] = 9.0;
+    }
+    check("far equals", &[long], 3000, 3, &[700.0]);
+}
