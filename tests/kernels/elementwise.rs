@@ -1,29 +1,191 @@
 //! Tests of `ops/elementwise.rs`.
 
-use kernels_gpu::abi::AddParams;
-use kernels_gpu::ops::elementwise::ADD_F32;
+use half::f16;
+use kernels_gpu::abi::{AddParams, BiasParams, GatedParams, KernelDef};
+use kernels_gpu::ops::elementwise::*;
+use kernels_gpu::prim::half::F16;
 
-use crate::harness::{Case, Random, Shape, Tolerance};
+use crate::harness::{Case, Element, Random, Shape, Tolerance};
+
+/// Elements: minimal, ragged, a block, Qwen2.5-0.5B's width, more than one block's.
+const SIZES: [usize; 5] = [1, 31, 256, 896, 4097];
+
+/// A float type that the kernels are made for.
+trait Float: Element {
+    /// The nearest value.
+    fn round(value: f64) -> Self;
+    /// Random values up to `scale`.
+    fn random(random: &mut Random, n: usize, scale: f32) -> Vec<Self>;
+}
+
+impl Float for f32 {
+    fn round(value: f64) -> Self {
+        value as f32
+    }
+
+    fn random(random: &mut Random, n: usize, scale: f32) -> Vec<Self> {
+        random.floats(n, scale)
+    }
+}
+
+impl Float for F16 {
+    fn round(value: f64) -> Self {
+        F16(f16::from_f64(value).to_bits())
+    }
+
+    fn random(random: &mut Random, n: usize, scale: f32) -> Vec<Self> {
+        random.halves(n, scale)
+    }
+}
+
+fn blocks(n: usize) -> Shape {
+    Shape::new([n.div_ceil(256) as u32, 1, 1], 256)
+}
+
+fn check_add<T: Float>(kernel: &KernelDef<AddParams>, n: usize, in_place: bool) {
+    let mut random = Random::new(n as u64);
+    let (a, b) = (
+        T::random(&mut random, n, 4.0),
+        T::random(&mut random, n, 4.0),
+    );
+    let sums = a.iter().zip(&b);
+    // The sum of two halves is exact in f32.
+    let expected: Vec<f64> = sums
+        .map(|(a, b)| T::round(a.to_f64() + b.to_f64()).to_f64())
+        .collect();
+
+    let mut case = Case::new(format!(
+        "{}, {n} elements, in place {in_place}",
+        kernel.name
+    ));
+    let b = case.input("b", &b);
+    let (a, y) = if in_place {
+        let a = case.in_out("a", &a);
+        (a, a)
+    } else {
+        (case.input("a", &a), case.output("y", n))
+    };
+    let params = AddParams {
+        a: a.cast(),
+        b: b.cast(),
+        y: y.cast(),
+        n: n as u32,
+        reserved: 0,
+    };
+    case.launch(kernel, blocks(n), params);
+    case.check(y, &expected, Tolerance::EXACT);
+}
 
 #[test]
 fn add() {
-    for n in [1, 31, 256, 896, 4097] {
-        let mut random = Random::new(n as u64);
-        let (a, b) = (random.floats(n, 4.0), random.floats(n, 4.0));
-        let expected: Vec<f64> = a.iter().zip(&b).map(|(&a, &b)| f64::from(a + b)).collect();
+    for n in SIZES {
+        for in_place in [false, true] {
+            check_add::<f32>(&ADD_F32, n, in_place);
+            check_add::<F16>(&ADD_F16, n, in_place);
+        }
+    }
+}
 
-        let mut case = Case::new(format!("add, {n} elements"));
-        let (a, b) = (case.input("a", &a), case.input("b", &b));
-        let y = case.output::<f32>("y", n);
-        let params = AddParams {
-            a: a.cast(),
-            b: b.cast(),
-            y: y.cast(),
-            n: n as u32,
-            reserved: 0,
-        };
-        let blocks = n.div_ceil(256) as u32;
-        case.launch(&ADD_F32, Shape::new([blocks, 1, 1], 256), params);
-        case.check(y, &expected, Tolerance::EXACT);
+fn check_bias<T: Float>(kernel: &KernelDef<BiasParams>, rows: usize, width: usize) {
+    let mut random = Random::new((rows * width) as u64);
+    let x = T::random(&mut random, rows * width, 4.0);
+    let bias = random.floats(width, 4.0);
+    let expected: Vec<f64> = x
+        .iter()
+        .enumerate()
+        // First to f32, as the kernel adds.
+        .map(|(i, x)| T::round(f64::from(x.to_f64() as f32 + bias[i % width])).to_f64())
+        .collect();
+
+    let mut case = Case::new(format!("{}, {rows} rows of {width}", kernel.name));
+    let x = case.in_out("x", &x);
+    let params = BiasParams {
+        x: x.cast(),
+        bias: case.input("bias", &bias),
+        n: (rows * width) as u32,
+        width: width as u32,
+    };
+    case.launch(kernel, blocks(rows * width), params);
+    case.check(x, &expected, Tolerance::EXACT);
+}
+
+#[test]
+fn bias() {
+    for (rows, width) in [(1, 1), (3, 31), (2, 256), (7, 896), (5, 1001)] {
+        check_bias::<f32>(&BIAS_F32, rows, width);
+        check_bias::<F16>(&BIAS_F16, rows, width);
+    }
+}
+
+fn silu(x: f64) -> f64 {
+    x / (1.0 + (-x).exp())
+}
+
+fn gelu(x: f64) -> f64 {
+    let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+    0.5 * x * (1.0 + inner.tanh())
+}
+
+fn check_gated<X: Float, Y: Float>(
+    kernel: &KernelDef<GatedParams>,
+    activation: fn(f64) -> f64,
+    rows: usize,
+    width: usize,
+    tolerance: Tolerance,
+) {
+    // Gate and up lie side by side, with a gap.
+    let stride = 2 * width + 5;
+    let y_stride = width + 2;
+    let mut random = Random::new((rows * width) as u64);
+    let x = X::random(&mut random, rows * stride, 8.0);
+    let mut expected = vec![0.0; rows * y_stride];
+    for row in 0..rows {
+        for column in 0..width {
+            let gate = x[row * stride + column].to_f64();
+            let up = x[row * stride + width + column].to_f64();
+            expected[row * y_stride + column] = activation(gate) * up;
+        }
+    }
+
+    let mut case = Case::new(format!("{}, {rows} rows of {width}", kernel.name));
+    let gate = case.input("gate and up", &x);
+    let y = case.in_out("y", &vec![Y::zeroed(); rows * y_stride]);
+    let params = GatedParams {
+        gate: gate.cast(),
+        up: kernels_gpu::abi::DevicePtr::from_address(
+            gate.address() + (width * size_of::<X>()) as u64,
+        ),
+        y: y.cast(),
+        width: width as u32,
+        rows: rows as u32,
+        gate_stride: stride as u32,
+        up_stride: stride as u32,
+        y_stride: y_stride as u32,
+        reserved: 0,
+    };
+    let grid = [width.div_ceil(256) as u32, rows as u32, 1];
+    case.launch(kernel, Shape::new(grid, 256), params);
+    case.check(y, &expected, tolerance);
+}
+
+#[test]
+fn gated_units() {
+    let to_f32 = Tolerance {
+        relative: 2e-6,
+        absolute: 1e-7,
+        reason: "approximate exponentials of arguments up to 100",
+    };
+    let to_f16 = Tolerance {
+        relative: 5e-4,
+        absolute: 2e-7,
+        reason: "one rounding to f16, which may be subnormal",
+    };
+    for (rows, width) in [(1, 1), (3, 31), (2, 256), (5, 300), (3, 4864)] {
+        check_gated::<f32, f32>(&SWIGLU_F32, silu, rows, width, to_f32);
+        check_gated::<F16, F16>(&SWIGLU_F16, silu, rows, width, to_f16);
+        check_gated::<f32, F16>(&SWIGLU_F32_F16, silu, rows, width, to_f16);
+        check_gated::<f32, f32>(&GEGLU_F32, gelu, rows, width, to_f32);
+        check_gated::<F16, F16>(&GEGLU_F16, gelu, rows, width, to_f16);
+        check_gated::<f32, F16>(&GEGLU_F32_F16, gelu, rows, width, to_f16);
     }
 }

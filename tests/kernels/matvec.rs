@@ -1,8 +1,8 @@
 //! Tests of `ops/matvec.rs` and its parts.
 
 use kernels_gpu::abi::{
-    ACTIVATION_GROUP, ActivationType, DevicePtr, MATVEC_VECTORS, MatvecEpilogue, MatvecParams,
-    MatvecPlan, MatvecSegment, WeightType,
+    ACTIVATION_GROUP, ActivationType, DevicePtr, MatvecEpilogue, MatvecParams, MatvecPlan,
+    MatvecSegment, WeightType, matvec_pair_ends, matvec_vectors,
 };
 use kernels_gpu::ops::matvec_entries::kernel;
 
@@ -53,7 +53,9 @@ impl Product {
 
     /// Multiplies on the device and in f64, and compares.
     fn check(&self) {
-        let &Self { ty, n_in, vectors, .. } = self;
+        let &Self {
+            ty, n_in, vectors, ..
+        } = self;
         let mut random = Random::new((n_in * self.n_out[0] + vectors) as u64);
         let matrices: Vec<Matrix> = self
             .n_out
@@ -136,6 +138,8 @@ impl Product {
             epsilon: EPSILON,
             epilogue: self.epilogue as u32,
             row_split_log2: plan.row_split_log2,
+            pair_ends: matvec_pair_ends(&segments, self.epilogue),
+            reserved: 0,
         };
         if self.residual {
             params.x_out = case.in_out("x_out", &vec![0f32; vectors * x_stride]);
@@ -185,7 +189,11 @@ impl Product {
         if self.exact {
             for (i, value) in x.iter_mut().enumerate() {
                 let largest = (i % x_stride).is_multiple_of(ACTIVATION_GROUP as usize);
-                let integer = if largest { 127 } else { random.below(255) as i32 - 127 };
+                let integer = if largest {
+                    127
+                } else {
+                    random.below(255) as i32 - 127
+                };
                 *value = integer as f32 / 128.0;
             }
         }
@@ -207,7 +215,11 @@ impl Product {
             .map(|s| {
                 let rows = matrices[s].values.chunks(self.n_in);
                 let row_products = rows.enumerate().map(|(row, weights)| {
-                    let bias = if self.bias { biases[s][row].into() } else { 0.0 };
+                    let bias = if self.bias {
+                        biases[s][row].into()
+                    } else {
+                        0.0
+                    };
                     let product = |input: &Vec<f64>| {
                         bound = bound.max(self.bound(weights, input));
                         let terms = weights.iter().zip(input).map(|(&w, x)| f64::from(w) * x);
@@ -296,10 +308,12 @@ fn types() -> Vec<(WeightType, ActivationType)> {
 #[test]
 fn every_type_has_kernels() {
     for &ty in WeightType::ALL {
-        for n in MATVEC_VECTORS {
-            assert!(kernel(ty, ActivationType::F16, n).is_some(), "{ty:?}");
-            let q8 = kernel(ty, ActivationType::Q8, n).is_some();
-            assert_eq!(q8, ty.is_quantized(), "{ty:?}");
+        for activations in [ActivationType::Q8, ActivationType::F16] {
+            for &n in matvec_vectors(ty, activations) {
+                let given = kernel(ty, activations, n).is_some();
+                let expected = ty.is_quantized() || activations == ActivationType::F16;
+                assert_eq!(given, expected, "{ty:?} {activations:?} {n}");
+            }
         }
     }
 }
@@ -328,7 +342,10 @@ fn shapes_of_every_type() {
 fn several_vectors() {
     for (ty, activations) in types() {
         let n_in = 896_usize.next_multiple_of(ty.block_elements() as usize);
-        for vectors in [2, 3, 7, 8] {
+        let most = *matvec_vectors(ty, activations)
+            .last()
+            .expect("there are some") as usize;
+        for vectors in [2, 3, 7, 8].map(|vectors: usize| vectors.min(most)) {
             Product {
                 vectors,
                 norm: vectors % 2 == 0,
@@ -390,7 +407,7 @@ fn a_residual_is_normalized_added_and_written() {
             norm: true,
             residual: true,
             exact: false,
-            ..Product::new(WeightType::Q8_0, ActivationType::F16, 1, n_in)
+            ..Product::new(WeightType::BF16, ActivationType::F16, 1, n_in)
         }
         .check();
     }
@@ -453,6 +470,8 @@ fn a_nan_in_the_activations_is_a_nan_in_every_result() {
             epsilon: EPSILON,
             epilogue: MatvecEpilogue::Store as u32,
             row_split_log2: plan.row_split_log2,
+            pair_ends: matvec_pair_ends(&segments, MatvecEpilogue::Store),
+            reserved: 0,
         };
         let shape = Shape {
             grid: [plan.grid, 1, 1],

@@ -8,8 +8,6 @@ use crate::harness::Random;
 
 /// A matrix with rows of `n_in` elements.
 pub struct Matrix {
-    /// The reader's name for its type.
-    pub ggml: GgmlType,
     /// Its blocks, row after row.
     pub bytes: Vec<u8>,
     /// The reader's decoding of it.
@@ -26,28 +24,21 @@ impl Matrix {
 
     /// The matrix with these blocks.
     pub fn decode(ty: WeightType, bytes: Vec<u8>, elements: usize) -> Self {
-        let ggml = ggml_type(ty);
         let mut values = vec![f32::NAN; elements];
-        quant::dequantize(ggml, &bytes, &mut values).expect("whole blocks");
-        Self {
-            ggml,
-            bytes,
-            values,
-        }
+        quant::dequantize(ggml_type(ty), &bytes, &mut values).expect("whole blocks");
+        Self { bytes, values }
     }
 }
 
 /// The reader's name for a type.
-pub fn ggml_type(ty: WeightType) -> GgmlType {
+fn ggml_type(ty: WeightType) -> GgmlType {
     let same = |ggml: &&GgmlType| ggml.name().eq_ignore_ascii_case(ty.name());
     *GgmlType::ALL.iter().find(same).expect("the reader has it")
 }
 
 /// A block of random integers with reasonable scales.
 fn block(ty: WeightType, random: &mut Random) -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..ty.block_bytes())
-        .map(|_| random.bits() as u8)
-        .collect();
+    let mut bytes: Vec<u8> = (0..ty.block_bytes()).map(|_| random.bits() as u8).collect();
     // Places of half-precision scales and minimums, and how large their largest multiple may be.
     let (scales, largest): (&[usize], f32) = match ty {
         WeightType::F32 => return random.float(1.0).to_le_bytes().to_vec(),

@@ -7,11 +7,27 @@ use super::{DevicePtr, WeightType, kernel_params};
 /// Elements of an activation vector that share a scale in shared memory.
 pub const ACTIVATION_GROUP: u32 = 32;
 
-/// Most warps of a matrix-vector block.
-pub const MATVEC_MAX_WARPS: u32 = 16;
+/// Most warps of a matrix-vector block: two blocks of one vector's kernels then fit on a multiprocessor with
+/// 80 registers a thread, so that one kernel starts while the one before ends.
+pub const MATVEC_MAX_WARPS: u32 = 12;
 
-/// Vectors that the kernels are made for: the numbers in their names.
-pub const MATVEC_VECTORS: [u32; 4] = [1, 2, 4, 8];
+/// Most vectors of a matrix-vector kernel.
+pub const MATVEC_MAX_VECTORS: u32 = 8;
+
+/// Sums of squares that a block keeps: one of each warp and vector.
+pub const MATVEC_SQUARES: usize = (MATVEC_MAX_WARPS * MATVEC_MAX_VECTORS) as usize;
+
+/// Partial products that a block keeps, where warps share rows: of each warp, two rows and all vectors.
+pub const MATVEC_PARTIAL_SUMS: usize = 2 * MATVEC_SQUARES;
+
+/// Vectors that the kernels for a type are made for: the numbers in their names. Fewer where quantized
+/// weights are multiplied in f32, which is for precision and not for speed.
+pub const fn matvec_vectors(ty: WeightType, activations: ActivationType) -> &'static [u32] {
+    match activations {
+        ActivationType::F16 if ty.is_quantized() => &[1, 4],
+        _ => &[1, 2, 4, 8],
+    }
+}
 
 /// How a kernel keeps its activations in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,8 +70,8 @@ impl ActivationType {
     }
 }
 
-/// Tiles of a row that a warp has under way: enough that 16 warps keep 50 KB a multiprocessor in flight,
-/// and few enough that two blocks of 16 warps fit (one kernel starts while the other ends).
+/// Tiles of a row that a warp has under way: enough that 12 warps keep 40 KB a multiprocessor in flight,
+/// and few enough that two blocks of 12 warps fit.
 pub const fn matvec_depth(ty: WeightType) -> u32 {
     if ty.slot_bytes() <= 740 { 3 } else { 2 }
 }
@@ -106,6 +122,16 @@ impl MatvecSegment {
     };
 }
 
+/// Pairs of rows up to the end of each segment, as warps take them: two rows of a segment, or one each of
+/// the first two where they are gate and up.
+pub fn matvec_pair_ends(segments: &[MatvecSegment; 3], epilogue: MatvecEpilogue) -> [u32; 3] {
+    let [a, b, c] = segments.map(|segment| segment.n_out.div_ceil(2));
+    match epilogue {
+        MatvecEpilogue::Store | MatvecEpilogue::Add => [a, a + b, a + b + c],
+        MatvecEpilogue::Silu | MatvecEpilogue::Gelu => [segments[0].n_out; 3],
+    }
+}
+
 kernel_params! {
     /// Products of up to three matrices of one type with the same vectors:
     /// `y[t][o] = sum over i of weights[o][i] * v[t][i]`, where `v` is
@@ -113,7 +139,7 @@ kernel_params! {
     /// 1. `x`, or with a residual `x + rms_norm(residual) * residual_weight`, which one block writes to
     ///    `x_out`;
     /// 2. the RMSNorm of that times `norm_weight`, where there is one.
-    pub struct MatvecParams [160] {
+    pub struct MatvecParams [176] {
         /// Vectors, f32; each begins at a multiple of 16 bytes.
         pub x: DevicePtr<f32>,
         /// `n_in` factors at a multiple of 16 bytes, or null for no norm.
@@ -138,13 +164,17 @@ kernel_params! {
         pub epilogue: u32,
         /// [`MatvecPlan::row_split_log2`].
         pub row_split_log2: u32,
+        /// [`matvec_pair_ends`] of the segments.
+        pub pair_ends: [u32; 3],
+        /// Zero.
+        pub reserved: u32,
     }
 }
 
 /// The launch of a matrix-vector kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatvecPlan {
-    /// Vectors of the kernel to take: a number of [`MATVEC_VECTORS`].
+    /// Vectors of the kernel to take: a number of [`matvec_vectors`].
     pub vectors: u32,
     /// Blocks.
     pub grid: u32,
@@ -160,7 +190,7 @@ impl MatvecPlan {
     /// The launch for `vectors` vectors of `n_in` elements and matrices of `n_out` rows in all (of one of
     /// the two where they are gate and up), on a GPU with `multiprocessors` multiprocessors and
     /// `max_shared` bytes of shared memory a block. `None` where the vectors do not fit in it, or are
-    /// none or more than 8: multiply fewer at a time.
+    /// none or more than a kernel takes: multiply fewer at a time.
     pub fn new(
         ty: WeightType,
         activations: ActivationType,
@@ -171,26 +201,26 @@ impl MatvecPlan {
         multiprocessors: u32,
         max_shared: u32,
     ) -> Option<Self> {
-        let vectors = *MATVEC_VECTORS
-            .iter()
-            .find(|&&n| n >= vectors && vectors > 0)?;
+        let kernels = matvec_vectors(ty, activations);
+        let vectors = *kernels.iter().find(|&&n| n >= vectors && vectors > 0)?;
         let activation_bytes = activations.bytes(vectors, n_in);
         let for_tiles =
             max_shared.checked_sub(activation_bytes + MATVEC_STATIC_BYTES)? / matvec_warp_bytes(ty);
-        let most_warps = match for_tiles.min(MATVEC_MAX_WARPS) {
-            0 => return None,
-            warps => 1 << warps.ilog2(),
-        };
+        let most_warps = for_tiles.min(MATVEC_MAX_WARPS);
+        if most_warps == 0 {
+            return None;
+        }
 
         // A warp takes two rows at a time. Where that leaves warps idle, several share a row.
         let pairs = if gated { n_out } else { n_out.div_ceil(2) }.max(1);
         let tiles = n_in.div_ceil(ty.tile_elements()).max(1);
-        let wanted = (most_warps * multiprocessors / pairs).clamp(1, tiles.min(most_warps));
-        let row_split_log2 = wanted.ilog2();
-        let pairs_a_block = pairs.div_ceil(multiprocessors);
+        let split = (most_warps * multiprocessors / pairs).clamp(1, tiles.min(most_warps));
+        let row_split_log2 = split.ilog2();
+        let split = 1 << row_split_log2;
         // No warp without work, but enough of them to read the vectors quickly.
-        let busy = (pairs_a_block << row_split_log2).max(n_in / 512).max(4);
-        let warps = busy.next_power_of_two().min(most_warps);
+        let busy = pairs.div_ceil(multiprocessors) * split;
+        let wanted = busy.max(n_in / 512).max(4).next_multiple_of(split);
+        let warps = wanted.min(most_warps / split * split);
         Some(Self {
             vectors,
             grid: pairs.min(multiprocessors),

@@ -15,20 +15,19 @@ use cuda_std::{prelude::*, static_shared};
 
 use super::activations::Activations;
 use super::elementwise::{Gate, GeluTanh, Silu};
-use super::matvec_input::{VECTOR_SUMS, encode_input, inverse_norm};
+use super::matvec_input::{encode_input, inverse_norm};
 use super::matvec_rows::{Pair, Place, RowPairs};
 use super::matvec_tiles::{Share, Tiles};
 use super::weights::Weights;
 use crate::abi::{
-    ACTIVATION_GROUP, MATVEC_MAX_WARPS, MATVEC_VECTORS, MatvecEpilogue, MatvecParams,
-    matvec_warp_bytes,
+    ACTIVATION_GROUP, MATVEC_MAX_VECTORS, MatvecEpilogue, MatvecParams, matvec_warp_bytes,
 };
 use crate::prim::grid;
-use crate::prim::integer::div;
+use crate::prim::integer::opaque;
 use crate::prim::reduce::{lanes_sums, shuffle_xor};
 
 /// Results of a warp: of two rows with as many vectors as a kernel can have.
-const WARP_SUMS: usize = 2 * MATVEC_VECTORS[3] as usize;
+const WARP_SUMS: u32 = 2 * MATVEC_MAX_VECTORS;
 
 /// The body, for up to `N` vectors.
 ///
@@ -45,7 +44,7 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
     let (group, part) = (warp >> p.row_split_log2, warp & (split - 1));
 
     let units = p.n_in.div_ceil(W::TYPE.unit());
-    let pairs = RowPairs::new(&p);
+    let pairs = RowPairs::of(&p);
     let share = Share {
         first_pair: group * thread::grid_dim_x() + thread::block_idx_x(),
         pair_step: (warps >> p.row_split_log2) * thread::grid_dim_x(),
@@ -59,12 +58,12 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
         .byte_add(warp * const { matvec_warp_bytes(W::TYPE) });
     // No kernel writes weights: the first tiles need not wait for the kernels before.
     // SAFETY: the launch conditions.
-    let mut tiles = unsafe { Tiles::<W>::start(&p, pairs, share, lane, slots) };
+    let mut tiles = unsafe { Tiles::<W>::start(&p, share, lane, slots) };
     grid::wait();
 
     let groups = p.n_in.div_ceil(ACTIVATION_GROUP);
     let activations = A::new(dynamic::<u32>(), N as u32, groups);
-    let squares = static_shared![f32; VECTOR_SUMS];
+    let squares = static_shared![f32; crate::abi::MATVEC_SQUARES];
     // SAFETY: all threads are here; the memory is for the vectors alone.
     unsafe { encode_input::<W, A>(&p, activations, squares) };
     // Publishes the vectors and the warps' sums of squares.
@@ -79,11 +78,11 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
         unsafe { inverse_norm(&p, squares, place.vector) }
     };
 
-    let partial_sums = static_shared![f32; WARP_SUMS * MATVEC_MAX_WARPS as usize];
-    let mut number = share.first_pair;
-    // The same number of rounds for all warps, because of the barriers.
-    let mut round = div(pairs.count() + share.pair_step - 1, share.pair_step);
-    while round > 0 {
+    let partial_sums = static_shared![f32; crate::abi::MATVEC_PARTIAL_SUMS];
+    // The pair of the first group, which decides for all warps because of the barriers.
+    let mut first_number = thread::block_idx_x();
+    while first_number < pairs.count() {
+        let number = first_number + group * thread::grid_dim_x();
         let mut sums = [[0f32; 2]; N];
         let mut tile = if number < pairs.count() {
             share.first_tile
@@ -104,7 +103,6 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
                     activations.add_products::<N>(&weights, unit, p.vectors, &mut sums);
                 }
             }
-            tiles.advance();
             tile += split;
         }
 
@@ -113,7 +111,7 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
         if split > 1 {
             // SAFETY: each warp has its own part of the memory, each lane that leads its own place.
             unsafe {
-                let mine = partial_sums.add(WARP_SUMS as u32 * warp + place.index);
+                let mine = partial_sums.add(WARP_SUMS * warp + place.index);
                 if place.leads {
                     mine.store(sum);
                 }
@@ -121,7 +119,7 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
                 thread::sync_threads();
                 let mut other = 1;
                 while part == 0 && other < split {
-                    sum += mine.add(WARP_SUMS as u32 * other).load();
+                    sum += mine.add(WARP_SUMS * other).load();
                     other += 1;
                 }
             }
@@ -130,10 +128,9 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
         }
         if part == 0 && number < pairs.count() {
             // SAFETY: the whole warp is here; the pair is one of the matrices.
-            unsafe { write::<N>(&p, pairs, pairs.place(number), place, sum * norm) };
+            unsafe { write::<N>(&p, pairs.place(number), lane, sum * norm) };
         }
-        number += share.pair_step;
-        round -= 1;
+        first_number += share.pair_step;
     }
 }
 
@@ -142,14 +139,10 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
 /// # Safety
 /// The whole warp is here; the pair is one of the matrices.
 #[inline(always)]
-unsafe fn write<const N: usize>(
-    p: &MatvecParams,
-    pairs: RowPairs,
-    pair: Pair,
-    place: Place,
-    mut value: f32,
-) {
-    let (segment, row) = pairs.row(p, pair, place.row);
+unsafe fn write<const N: usize>(p: &MatvecParams, pair: Pair, lane: u32, mut value: f32) {
+    let place = Place::of_lane::<N>(opaque(lane));
+    let pairs = RowPairs::of(p);
+    let (segment, row) = pairs.row(pair, place.row);
     let mut inside = place.leads && place.vector < p.vectors && row < segment.n_out;
     // SAFETY: the row is in the segment; the whole warp shuffles.
     unsafe {

@@ -5,19 +5,28 @@ use super::matvec::matvec;
 use super::weights::*;
 use crate::abi::{ActivationType, KernelDef, MATVEC_MAX_WARPS, MatvecParams, WeightType};
 
-/// A row: weights, activations, and the entry points for up to 1, 2, 4 and 8 vectors.
+/// A row: weights, activations, and an entry point for each number of vectors.
 macro_rules! matvec_entry_points {
-    ($($weights:ty, $activations:ty: $n1:ident, $n2:ident, $n4:ident, $n8:ident;)*) => {
-        $(
-            matvec_entry_points!(@ $weights, $activations, $n1, 1);
-            matvec_entry_points!(@ $weights, $activations, $n2, 2);
-            matvec_entry_points!(@ $weights, $activations, $n4, 4);
-            matvec_entry_points!(@ $weights, $activations, $n8, 8);
-        )*
+    ($($weights:ty, $activations:ty: $($vectors:literal $name:ident),*;)*) => {
+        $($(
+            /// The product of weights and activations of the types, and with up to as many vectors, as
+            /// the name says.
+            ///
+            /// # Safety
+            /// The launch conditions in the header of [`matvec`](super::matvec).
+            #[cuda_std::kernel(
+                max_threads = 32 * MATVEC_MAX_WARPS,
+                min_blocks = if $vectors <= 2 { 2 } else { 1 }
+            )]
+            pub unsafe fn $name(p: MatvecParams) {
+                // SAFETY: the caller's.
+                unsafe { matvec::<$weights, $activations, $vectors>(p) }
+            }
+        )*)*
 
         /// The kernel for a type of weights, a format of activations, and up to `vectors` vectors, a
-        /// number of [`MATVEC_VECTORS`](crate::abi::MATVEC_VECTORS). `None` for plain weights and 8-bit
-        /// activations, and for any other number.
+        /// number of [`matvec_vectors`](crate::abi::matvec_vectors). `None` for plain weights and
+        /// 8-bit activations, and for any other number.
         pub const fn kernel(
             weights: WeightType,
             activations: ActivationType,
@@ -28,10 +37,7 @@ macro_rules! matvec_entry_points {
                     <$weights as Weights>::TYPE,
                     <$activations as Activations<$weights>>::TYPE,
                 ) => match vectors {
-                    1 => stringify!($n1),
-                    2 => stringify!($n2),
-                    4 => stringify!($n4),
-                    8 => stringify!($n8),
+                    $($vectors => stringify!($name),)*
                     _ => return None,
                 },)*
                 _ => return None,
@@ -39,48 +45,52 @@ macro_rules! matvec_entry_points {
             Some(KernelDef::new(name, 32 * MATVEC_MAX_WARPS))
         }
     };
-    (@ $weights:ty, $activations:ty, $name:ident, $vectors:literal) => {
-        /// The product of weights and activations of the types, and with up to as many vectors, as the
-        /// name says.
-        ///
-        /// # Safety
-        /// The launch conditions in the header of [`matvec`](super::matvec).
-        #[cuda_std::kernel(max_threads = 32 * MATVEC_MAX_WARPS)]
-        pub unsafe fn $name(p: MatvecParams) {
-            // SAFETY: the caller's.
-            unsafe { matvec::<$weights, $activations, $vectors>(p) }
-        }
-    };
 }
 
 matvec_entry_points! {
-    F32Weights, Half: matvec_f32_f16_n1, matvec_f32_f16_n2, matvec_f32_f16_n4, matvec_f32_f16_n8;
-    F16Weights, Half: matvec_f16_f16_n1, matvec_f16_f16_n2, matvec_f16_f16_n4, matvec_f16_f16_n8;
-    Bf16Weights, Half: matvec_bf16_f16_n1, matvec_bf16_f16_n2, matvec_bf16_f16_n4, matvec_bf16_f16_n8;
-    Q4_0, Q8: matvec_q4_0_q8_n1, matvec_q4_0_q8_n2, matvec_q4_0_q8_n4, matvec_q4_0_q8_n8;
-    Q4_0, Half: matvec_q4_0_f16_n1, matvec_q4_0_f16_n2, matvec_q4_0_f16_n4, matvec_q4_0_f16_n8;
-    Q4_1, Q8: matvec_q4_1_q8_n1, matvec_q4_1_q8_n2, matvec_q4_1_q8_n4, matvec_q4_1_q8_n8;
-    Q4_1, Half: matvec_q4_1_f16_n1, matvec_q4_1_f16_n2, matvec_q4_1_f16_n4, matvec_q4_1_f16_n8;
-    Q5_0, Q8: matvec_q5_0_q8_n1, matvec_q5_0_q8_n2, matvec_q5_0_q8_n4, matvec_q5_0_q8_n8;
-    Q5_0, Half: matvec_q5_0_f16_n1, matvec_q5_0_f16_n2, matvec_q5_0_f16_n4, matvec_q5_0_f16_n8;
-    Q5_1, Q8: matvec_q5_1_q8_n1, matvec_q5_1_q8_n2, matvec_q5_1_q8_n4, matvec_q5_1_q8_n8;
-    Q5_1, Half: matvec_q5_1_f16_n1, matvec_q5_1_f16_n2, matvec_q5_1_f16_n4, matvec_q5_1_f16_n8;
-    Q8_0, Q8: matvec_q8_0_q8_n1, matvec_q8_0_q8_n2, matvec_q8_0_q8_n4, matvec_q8_0_q8_n8;
-    Q8_0, Half: matvec_q8_0_f16_n1, matvec_q8_0_f16_n2, matvec_q8_0_f16_n4, matvec_q8_0_f16_n8;
-    Q2K, Q8: matvec_q2_k_q8_n1, matvec_q2_k_q8_n2, matvec_q2_k_q8_n4, matvec_q2_k_q8_n8;
-    Q2K, Half: matvec_q2_k_f16_n1, matvec_q2_k_f16_n2, matvec_q2_k_f16_n4, matvec_q2_k_f16_n8;
-    Q3K, Q8: matvec_q3_k_q8_n1, matvec_q3_k_q8_n2, matvec_q3_k_q8_n4, matvec_q3_k_q8_n8;
-    Q3K, Half: matvec_q3_k_f16_n1, matvec_q3_k_f16_n2, matvec_q3_k_f16_n4, matvec_q3_k_f16_n8;
-    Q4K, Q8: matvec_q4_k_q8_n1, matvec_q4_k_q8_n2, matvec_q4_k_q8_n4, matvec_q4_k_q8_n8;
-    Q4K, Half: matvec_q4_k_f16_n1, matvec_q4_k_f16_n2, matvec_q4_k_f16_n4, matvec_q4_k_f16_n8;
-    Q5K, Q8: matvec_q5_k_q8_n1, matvec_q5_k_q8_n2, matvec_q5_k_q8_n4, matvec_q5_k_q8_n8;
-    Q5K, Half: matvec_q5_k_f16_n1, matvec_q5_k_f16_n2, matvec_q5_k_f16_n4, matvec_q5_k_f16_n8;
-    Q6K, Q8: matvec_q6_k_q8_n1, matvec_q6_k_q8_n2, matvec_q6_k_q8_n4, matvec_q6_k_q8_n8;
-    Q6K, Half: matvec_q6_k_f16_n1, matvec_q6_k_f16_n2, matvec_q6_k_f16_n4, matvec_q6_k_f16_n8;
-    Iq4Nl, Q8: matvec_iq4_nl_q8_n1, matvec_iq4_nl_q8_n2, matvec_iq4_nl_q8_n4, matvec_iq4_nl_q8_n8;
-    Iq4Nl, Half: matvec_iq4_nl_f16_n1, matvec_iq4_nl_f16_n2, matvec_iq4_nl_f16_n4, matvec_iq4_nl_f16_n8;
-    Iq4Xs, Q8: matvec_iq4_xs_q8_n1, matvec_iq4_xs_q8_n2, matvec_iq4_xs_q8_n4, matvec_iq4_xs_q8_n8;
-    Iq4Xs, Half: matvec_iq4_xs_f16_n1, matvec_iq4_xs_f16_n2, matvec_iq4_xs_f16_n4, matvec_iq4_xs_f16_n8;
-    Mxfp4, Q8: matvec_mxfp4_q8_n1, matvec_mxfp4_q8_n2, matvec_mxfp4_q8_n4, matvec_mxfp4_q8_n8;
-    Mxfp4, Half: matvec_mxfp4_f16_n1, matvec_mxfp4_f16_n2, matvec_mxfp4_f16_n4, matvec_mxfp4_f16_n8;
+    F32Weights, Half: 1 matvec_f32_f16_n1, 2 matvec_f32_f16_n2,
+        4 matvec_f32_f16_n4, 8 matvec_f32_f16_n8;
+    F16Weights, Half: 1 matvec_f16_f16_n1, 2 matvec_f16_f16_n2,
+        4 matvec_f16_f16_n4, 8 matvec_f16_f16_n8;
+    Bf16Weights, Half: 1 matvec_bf16_f16_n1, 2 matvec_bf16_f16_n2,
+        4 matvec_bf16_f16_n4, 8 matvec_bf16_f16_n8;
+    Q4_0, Q8: 1 matvec_q4_0_q8_n1, 2 matvec_q4_0_q8_n2,
+        4 matvec_q4_0_q8_n4, 8 matvec_q4_0_q8_n8;
+    Q4_0, Half: 1 matvec_q4_0_f16_n1, 4 matvec_q4_0_f16_n4;
+    Q4_1, Q8: 1 matvec_q4_1_q8_n1, 2 matvec_q4_1_q8_n2,
+        4 matvec_q4_1_q8_n4, 8 matvec_q4_1_q8_n8;
+    Q4_1, Half: 1 matvec_q4_1_f16_n1, 4 matvec_q4_1_f16_n4;
+    Q5_0, Q8: 1 matvec_q5_0_q8_n1, 2 matvec_q5_0_q8_n2,
+        4 matvec_q5_0_q8_n4, 8 matvec_q5_0_q8_n8;
+    Q5_0, Half: 1 matvec_q5_0_f16_n1, 4 matvec_q5_0_f16_n4;
+    Q5_1, Q8: 1 matvec_q5_1_q8_n1, 2 matvec_q5_1_q8_n2,
+        4 matvec_q5_1_q8_n4, 8 matvec_q5_1_q8_n8;
+    Q5_1, Half: 1 matvec_q5_1_f16_n1, 4 matvec_q5_1_f16_n4;
+    Q8_0, Q8: 1 matvec_q8_0_q8_n1, 2 matvec_q8_0_q8_n2,
+        4 matvec_q8_0_q8_n4, 8 matvec_q8_0_q8_n8;
+    Q8_0, Half: 1 matvec_q8_0_f16_n1, 4 matvec_q8_0_f16_n4;
+    Q2K, Q8: 1 matvec_q2_k_q8_n1, 2 matvec_q2_k_q8_n2,
+        4 matvec_q2_k_q8_n4, 8 matvec_q2_k_q8_n8;
+    Q2K, Half: 1 matvec_q2_k_f16_n1, 4 matvec_q2_k_f16_n4;
+    Q3K, Q8: 1 matvec_q3_k_q8_n1, 2 matvec_q3_k_q8_n2,
+        4 matvec_q3_k_q8_n4, 8 matvec_q3_k_q8_n8;
+    Q3K, Half: 1 matvec_q3_k_f16_n1, 4 matvec_q3_k_f16_n4;
+    Q4K, Q8: 1 matvec_q4_k_q8_n1, 2 matvec_q4_k_q8_n2,
+        4 matvec_q4_k_q8_n4, 8 matvec_q4_k_q8_n8;
+    Q4K, Half: 1 matvec_q4_k_f16_n1, 4 matvec_q4_k_f16_n4;
+    Q5K, Q8: 1 matvec_q5_k_q8_n1, 2 matvec_q5_k_q8_n2,
+        4 matvec_q5_k_q8_n4, 8 matvec_q5_k_q8_n8;
+    Q5K, Half: 1 matvec_q5_k_f16_n1, 4 matvec_q5_k_f16_n4;
+    Q6K, Q8: 1 matvec_q6_k_q8_n1, 2 matvec_q6_k_q8_n2,
+        4 matvec_q6_k_q8_n4, 8 matvec_q6_k_q8_n8;
+    Q6K, Half: 1 matvec_q6_k_f16_n1, 4 matvec_q6_k_f16_n4;
+    Iq4Nl, Q8: 1 matvec_iq4_nl_q8_n1, 2 matvec_iq4_nl_q8_n2,
+        4 matvec_iq4_nl_q8_n4, 8 matvec_iq4_nl_q8_n8;
+    Iq4Nl, Half: 1 matvec_iq4_nl_f16_n1, 4 matvec_iq4_nl_f16_n4;
+    Iq4Xs, Q8: 1 matvec_iq4_xs_q8_n1, 2 matvec_iq4_xs_q8_n2,
+        4 matvec_iq4_xs_q8_n4, 8 matvec_iq4_xs_q8_n8;
+    Iq4Xs, Half: 1 matvec_iq4_xs_f16_n1, 4 matvec_iq4_xs_f16_n4;
+    Mxfp4, Q8: 1 matvec_mxfp4_q8_n1, 2 matvec_mxfp4_q8_n2,
+        4 matvec_mxfp4_q8_n4, 8 matvec_mxfp4_q8_n8;
+    Mxfp4, Half: 1 matvec_mxfp4_f16_n1, 4 matvec_mxfp4_f16_n4;
 }

@@ -8,12 +8,9 @@ use cuda_std::{prelude::*, static_shared};
 
 use super::activations::Activations;
 use super::weights::Weights;
-use crate::abi::{ACTIVATION_GROUP, MATVEC_MAX_WARPS, MATVEC_VECTORS, MatvecParams};
+use crate::abi::{ACTIVATION_GROUP, MATVEC_MAX_WARPS, MatvecParams};
 use crate::prim::half::Activation;
 use crate::prim::reduce::warp_sum;
-
-/// A number for each warp and vector.
-pub const VECTOR_SUMS: usize = (MATVEC_VECTORS[3] * MATVEC_MAX_WARPS) as usize;
 
 /// Encodes all vectors (times `norm_weight`), and puts each warp's sum of their squares into `squares`; a
 /// barrier must follow. The first block writes the vectors with the residual added to `x_out`.
@@ -31,7 +28,7 @@ pub unsafe fn encode_input<W: Weights, A: Activations<W>>(
     let stride = 4 * thread::block_dim_x();
     let padded = p.n_in.next_multiple_of(ACTIVATION_GROUP);
 
-    let residual_squares = static_shared![f32; VECTOR_SUMS];
+    let residual_squares = static_shared![f32; crate::abi::MATVEC_SQUARES];
     if !p.residual.is_null() {
         let mut vector = 0;
         while vector < p.vectors {

@@ -8,79 +8,68 @@ use crate::abi::{MatvecEpilogue, MatvecParams, MatvecSegment};
 /// The pairs of rows that warps multiply: neighbours in a matrix, or a row of the gate's matrix and the
 /// same row of the other's. They are numbered through all segments.
 #[derive(Clone, Copy)]
-pub struct RowPairs {
-    gated: bool,
-    /// Numbers of the first pair behind the first and the second segment, and behind all.
-    ends: [u32; 3],
-}
+pub struct RowPairs<'a>(&'a MatvecParams);
 
-/// Where a pair of rows is: for gated units always in the first segment, the gate's.
+/// Where a pair of rows is.
 #[derive(Clone, Copy)]
 pub struct Pair {
     segment: u32,
     /// Number of the first row in its segment.
-    pub row: u32,
+    row: u32,
 }
 
-impl RowPairs {
+impl<'a> RowPairs<'a> {
     /// The pairs of a launch.
     #[inline(always)]
-    pub fn new(p: &MatvecParams) -> Self {
-        let gated = p.epilogue >= MatvecEpilogue::Silu as u32;
-        let rows_a_pair = if gated { 1 } else { 2 };
-        let [a, b, c] = [0, 1, 2].map(|i| p.segments[i].n_out.div_ceil(rows_a_pair));
-        Self {
-            gated,
-            ends: if gated { [a; 3] } else { [a, a + b, a + b + c] },
-        }
+    pub fn of(params: &'a MatvecParams) -> Self {
+        Self(params)
     }
 
     /// The number of pairs.
     #[inline(always)]
     pub fn count(&self) -> u32 {
-        self.ends[2]
+        self.0.pair_ends[2]
     }
 
     /// Whether the second rows are of the second segment.
     #[inline(always)]
     pub fn are_gated(&self) -> bool {
-        self.gated
+        self.0.epilogue >= MatvecEpilogue::Silu as u32
     }
 
     /// The place of pair `number`.
     #[inline(always)]
     pub fn place(&self, number: u32) -> Pair {
-        let segment = (number >= self.ends[0]) as u32 + (number >= self.ends[1]) as u32;
-        let first = pick(segment, [0, self.ends[0], self.ends[1]]);
-        let row = number - first;
+        let [a, b, _] = self.0.pair_ends;
+        // Gated pairs end at the same place in all segments, so that they are all in the first.
+        let segment = (number >= a) as u32 + (number >= b) as u32;
+        let pair = number - pick(segment, [0, a, b]);
         Pair {
-            segment: if self.gated { 0 } else { segment },
-            row: if self.gated { row } else { 2 * row },
+            segment,
+            row: if self.are_gated() { pair } else { 2 * pair },
         }
     }
 
     /// The blocks of both rows; those of the first twice where a matrix has an odd number of rows.
     #[inline(always)]
-    pub fn rows<W: Weights>(&self, p: &MatvecParams, pair: Pair) -> [*const u8; 2] {
-        let row_bytes = W::TYPE.row_bytes(p.n_in) as usize;
-        let segment = segment(p, pair.segment);
+    pub fn rows<W: Weights>(&self, pair: Pair) -> [*const u8; 2] {
+        let row_bytes = W::TYPE.row_bytes(self.0.n_in) as usize;
+        let segment = segment(self.0, pair.segment);
         let offset = pair.row as usize * row_bytes;
         let first = segment.weights.ptr().wrapping_add(offset);
         let has_next = pair.row + 1 < segment.n_out;
         let next = first.wrapping_add(if has_next { row_bytes } else { 0 });
-        let up = p.segments[1].weights.ptr().wrapping_add(offset);
-        [first, select_unpredictable(self.gated, up, next)]
+        let up = self.0.segments[1].weights.ptr().wrapping_add(offset);
+        [first, select_unpredictable(self.are_gated(), up, next)]
     }
 
     /// The segment of one of the rows of a pair, 0 or 1, and the row's number there; it may be the first
     /// behind the last.
     #[inline(always)]
-    pub fn row(&self, p: &MatvecParams, pair: Pair, which: u32) -> (MatvecSegment, u32) {
-        if self.gated {
-            (segment(p, which), pair.row)
-        } else {
-            (segment(p, pair.segment), pair.row + which)
-        }
+    pub fn row(&self, pair: Pair, which: u32) -> (MatvecSegment, u32) {
+        let gated = self.are_gated() as u32;
+        let index = pair.segment + which * gated;
+        (segment(self.0, index), pair.row + which * (1 - gated))
     }
 }
 

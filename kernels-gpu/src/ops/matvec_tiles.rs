@@ -30,13 +30,12 @@ pub struct Share {
 /// A ring of slots for tiles of two rows.
 pub struct Tiles<'a, W> {
     params: &'a MatvecParams,
-    pairs: RowPairs,
     share: Share,
     lane: u32,
     slots: Shared<u32>,
-    /// Bytes to the slots that are filled and that are read next.
-    fill: u32,
-    read: u32,
+    /// Bytes to the slots that are filled next. Because there is one pair of slots more than are under
+    /// way, they are also the ones that are read next.
+    slot: u32,
     /// The last four bits of the addresses of the tiles under way: a byte a pair of tiles, the last one
     /// in the highest byte.
     low_bits: u32,
@@ -56,23 +55,21 @@ impl<'a, W: Weights> Tiles<'a, W> {
     #[inline(always)]
     pub unsafe fn start(
         params: &'a MatvecParams,
-        pairs: RowPairs,
         share: Share,
         lane: u32,
         slots: Shared<u32>,
     ) -> Self {
+        let pairs = RowPairs::of(params);
         let mut tiles = Self {
             params,
-            pairs,
             share,
             lane,
             slots,
-            fill: 0,
-            read: 0,
+            slot: 0,
             low_bits: 0,
             pair: share.first_pair,
             tile: share.first_tile,
-            rows: pairs.rows::<W>(params, pairs.place(share.first_pair)),
+            rows: pairs.rows::<W>(pairs.place(share.first_pair)),
             weights: PhantomData,
         };
         // A loop that stays one: unrolled, it would be most of the kernel.
@@ -99,15 +96,16 @@ impl<'a, W: Weights> Tiles<'a, W> {
     /// there are none.
     ///
     /// # Safety
-    /// The warp has read the tiles of the call of [`units`](Self::units) before the last.
+    /// The warp has read the tiles of the last call of [`units`](Self::units).
     #[inline(always)]
     pub unsafe fn copy_next(&mut self) {
+        let pairs = RowPairs::of(self.params);
         let mut low_bits = 0;
-        if self.pair < self.pairs.count() {
+        if self.pair < pairs.count() {
             let start = self.tile * const { W::TYPE.tile_bytes() };
             let bytes = W::TYPE.row_bytes(self.params.n_in) - start;
             let bytes = bytes.min(const { W::TYPE.tile_bytes() });
-            let slot = self.slots.byte_add(self.fill);
+            let slot = self.slots.byte_add(self.slot);
             let [first, second] = self.rows.map(|row| row.wrapping_add(start as usize));
             low_bits = first as usize as u32 % 16 | second as usize as u32 % 16 << 4;
             // SAFETY: the tiles are in the rows, the rows in the matrices; the slots are free.
@@ -116,16 +114,18 @@ impl<'a, W: Weights> Tiles<'a, W> {
                 let slot = slot.byte_add(const { W::TYPE.slot_bytes() });
                 Tile::<W>::new(slot).copy(self.lane, second, bytes);
             }
-            self.fill = Self::after(self.fill);
             self.tile += self.share.tile_step;
             if self.tile >= self.share.tiles {
                 self.tile = self.share.first_tile;
                 self.pair += self.share.pair_step;
-                let place = self.pairs.place(self.pair);
-                self.rows = self.pairs.rows::<W>(self.params, place);
+                self.rows = pairs.rows::<W>(pairs.place(self.pair));
             }
         }
         self.low_bits = self.low_bits >> 8 | low_bits << 24;
+        self.slot += const { 2 * W::TYPE.slot_bytes() };
+        if self.slot == const { matvec_warp_bytes(W::TYPE) } {
+            self.slot = 0;
+        }
         commit();
     }
 
@@ -136,37 +136,23 @@ impl<'a, W: Weights> Tiles<'a, W> {
     /// tiles; and the units are in the rows.
     #[inline(always)]
     pub unsafe fn units(&self) -> [W::Unit; 2] {
+        // What follows from the lane's number is computed again for each tile: it would take up registers
+        // that are scarce.
+        let lane = opaque(self.lane);
         // Those copied last are in the highest byte.
         let low_bits = self.low_bits >> const { 8 * (3 - matvec_depth(W::TYPE)) };
         // SAFETY: the caller's.
         unsafe {
             [
-                W::unit(self.bytes(0, low_bits), self.lane),
-                W::unit(self.bytes(1, low_bits >> 4), self.lane),
+                W::unit(self.bytes(0, low_bits), lane),
+                W::unit(self.bytes(1, low_bits >> 4), lane),
             ]
         }
     }
 
-    /// Goes on to the tiles that follow.
-    #[inline(always)]
-    pub fn advance(&mut self) {
-        self.read = Self::after(self.read);
-    }
-
     #[inline(always)]
     fn bytes(&self, row: u32, low_bits: u32) -> Bytes {
-        let slot = self.slots.byte_add(self.read + row * W::TYPE.slot_bytes());
+        let slot = self.slots.byte_add(self.slot + row * W::TYPE.slot_bytes());
         Tile::<W>::new(slot).bytes(low_bits)
-    }
-
-    /// The slots after these, in a ring.
-    #[inline(always)]
-    fn after(slot: u32) -> u32 {
-        let next = slot + const { 2 * W::TYPE.slot_bytes() };
-        if next == const { matvec_warp_bytes(W::TYPE) } {
-            0
-        } else {
-            next
-        }
     }
 }

@@ -126,18 +126,19 @@ pub fn pack_i8x4(v: [i32; 4]) -> u32 {
     byte_permute(low, high, 0x5410)
 }
 
-/// The same value, about which the compiler knows nothing: a loop with this bound is not unrolled.
+/// The same value, about which the compiler knows nothing, computed where it stands: a loop with this
+/// bound is not unrolled, and what follows from it is not kept in registers over a loop.
 #[gpu_only]
 #[inline(always)]
 pub fn opaque(value: u32) -> u32 {
     let result: u32;
-    // SAFETY: arithmetic on registers.
+    // SAFETY: a copy of a register. Not `pure`, so that it stays in its place.
     unsafe {
         asm!(
             "mov.u32 {0}, {1};",
             out(reg32) result,
             in(reg32) value,
-            options(pure, nomem, nostack, preserves_flags)
+            options(nomem, nostack, preserves_flags)
         );
     }
     result

@@ -1,0 +1,132 @@
+//! Tests of `ops/norm.rs`.
+
+use kernels_gpu::abi::{DevicePtr, KernelDef, RmsNormParams};
+use kernels_gpu::ops::norm::{RMS_NORM_F16, RMS_NORM_F32};
+use kernels_gpu::prim::half::F16;
+
+use crate::harness::{Case, Element, Random, Shape, Tolerance};
+
+const EPSILON: f32 = 1e-6;
+
+/// Rows of a test: `heads` of `width` elements side by side for each of `tokens` tokens, with `gap`
+/// elements behind them.
+struct Rows {
+    tokens: usize,
+    heads: usize,
+    width: usize,
+    gap: usize,
+    threads: u32,
+}
+
+/// The shapes: minimal, ragged, gaps that end the alignment, a head's norm, Qwen2.5-0.5B's and a wide row.
+const ROWS: [Rows; 7] = [
+    rows(1, 1, 1, 0, 32),
+    rows(3, 1, 31, 0, 64),
+    rows(2, 1, 100, 3, 96),
+    rows(5, 14, 64, 128, 32),
+    rows(4, 3, 128, 0, 32),
+    rows(7, 1, 896, 0, 256),
+    rows(2, 1, 4864, 4, 1024),
+];
+
+const fn rows(tokens: usize, heads: usize, width: usize, gap: usize, threads: u32) -> Rows {
+    Rows {
+        tokens,
+        heads,
+        width,
+        gap,
+        threads,
+    }
+}
+
+fn check<Y: Element>(
+    kernel: &KernelDef<RmsNormParams>,
+    rows: &Rows,
+    with_residual: bool,
+    tolerance: Tolerance,
+) {
+    let &Rows {
+        tokens,
+        heads,
+        width,
+        gap,
+        threads,
+    } = rows;
+    let stride = heads * width + gap;
+    let mut random = Random::new((tokens * stride) as u64);
+    let x = random.floats(tokens * stride, 3.0);
+    let residual = random.floats(tokens * stride, 3.0);
+    let weight = random.floats(width, 2.0);
+
+    let mut case = Case::new(format!(
+        "{}, {tokens} tokens, {heads} heads of {width}, gap {gap}, residual {with_residual}",
+        kernel.name
+    ));
+    // What is in the gaps must stay there.
+    let before: Vec<Y> = vec![Y::zeroed(); tokens * stride];
+    let params = RmsNormParams {
+        x: case.in_out("x", &x),
+        residual: if with_residual {
+            case.input("residual", &residual)
+        } else {
+            DevicePtr::NULL
+        },
+        weight: case.input("weight", &weight),
+        y: case.in_out("y", &before).cast(),
+        width: width as u32,
+        heads: heads as u32,
+        x_stride: stride as u32,
+        y_stride: stride as u32,
+        epsilon: EPSILON,
+        reserved: 0,
+    };
+    let shape = Shape::new([(tokens * heads) as u32, 1, 1], threads);
+    case.launch(kernel, shape, params);
+
+    let mut sums: Vec<f64> = x.iter().map(|&v| v.into()).collect();
+    let mut expected = vec![0f64; tokens * stride];
+    for token in 0..tokens {
+        for head in 0..heads {
+            let row = token * stride + head * width..token * stride + (head + 1) * width;
+            if with_residual {
+                for i in row.clone() {
+                    // The sum is kept in f32.
+                    sums[i] = f64::from(x[i] + residual[i]);
+                }
+            }
+            let squares: f64 = sums[row.clone()].iter().map(|v| v * v).sum();
+            let scale = 1.0 / (squares / width as f64 + f64::from(EPSILON)).sqrt();
+            for (i, &weight) in row.zip(&weight) {
+                expected[i] = sums[i] * scale * f64::from(weight);
+            }
+        }
+    }
+    case.check(params.x, &sums, Tolerance::EXACT);
+    case.check(params.y.cast::<Y>(), &expected, tolerance);
+}
+
+#[test]
+fn rms_norm_to_f32() {
+    let tolerance = Tolerance {
+        relative: 1e-6,
+        absolute: 0.0,
+        reason: "a dozen f32 roundings",
+    };
+    for rows in &ROWS {
+        check::<f32>(&RMS_NORM_F32, rows, false, tolerance);
+        check::<f32>(&RMS_NORM_F32, rows, true, tolerance);
+    }
+}
+
+#[test]
+fn rms_norm_to_f16() {
+    let tolerance = Tolerance {
+        relative: 4.9e-4,
+        absolute: 3e-8,
+        reason: "one rounding to f16, which may be subnormal",
+    };
+    for rows in &ROWS {
+        check::<F16>(&RMS_NORM_F16, rows, false, tolerance);
+        check::<F16>(&RMS_NORM_F16, rows, true, tolerance);
+    }
+}
