@@ -191,6 +191,7 @@ impl MatvecPlan {
     /// the two where they are gate and up), on a GPU with `multiprocessors` multiprocessors and
     /// `max_shared` bytes of shared memory a block. `None` where the vectors do not fit in it, or are
     /// none or more than a kernel takes: multiply fewer at a time.
+    #[allow(clippy::too_many_arguments)] // the numbers that a matrix and a device come with
     pub fn new(
         ty: WeightType,
         activations: ActivationType,

@@ -107,7 +107,7 @@ impl<'a, W: Weights> Tiles<'a, W> {
             let bytes = bytes.min(const { W::TYPE.tile_bytes() });
             let slot = self.slots.byte_add(self.slot);
             let [first, second] = self.rows.map(|row| row.wrapping_add(start as usize));
-            low_bits = first as usize as u32 % 16 | second as usize as u32 % 16 << 4;
+            low_bits = (first as usize as u32 % 16) | ((second as usize as u32 % 16) << 4);
             // SAFETY: the tiles are in the rows, the rows in the matrices; the slots are free.
             unsafe {
                 Tile::<W>::new(slot).copy(self.lane, first, bytes);

@@ -17,6 +17,7 @@ impl Bytes {
     }
 
     /// The place `bytes` on.
+    #[allow(clippy::should_implement_trait)] // as pointers' `add`
     #[inline(always)]
     pub fn add(self, bytes: u32) -> Self {
         Self(self.0.byte_add(bytes))

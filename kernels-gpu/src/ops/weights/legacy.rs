@@ -91,7 +91,7 @@ fn add_fifth_bits(mut q: [u32; 8], bits: u32) -> [u32; 8] {
         // The product has bit `k` of the four at places `k + 4`, `k + 11`, `k + 18` and `k + 25`; the
         // mask keeps bit 4 of byte `k`.
         let four = bits >> (4 * i) & 0xf;
-        q[i] |= four * 0x0204_0810 & 0x1010_1010;
+        q[i] |= (four * 0x0204_0810) & 0x1010_1010;
         i += 1;
     }
     q
