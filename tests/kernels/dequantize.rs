@@ -4,9 +4,9 @@ use half::f16;
 use kernels_gpu::abi::{DECODE_WARPS, DecodePlan, DequantizeParams, WeightType};
 use kernels_gpu::ops::dequantize;
 use kernels_gpu::prim::half::F16;
+use safetensors::SafeTensors;
 
 use crate::harness::{Case, Random, Shape};
-use crate::support::Reference;
 use crate::weights::Matrix;
 
 /// Decodes on the device, on a grid for `multiprocessors`, and compares bits with the reader's decoding
@@ -39,14 +39,50 @@ fn check(name: &str, ty: WeightType, matrix: &Matrix, multiprocessors: u32) {
     }
 }
 
+/// The reference blocks of a type, inside the test binary; F32 has none.
+fn reference(ty: WeightType) -> Option<SafeTensors<'static>> {
+    macro_rules! files {
+        ($($variant:ident = $name:literal,)*) => {
+            match ty {
+                WeightType::F32 => return None,
+                $(WeightType::$variant => include_bytes!(concat!(
+                    env!("CARGO_MANIFEST_DIR"),
+                    "/tests/fixtures/dequant/",
+                    $name,
+                    ".safetensors"
+                )),)*
+            }
+        };
+    }
+    let bytes: &[u8] = files! {
+        F16 = "f16",
+        BF16 = "bf16",
+        Q4_0 = "q4_0",
+        Q4_1 = "q4_1",
+        Q5_0 = "q5_0",
+        Q5_1 = "q5_1",
+        Q8_0 = "q8_0",
+        Q2K = "q2_k",
+        Q3K = "q3_k",
+        Q4K = "q4_k",
+        Q5K = "q5_k",
+        Q6K = "q6_k",
+        IQ4NL = "iq4_nl",
+        IQ4XS = "iq4_xs",
+        MXFP4 = "mxfp4",
+    };
+    Some(SafeTensors::deserialize(bytes).expect("a fixture"))
+}
+
 #[test]
 fn every_type_is_bit_exact_on_the_reference_blocks() {
-    for &ty in WeightType::ALL.iter().filter(|&&ty| ty != WeightType::F32) {
-        let file = Reference::open(&format!("dequant/{}.safetensors", ty.name()));
-        let values = file.f32("values").1;
-        let matrix = Matrix::decode(ty, file.u8("blocks").1, values.len());
-        let bits = |values: &[f32]| -> Vec<u32> { values.iter().map(|v| v.to_bits()).collect() };
-        assert_eq!(bits(&matrix.values), bits(&values));
+    for &ty in WeightType::ALL {
+        let Some(file) = reference(ty) else { continue };
+        let values = file.tensor("values").expect("its values").data();
+        let blocks = file.tensor("blocks").expect("its blocks").data().to_vec();
+        let matrix = Matrix::decode(ty, blocks, values.len() / size_of::<f32>());
+        let decoded: Vec<u8> = matrix.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert!(decoded == values, "the reader's {}", ty.name());
         check("reference blocks", ty, &matrix, 132);
     }
 }

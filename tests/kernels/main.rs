@@ -7,8 +7,13 @@
 mod argmax;
 mod attention_decode;
 mod attention_prefill;
+mod dequantize;
 mod elementwise;
+mod embed;
 mod harness;
+mod matvec;
+mod norm;
 mod paged;
 mod rope_kv;
 mod sample;
+mod weights;

@@ -1,0 +1,271 @@
+//! Times the kernels that read weights on a GPU: `kernel_bench [NAME-PART]...` runs those whose name
+//! or shape contains one of the parts, or all.
+//!
+//! Each runs in a recorded graph, with programmatic dependent launch as in a decode step, on copies of
+//! the weights that together do not fit in the L2 cache. Beside the time is the bandwidth, and its share of
+//! what a copy on the same device reaches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use hyperion::gpu::choice::{self, DeviceChoice};
+use hyperion::gpu::{Buffer, Device, Launch};
+use kernels_gpu::abi::{
+    ActivationType, DECODE_WARPS, DecodePlan, DequantizeParams, DevicePtr, KernelDef, KernelParams,
+    MatvecEpilogue, MatvecParams, MatvecPlan, MatvecSegment, WeightType, matvec_pair_ends,
+};
+use kernels_gpu::ops::{dequantize, matvec_entries};
+
+/// Rows and columns of the matrices of models from 135M to 8B.
+const SHAPES: [(u32, u32); 9] = [
+    (128_256, 4096),
+    (28_672, 4096),
+    (14_336, 4096),
+    (4096, 4096),
+    (2048, 2048),
+    (896, 896),
+    (4864, 896),
+    (576, 576),
+    (1536, 576),
+];
+
+const TYPES: [WeightType; 6] = [
+    WeightType::Q4K,
+    WeightType::Q6K,
+    WeightType::Q8_0,
+    WeightType::Q4_1,
+    WeightType::Q5_0,
+    WeightType::F16,
+];
+
+/// Launches of a graph, at least.
+const LAUNCHES: usize = 40;
+/// Runs of a graph, of which the median counts.
+const RUNS: usize = 9;
+
+fn main() -> Result<()> {
+    let parts: Vec<String> = std::env::args().skip(1).collect();
+    let opened = choice::open(DeviceChoice::Cuda(None), &choice::embedded())?;
+    let bench = Bench::new(opened.device.context("no GPU")?, parts)?;
+    println!("{}", bench.device.info());
+    println!("copy: {:.0} GB/s, read and written\n", bench.copy_bandwidth);
+    println!("| kernel | matrix | time | GB/s | of copy |\n| --- | --- | ---: | ---: | ---: |");
+    for (n_out, n_in) in SHAPES {
+        for ty in TYPES {
+            if !n_in.is_multiple_of(ty.block_elements()) {
+                continue;
+            }
+            for vectors in [1, 8] {
+                bench.matvec(ty, n_out, n_in, vectors)?;
+            }
+            bench.dequantize(ty, n_out, n_in)?;
+        }
+    }
+    Ok(())
+}
+
+struct Bench {
+    device: Arc<dyn Device>,
+    parts: Vec<String>,
+    /// GB/s.
+    copy_bandwidth: f64,
+}
+
+impl Bench {
+    fn new(device: Arc<dyn Device>, parts: Vec<String>) -> Result<Self> {
+        const BYTES: usize = 1 << 30;
+        let (from, to) = (device.alloc(BYTES, "from")?, device.alloc(BYTES, "to")?);
+        device.fill(from.all(), 1)?;
+        let mut bench = Self {
+            device,
+            parts,
+            copy_bandwidth: 0.0,
+        };
+        let time = bench.time(10, &mut |_| Ok(bench.device.copy(to.all(), from.all())?))?;
+        bench.copy_bandwidth = 2.0 * BYTES as f64 / time.as_secs_f64() / 1e9;
+        Ok(bench)
+    }
+
+    fn matvec(&self, ty: WeightType, n_out: u32, n_in: u32, vectors: u32) -> Result<()> {
+        let activations = if ty.is_quantized() {
+            ActivationType::Q8
+        } else {
+            ActivationType::F16
+        };
+        let info = self.device.info();
+        let plan = MatvecPlan::new(
+            ty,
+            activations,
+            false,
+            n_out,
+            n_in,
+            vectors,
+            info.multiprocessors,
+            info.max_shared_per_block,
+        );
+        let Some(plan) = plan else { return Ok(()) };
+        let kernel = matvec_entries::kernel(ty, activations, plan.vectors)
+            .context("the plan is for a kernel that there is")?;
+        if !self.wanted(kernel.name, n_out, n_in) {
+            return Ok(());
+        }
+
+        let weight_bytes = n_out as usize * ty.row_bytes(n_in) as usize;
+        let (copies, weights) = self.weights(weight_bytes)?;
+        let x = self.filled((vectors * n_in) as usize * 4, "x")?;
+        let norm_weight = self.filled(n_in as usize * 4, "norm weight")?;
+        let y = self.filled((vectors * n_out) as usize * 4, "y")?;
+        let params = |copy: usize| {
+            let mut segments = [MatvecSegment::NONE; 3];
+            segments[0] = MatvecSegment {
+                weights: DevicePtr::from_address(
+                    weights.addr() + (copy * aligned(weight_bytes)) as u64,
+                ),
+                y: DevicePtr::from_address(y.addr()),
+                bias: DevicePtr::NULL,
+                n_out,
+                y_stride: n_out,
+            };
+            MatvecParams {
+                x: DevicePtr::from_address(x.addr()),
+                norm_weight: DevicePtr::from_address(norm_weight.addr()),
+                residual: DevicePtr::NULL,
+                residual_weight: DevicePtr::NULL,
+                x_out: DevicePtr::NULL,
+                segments,
+                n_in,
+                vectors,
+                x_stride: n_in,
+                epsilon: 1e-5,
+                epilogue: MatvecEpilogue::Store as u32,
+                row_split_log2: plan.row_split_log2,
+                pair_ends: matvec_pair_ends(&segments, MatvecEpilogue::Store),
+                reserved: 0,
+            }
+        };
+        let grid = [plan.grid, 1, 1];
+        let time = self.time(LAUNCHES.max(copies), &mut |i| {
+            self.launch(
+                &kernel,
+                grid,
+                plan.block,
+                plan.shared_bytes,
+                &params(i % copies),
+            )
+        })?;
+        self.print(kernel.name, n_out, n_in, time, weight_bytes);
+        Ok(())
+    }
+
+    fn dequantize(&self, ty: WeightType, n_out: u32, n_in: u32) -> Result<()> {
+        let kernel = dequantize::kernel(ty);
+        if !self.wanted(kernel.name, n_out, n_in) {
+            return Ok(());
+        }
+        let n = n_out as usize * n_in as usize;
+        let weight_bytes = n_out as usize * ty.row_bytes(n_in) as usize;
+        let (copies, weights) = self.weights(weight_bytes)?;
+        // As in prefill, where one buffer serves all matrices.
+        let y = self.device.alloc(2 * n, "y")?;
+        let plan = DecodePlan::dequantize(ty, n as u64, self.device.info().multiprocessors);
+        let time = self.time(LAUNCHES.max(copies), &mut |i| {
+            let copy = (i % copies * aligned(weight_bytes)) as u64;
+            let params = DequantizeParams {
+                weights: DevicePtr::from_address(weights.addr() + copy),
+                y: DevicePtr::from_address(y.addr()),
+                n: n as u64,
+            };
+            self.launch(
+                &kernel,
+                plan.grid,
+                32 * DECODE_WARPS,
+                plan.shared_bytes,
+                &params,
+            )
+        })?;
+        self.print(kernel.name, n_out, n_in, time, weight_bytes + 2 * n);
+        Ok(())
+    }
+
+    /// Copies of a matrix, three times the L2 cache together, and their number.
+    fn weights(&self, bytes: usize) -> Result<(usize, Buffer)> {
+        let all = 3 * self.device.info().l2_bytes as usize;
+        let copies = all.div_ceil(bytes).max(2);
+        Ok((copies, self.filled(copies * aligned(bytes), "weights")?))
+    }
+
+    /// A buffer of small numbers in every type.
+    fn filled(&self, bytes: usize, label: &str) -> Result<Buffer> {
+        let buffer = self.device.alloc(bytes, label)?;
+        self.device.fill(buffer.all(), 0x2b)?;
+        Ok(buffer)
+    }
+
+    fn launch<P: KernelParams>(
+        &self,
+        kernel: &KernelDef<P>,
+        grid: [u32; 3],
+        threads: u32,
+        shared_bytes: u32,
+        params: &P,
+    ) -> Result<()> {
+        let launch = Launch {
+            kernel: self.device.kernel(kernel.name)?,
+            grid,
+            block: [threads, 1, 1],
+            shared_bytes,
+            params: bytemuck::bytes_of(params),
+            dependent: true,
+        };
+        // SAFETY: the caller's buffers are as long as the parameters say, and outlive the graph.
+        Ok(unsafe { self.device.launch(&launch) }?)
+    }
+
+    /// The median time of one of `count` launches that `launch` sends.
+    fn time(&self, count: usize, launch: &mut dyn FnMut(usize) -> Result<()>) -> Result<Duration> {
+        let mut failed = None;
+        let graph = self.device.capture(&mut || {
+            for i in 0..count {
+                if let Err(error) = launch(i) {
+                    failed = Some(error);
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        if let Some(error) = failed {
+            bail!(error);
+        }
+        let mut timer = self.device.timer()?;
+        let mut times = Vec::new();
+        for _ in 0..RUNS {
+            timer.start()?;
+            // SAFETY: the caller's buffers live until this function returns, after the last wait.
+            unsafe { graph.replay() }?;
+            timer.stop()?;
+            times.push(timer.elapsed()?);
+        }
+        times.sort();
+        Ok(times[RUNS / 2] / count as u32)
+    }
+
+    fn wanted(&self, kernel: &str, n_out: u32, n_in: u32) -> bool {
+        let text = format!("{kernel} {n_out}x{n_in}");
+        self.parts.is_empty() || self.parts.iter().any(|part| text.contains(part.as_str()))
+    }
+
+    fn print(&self, kernel: &str, n_out: u32, n_in: u32, time: Duration, bytes: usize) {
+        let bandwidth = bytes as f64 / time.as_secs_f64() / 1e9;
+        println!(
+            "| {kernel} | {n_out}x{n_in} | {:.2} us | {bandwidth:.0} | {:.0} % |",
+            time.as_secs_f64() * 1e6,
+            100.0 * bandwidth / self.copy_bandwidth
+        );
+    }
+}
+
+/// Where the next copy of a matrix can begin.
+fn aligned(bytes: usize) -> usize {
+    bytes.next_multiple_of(256)
+}
