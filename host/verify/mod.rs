@@ -1,10 +1,13 @@
 //! Proof that a backend is right: its tensors against the reference's, operation by operation.
 
+pub mod against;
 mod bounds;
 mod difference;
 pub mod divergence;
 mod explain;
+pub mod html;
 mod isolate;
+pub mod kl;
 mod products;
 mod report;
 mod run;

@@ -20,7 +20,7 @@ pub enum StepKind {
 
 impl fmt::Display for StepKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             StepKind::Prefill => "prefill",
             StepKind::Decode => "decode",
         })

@@ -1,5 +1,6 @@
 //! `hyperion verify`: a backend against the reference.
 
+mod files;
 mod text;
 
 use std::io::{self, Write};
@@ -17,7 +18,7 @@ use crate::cpu::CpuBackend;
 use crate::gguf::Gguf;
 use crate::model::Model;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
-use crate::verify::{Bounds, Plan, Report, verify};
+use crate::verify::{Bounds, Plan, Report, html, verify};
 
 /// Long enough for several KV pages in most vocabularies.
 const PROMPT: &str = "\
@@ -31,7 +32,9 @@ sea brought nothing, in exactly three sentences, and explain why 17 * 23 = 391 m
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   hyperion verify smollm2 --device cuda
-  hyperion verify model.gguf -p 'Once upon a time' --raw --html report.html")]
+  hyperion verify model.gguf -p 'Once upon a time' --raw --html report.html
+  hyperion verify smollm2 --against trace.safetensors --device cpu
+  hyperion verify smollm2 --kl text.txt --chunk 1")]
 pub struct VerifyArgs {
     /// A GGUF file, or the short name of a model in the cache
     pub model: String,
@@ -44,6 +47,30 @@ pub struct VerifyArgs {
     /// Decode steps behind the prompt
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub decode: usize,
+    /// Run the token ids in the tensor `tokens` of a safetensors file and compare with the file's
+    /// other tensors, under llama.cpp's names
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "kl", "dump"])]
+    pub against: Option<PathBuf>,
+    /// Largest relative error that --against accepts [default: by the types in use]
+    #[arg(long, value_name = "X", requires = "against")]
+    pub tolerance: Option<f64>,
+    /// Write the backend's tensors for the prompt to a safetensors file that --against reads
+    #[arg(long, value_name = "FILE", conflicts_with = "kl")]
+    pub dump: Option<PathBuf>,
+    /// Compare next-token distributions over a text: mean and 99th percentile of the KL divergence,
+    /// agreement on the most probable token
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub kl: Option<PathBuf>,
+    /// Tokens from the text's beginning
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "kl")]
+    pub kl_tokens: usize,
+    /// Tokens of one sequence
+    #[arg(long, value_name = "N", default_value_t = 500, requires = "kl",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub kl_chunk: usize,
+    /// Largest mean divergence that passes [default: by the types in use]
+    #[arg(long, value_name = "X", requires = "kl")]
+    pub kl_bound: Option<f64>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -119,7 +146,17 @@ impl Opened {
 pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     start_threads(&args.run)?;
     let opened = Opened::open(&args.model)?;
-    let passed = operations(args, &opened)?;
+    let passed = match args {
+        VerifyArgs {
+            against: Some(file),
+            ..
+        } => files::against(args, &opened, file)?,
+        VerifyArgs {
+            dump: Some(file), ..
+        } => files::dump(args, &opened, file)?,
+        VerifyArgs { kl: Some(file), .. } => files::kl(args, &opened, file)?,
+        _ => operations(args, &opened)?,
+    };
     Ok(if passed {
         ExitCode::SUCCESS
     } else {
@@ -148,6 +185,10 @@ fn operations(args: &VerifyArgs, opened: &Opened) -> anyhow::Result<bool> {
 }
 
 fn write_report(args: &VerifyArgs, report: &Report) -> anyhow::Result<()> {
+    if let Some(path) = &args.html {
+        std::fs::write(path, html::page(report, &args.model))
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
     let mut out = io::stdout().lock();
     if args.json {
         let fault = report.first_fault();
