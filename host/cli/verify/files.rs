@@ -110,7 +110,7 @@ pub fn kl(args: &VerifyArgs, opened: &Opened, file: &Path) -> anyhow::Result<boo
             "chunk": chunk,
             "divergence": divergence,
         });
-        serde_json::to_writer_pretty(&mut out, &value)?;
+        serde_json::to_writer_pretty(&mut out, &value).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         writeln!(

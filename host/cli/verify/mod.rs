@@ -197,7 +197,7 @@ fn write_report(args: &VerifyArgs, report: &Report) -> anyhow::Result<()> {
             "first_fault": fault,
             "report": report,
         });
-        serde_json::to_writer_pretty(&mut out, &value)?;
+        serde_json::to_writer_pretty(&mut out, &value).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         text::write(&mut out, report, args.verbose)?;
