@@ -4,7 +4,7 @@ use half::f16;
 use hyperion::backend::Activations;
 
 use crate::engine::{Change, Engine};
-use crate::{PAGES, TINY, report, tiny};
+use crate::{PAGES, QWEN2, TINY, report, tiny};
 
 fn to_f16(values: &[f32]) -> Vec<f32> {
     let round = |&value: &f32| f16::from_f32(value).to_f32();
@@ -30,6 +30,8 @@ fn to_q8(values: &[f32]) -> Vec<f32> {
 fn rounding(name: &str, activations: Activations, few: usize) -> Engine {
     let model = tiny(name);
     let width = model.config.width;
+    let weights = model.weights.layers[0].q.weight.ty();
+    let quantized = weights.block_elements() > 1;
     let rows = move |base: &str, data: &[f32], model: &hyperion::model::Config| match base {
         "kqv_out" => data.len() / model.q_width(),
         "ffn_swiglu" | "ffn_geglu" => data.len() / model.ffn_width,
@@ -40,7 +42,7 @@ fn rounding(name: &str, activations: Activations, few: usize) -> Engine {
         "attn_norm" | "kqv_out" | "ffn_norm" | "ffn_swiglu" | "ffn_geglu" | "result_norm" => {
             let few = rows(found.base, data, &config) <= few;
             Change::Hide(match activations {
-                Activations::Q8 if few => to_q8(data),
+                Activations::Q8 if few && quantized => to_q8(data),
                 _ => to_f16(data),
             })
         }
@@ -62,7 +64,7 @@ fn engines_that_round_pass() {
 
 #[test]
 fn rounding_beyond_the_stated_types_fails() {
-    for name in TINY {
+    for name in TINY.into_iter().filter(|&name| name != QWEN2) {
         // 8-bit activations in every step, where half precision was promised.
         let mut engine = rounding(name, Activations::Q8, usize::MAX);
         let report = report(name, &mut engine, Some(Activations::F16));
