@@ -6,6 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use kernels_gpu::abi::MATVEC_MAX_VECTORS;
+
 use super::products::products;
 use crate::backend::{Activations, RecordedTensor, TensorName};
 use crate::model::{Architecture, Model};
@@ -45,7 +47,7 @@ const F16_ATTENTION: f64 = 2e-3;
 const F32_SUM: f64 = 1e-4;
 
 /// Steps of so few tokens may run through the kernels for decoding, which quantize activations.
-const FEW_TOKENS: usize = 8;
+const FEW_TOKENS: usize = MATVEC_MAX_VECTORS as usize;
 
 /// Bounds for every tensor of one model on one kind of backend.
 pub struct Bounds {

@@ -5,6 +5,7 @@ mod bounds;
 mod difference;
 pub mod divergence;
 mod explain;
+pub mod gemm;
 pub mod html;
 mod isolate;
 pub mod kl;
@@ -12,6 +13,7 @@ mod products;
 mod report;
 mod run;
 pub mod trace_file;
+pub mod weights;
 
 pub use bounds::{Bound, Bounds};
 pub use difference::Difference;
