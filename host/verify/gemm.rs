@@ -58,7 +58,6 @@ pub fn check_step(
     n_rows: usize,
 ) -> (Vec<CheckedProduct>, Vec<Skipped>) {
     let find = |name: TensorName| step.tensors.iter().find(|tensor| tensor.name == name);
-    let recorded = super::bounds::names(step.tensors);
     let (mut checked, mut skipped) = (Vec::new(), Vec::new());
     for product in products(model) {
         let mut inputs = product.inputs.iter();
@@ -86,7 +85,7 @@ pub fn check_step(
             .filter(|_| product.output.layer.is_none());
         let recomputed = Recomputed::new(product.linear, input, output, n_rows, softcap);
         let tokens = output.data.len() / product.linear.n_out();
-        let bound = bounds.of(product.output, tokens, &recorded).relative;
+        let bound = bounds.of(product.output, tokens, step.computed).relative;
         checked.push(recomputed.checked(product.linear, index, bound));
     }
     (checked, skipped)

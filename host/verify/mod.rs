@@ -9,13 +9,14 @@ pub mod gemm;
 pub mod html;
 mod isolate;
 pub mod kl;
+mod noise;
 mod products;
 mod report;
 mod run;
 pub mod trace_file;
 pub mod weights;
 
-pub use bounds::{Bound, Bounds};
+pub use bounds::{Bound, Bounds, Computed};
 pub use difference::Difference;
 pub use explain::depends_on;
 pub use isolate::{Isolate, Row};
