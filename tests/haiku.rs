@@ -20,7 +20,7 @@ use hyperion::gguf::Gguf;
 use hyperion::model::Model;
 use hyperion::tokenizer::{EncodeOptions, Tokenizer};
 
-const NOUNS: [&str; 32] = [
+const NOUNS: [&str; 29] = [
     "river",
     "moon",
     "owl",
@@ -33,10 +33,8 @@ const NOUNS: [&str; 32] = [
     "horse",
     "island",
     "bridge",
-    "winter",
     "summer",
     "apple",
-    "cloud",
     "lake",
     "train",
     "window",
@@ -47,7 +45,6 @@ const NOUNS: [&str; 32] = [
     "clock",
     "mirror",
     "feather",
-    "harbor",
     "orchard",
     "sparrow",
     "lantern",

@@ -75,9 +75,10 @@ fn the_reference_passes_against_itself() {
         .filter_map(|step| step["kind"].as_str())
         .collect();
     assert_eq!(kinds, ["prefill", "prefill", "decode", "decode"]);
-    // Seven blocks of 20 operations, and those around them.
+    // Nineteen operations in each of seven blocks, and five around them.
     let rows = steps[3]["rows"].as_array().expect("rows");
-    assert!(rows.len() > 140 && rows.iter().all(|row| row["passed"] == true));
+    assert_eq!(rows.len(), 7 * 19 + 5);
+    assert!(rows.iter().all(|row| row["passed"] == true));
 }
 
 #[test]
