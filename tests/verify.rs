@@ -74,9 +74,10 @@ fn the_reference_passes_against_itself() {
         .iter()
         .filter_map(|step| step["kind"].as_str())
         .collect();
-    assert_eq!(kinds, ["prefill", "prefill", "decode", "decode"]);
+    let expected = [&["prefill"; 5][..], &["decode"; 2], &["batch"; 2]].concat();
+    assert_eq!(kinds, expected);
     // Nineteen operations in each of seven blocks, and five around them.
-    let rows = steps[3]["rows"].as_array().expect("rows");
+    let rows = steps[8]["rows"].as_array().expect("rows");
     assert_eq!(rows.len(), 7 * 19 + 5);
     assert!(rows.iter().all(|row| row["passed"] == true));
 }
@@ -199,7 +200,7 @@ fn distributions_over_a_text() {
 fn products_by_hand() {
     let model = tiny("tiny-gemma3-q4_k_m-1.gguf");
     let output = verify(&[
-        &model, "--gemm", "4", "--raw", "-p", "hello", "--decode", "1", "--json",
+        &model, "--gemm", "4", "--raw", "-p", "hello", "--decode", "1", "--batch", "1", "--json",
     ]);
     let report = json(&output);
     assert!(output.status.success());

@@ -129,6 +129,11 @@ pub trait Backend: Send {
         None
     }
 
+    /// What it rounds activations to; `None` where it computes in f32 or better.
+    fn activations(&self) -> Option<Activations> {
+        None
+    }
+
     /// Bytes of an element of its KV cache.
     fn kv_element_bytes(&self) -> usize {
         2

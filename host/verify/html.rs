@@ -12,7 +12,7 @@ const DECADES: f64 = 8.0;
 pub fn page(report: &Report, title: &str) -> String {
     let mut body = String::new();
     heading(&mut body, report, title);
-    for kind in [StepKind::Prefill, StepKind::Decode] {
+    for kind in StepKind::ALL {
         let steps: Vec<_> = report.steps.iter().filter(|s| s.kind == kind).collect();
         if steps.iter().any(|step| !step.rows.is_empty()) {
             heat_map(&mut body, report, kind, &steps);
@@ -227,8 +227,8 @@ td{font:11px/1 ui-monospace,monospace;text-align:center;min-width:3.4em;height:2
 background:color-mix(in oklab,color-mix(in oklab,var(--low),var(--mid) calc(min(var(--t)*2,1)*100%)),
 var(--high) calc(max(var(--t)*2 - 1,0)*100%))}
 td.none{background:none}td:hover,td:focus{outline:2px solid var(--fg)}
-.bad{outline:2px solid var(--alarm);outline-offset:-2px;font-weight:700}
-.first{outline:3px solid var(--fg);box-shadow:0 0 0 3px var(--alarm);position:relative}
+td.bad,.key.bad{outline:2px solid var(--alarm);outline-offset:-2px;font-weight:700}
+td.first,.key.first{outline:3px solid var(--fg);box-shadow:0 0 0 3px var(--alarm);position:relative}
 .legend{display:flex;gap:.6rem;align-items:center;flex-wrap:wrap;color:var(--soft);font-size:12px;margin:1rem 0 .4rem}
 .legend i{width:12rem;height:1em;border-radius:3px;
 background:linear-gradient(90deg,var(--low),var(--mid),var(--high))}

@@ -16,6 +16,13 @@ pub enum StepKind {
     Prefill,
     /// One token behind the prompt.
     Decode,
+    /// One token of each of several sequences.
+    Batch,
+}
+
+impl StepKind {
+    /// All of them in the order in which they run.
+    pub const ALL: [StepKind; 3] = [StepKind::Prefill, StepKind::Decode, StepKind::Batch];
 }
 
 impl fmt::Display for StepKind {
@@ -23,6 +30,7 @@ impl fmt::Display for StepKind {
         f.pad(match self {
             StepKind::Prefill => "prefill",
             StepKind::Decode => "decode",
+            StepKind::Batch => "batch",
         })
     }
 }
@@ -76,7 +84,7 @@ impl CheckedRow {
 pub struct StepReport {
     /// Its kind.
     pub kind: StepKind,
-    /// Position of its first token.
+    /// Position of its first token, in its first sequence.
     pub start: usize,
     /// Its tokens.
     pub tokens: usize,

@@ -16,14 +16,28 @@ pub struct Plan<'a> {
     pub chunk: usize,
     /// Decode steps behind the prompt.
     pub decode_steps: usize,
-    /// How far operations may be off.
-    pub bounds: &'a Bounds,
+    /// Sequences that then decode together for as many steps; below 2 there is no such part.
+    pub batch: usize,
 }
 
 impl Plan<'_> {
     /// Pages that each backend must have.
     pub fn pages(&self) -> usize {
-        (self.tokens.len() + self.decode_steps).div_ceil(PAGE_TOKENS)
+        self.prompts().map(|prompt| self.pages_of(prompt)).sum()
+    }
+
+    /// The prompt, then shorter and shorter beginnings of it for the other sequences of a batch.
+    fn prompts(&self) -> impl Iterator<Item = &[u32]> {
+        let batch = self.batch.max(1);
+        (0..batch).map(move |index| {
+            let len = self.tokens.len() * (batch - index) / batch;
+            &self.tokens[..len.max(1)]
+        })
+    }
+
+    /// Pages for one sequence.
+    fn pages_of(&self, prompt: &[u32]) -> usize {
+        (prompt.len() + 2 * self.decode_steps).div_ceil(PAGE_TOKENS)
     }
 }
 
@@ -40,36 +54,51 @@ pub struct ObservedStep<'a> {
 }
 
 /// Runs `plan` on `subject` and `reference`, which both start with an empty cache of at least
-/// [`Plan::pages`] pages. `observe` sees the subject's tensors of every step.
+/// [`Plan::pages`] pages, and holds every operation against `bounds`. `observe` sees the subject's tensors of every step.
 pub fn verify(
     subject: &mut dyn Backend,
     reference: &mut dyn Backend,
     plan: &Plan<'_>,
+    bounds: &Bounds,
     observe: &mut dyn FnMut(&ObservedStep<'_>),
 ) -> Result<Report, BackendError> {
+    let n_pages = plan.pages() as PageId;
+    // From the last page on, so that a page table which is not followed shows.
+    let (mut subject_pages, mut reference_pages) = ((0..n_pages).rev(), 0..n_pages);
+    let sequences = plan.prompts().map(|prompt| {
+        let n = plan.pages_of(prompt);
+        State {
+            position: 0,
+            next: None,
+            subject_pages: subject_pages.by_ref().take(n).collect(),
+            reference_pages: reference_pages.by_ref().take(n).collect(),
+        }
+    });
     let mut run = Run {
-        // From the last page on, so that a page table which is not followed shows.
-        subject_pages: (0..plan.pages() as PageId).rev().collect(),
-        reference_pages: (0..plan.pages() as PageId).collect(),
+        sequences: sequences.collect(),
         subject,
         reference,
-        bounds: plan.bounds,
-        position: 0,
+        bounds,
         steps: Vec::new(),
         observe,
     };
-    let mut next = None;
-    let n_chunks = plan.tokens.chunks(plan.chunk.max(1)).len();
-    for (index, chunk) in plan.tokens.chunks(plan.chunk.max(1)).enumerate() {
-        let want = match index + 1 == n_chunks {
-            true => Want::LastLogits,
-            false => Want::Nothing,
-        };
-        next = run.step(StepKind::Prefill, chunk, want)?;
+    for (index, prompt) in plan.prompts().enumerate() {
+        let n_chunks = prompt.chunks(plan.chunk.max(1)).len();
+        for (chunk_index, chunk) in prompt.chunks(plan.chunk.max(1)).enumerate() {
+            let want = match chunk_index + 1 == n_chunks {
+                true => Want::LastLogits,
+                false => Want::Nothing,
+            };
+            run.step(StepKind::Prefill, &[(index, chunk)], want)?;
+        }
     }
     for _ in 0..plan.decode_steps {
-        let Some(token) = next else { break };
-        next = run.step(StepKind::Decode, &[token], Want::LastLogits)?;
+        run.decode(StepKind::Decode, 1)?;
+    }
+    if plan.batch > 1 {
+        for _ in 0..plan.decode_steps {
+            run.decode(StepKind::Batch, plan.batch)?;
+        }
     }
     Ok(Report {
         steps: run.steps,
@@ -79,46 +108,64 @@ pub fn verify(
     })
 }
 
+/// One sequence in both caches.
+struct State {
+    position: usize,
+    /// The token that the reference goes on with.
+    next: Option<u32>,
+    subject_pages: Vec<PageId>,
+    reference_pages: Vec<PageId>,
+}
+
 struct Run<'a> {
     subject: &'a mut dyn Backend,
     reference: &'a mut dyn Backend,
-    subject_pages: Vec<PageId>,
-    reference_pages: Vec<PageId>,
+    sequences: Vec<State>,
     bounds: &'a Bounds,
-    position: usize,
     steps: Vec<StepReport>,
     observe: &'a mut dyn FnMut(&ObservedStep<'_>),
 }
 
 impl Run<'_> {
-    /// One step of both; gives the token that the reference would go on with.
+    /// One token for each of the first `n` sequences.
+    fn decode(&mut self, kind: StepKind, n: usize) -> Result<(), BackendError> {
+        let next = self.sequences[..n].iter().map(|sequence| sequence.next);
+        let tokens: Vec<u32> = next.map(Option::unwrap_or_default).collect();
+        let parts: Vec<(usize, &[u32])> = tokens
+            .iter()
+            .map(std::slice::from_ref)
+            .enumerate()
+            .collect();
+        self.step(kind, &parts, Want::LastLogits)
+    }
+
+    /// One step of both with new tokens for some sequences.
     fn step(
         &mut self,
         kind: StepKind,
-        tokens: &[u32],
+        parts: &[(usize, &[u32])],
         want: Want,
-    ) -> Result<Option<u32>, BackendError> {
-        let n_pages = (self.position + tokens.len()).div_ceil(PAGE_TOKENS);
-        let start = self.position;
-        fn sequence<'s>(
-            tokens: &'s [u32],
-            start: usize,
-            pages: &'s [PageId],
-            want: Want,
-        ) -> [SequenceStep<'s>; 1] {
-            [SequenceStep {
-                tokens,
-                start,
-                pages,
-                want,
-            }]
-        }
+    ) -> Result<(), BackendError> {
+        let steps = |pages: fn(&State) -> &[PageId]| -> Vec<SequenceStep<'_>> {
+            let steps = parts.iter().map(|&(index, tokens)| {
+                let sequence = &self.sequences[index];
+                SequenceStep {
+                    tokens,
+                    start: sequence.position,
+                    pages: pages(sequence),
+                    want,
+                }
+            });
+            steps.collect()
+        };
+        let tokens = parts.iter().flat_map(|(_, tokens)| *tokens);
+        let tokens: Vec<u32> = tokens.copied().collect();
+        let vocab = self.reference.model().vocab();
 
         let mut recorder = Recorder::new(|_| true);
-        let step = sequence(tokens, start, &self.subject_pages[..n_pages], want);
-        let outputs = self.subject.step(&step, &mut recorder)?;
+        let outputs = (self.subject).step(&steps(|state| &state.subject_pages), &mut recorder)?;
         let mut recorded = recorder.tensors;
-        add_logits(&mut recorded, outputs);
+        add_logits(&mut recorded, vocab, outputs);
         let mut comparison = Comparison {
             isolate: Isolate::new(&recorded),
             recorded: &recorded,
@@ -130,15 +177,18 @@ impl Run<'_> {
             },
             missing: Vec::new(),
         };
-        let step = sequence(tokens, start, &self.reference_pages[..n_pages], want);
-        let outputs = self.reference.step(&step, &mut comparison)?;
+        let outputs =
+            (self.reference).step(&steps(|state| &state.reference_pages), &mut comparison)?;
         let Comparison {
             isolate,
             computed,
             missing,
             ..
         } = comparison;
-        let n_wanted = usize::from(want != Want::Nothing);
+        let n_wanted = match want {
+            Want::Nothing => 0,
+            _ => parts.len(),
+        };
         let rows = isolate.rows.into_iter().map(|row| {
             let n_rows = match row.name.layer {
                 None if row.name.base == "result_output" => n_wanted,
@@ -149,24 +199,28 @@ impl Run<'_> {
         let rows = rows.collect();
         (self.observe)(&ObservedStep {
             kind,
-            tokens,
+            tokens: &tokens,
             tensors: &recorded,
             computed: &computed,
         });
         self.steps.push(StepReport {
             kind,
-            start,
+            start: self.sequences[parts[0].0].position,
             tokens: tokens.len(),
             rows,
             missing,
         });
-        self.position += tokens.len();
-        Ok(outputs.first().and_then(most_probable))
+        for (&(index, tokens), output) in parts.iter().zip(&outputs) {
+            let sequence = &mut self.sequences[index];
+            sequence.position += tokens.len();
+            sequence.next = most_probable(output);
+        }
+        Ok(())
     }
 }
 
 /// A backend that does not trace its logits still gives them.
-fn add_logits(recorded: &mut Vec<RecordedTensor>, outputs: Vec<Output>) {
+fn add_logits(recorded: &mut Vec<RecordedTensor>, vocab: usize, outputs: Vec<Output>) {
     let name = TensorName {
         base: "result_output",
         layer: None,
@@ -174,13 +228,15 @@ fn add_logits(recorded: &mut Vec<RecordedTensor>, outputs: Vec<Output>) {
     if recorded.iter().any(|tensor| tensor.name == name) {
         return;
     }
-    if let Some(Output::Logits(data)) = outputs.into_iter().next() {
-        recorded.push(RecordedTensor {
-            name,
-            elements: data.len(),
-            data,
-        });
-    }
+    let logits = outputs.into_iter().flat_map(|output| match output {
+        Output::Logits(logits) => logits,
+        _ => Vec::new(),
+    });
+    recorded.push(RecordedTensor {
+        name,
+        elements: vocab,
+        data: logits.collect(),
+    });
 }
 
 fn most_probable(output: &Output) -> Option<u32> {

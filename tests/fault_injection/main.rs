@@ -17,7 +17,7 @@ use hyperion::backend::{Activations, Backend, TensorName};
 use hyperion::cpu::CpuBackend;
 use hyperion::gpu::{GemmCall, GemmType, Op, gemm_reference};
 use hyperion::model::{Linear, Model, RopePairing};
-use hyperion::verify::{Bounds, Plan, Report, verify};
+use hyperion::verify::{Bounds, Plan, Report, StepKind, verify};
 use support::Reference;
 
 const LLAMA: &str = "tiny-llama-q4_k_m-1";
@@ -70,10 +70,10 @@ fn report_of(
         tokens,
         chunk: 90,
         decode_steps: 2,
-        bounds: &bounds,
+        batch: 1,
     };
     let mut reference = CpuBackend::new(model, PAGES);
-    verify(engine, &mut reference, &plan, &mut |_| {}).expect("a run")
+    verify(engine, &mut reference, &plan, &bounds, &mut |_| {}).expect("a run")
 }
 
 /// The first fault is `tensor`, at the widest bounds there are.
@@ -356,4 +356,46 @@ fn an_engine_that_reports_too_little_fails() {
     let report = report(LLAMA, &mut silent, None);
     let fault = report.first_fault().expect("a fault");
     assert!(fault.what.contains("not report"), "{}", fault.what);
+}
+
+#[test]
+fn sequences_of_a_batch_mixed_up() {
+    let name = QWEN3;
+    let model = Arc::new(tiny(name));
+    let bounds = Bounds::new(&model, Some(Activations::Q8));
+    let tokens = prompt(name);
+    let plan = Plan {
+        tokens: &tokens,
+        chunk: 90,
+        decode_steps: 2,
+        batch: 3,
+    };
+    let run = |engine: &mut dyn Backend| {
+        let mut reference = CpuBackend::new(model.clone(), plan.pages());
+        verify(engine, &mut reference, &plan, &bounds, &mut |_| {}).expect("a run")
+    };
+    let right = run(&mut Engine::new(tiny(name), plan.pages()));
+    let batches = right
+        .steps
+        .iter()
+        .filter(|step| step.kind == StepKind::Batch);
+    assert_eq!(batches.map(|step| step.tokens).collect::<Vec<_>>(), [3, 3]);
+    assert!(right.passed(), "{:?}", right.first_fault());
+
+    // The values of the second sequence's attention for the third, in batches alone.
+    let width = model.config.q_width();
+    let mut mixed = Engine::new(tiny(name), plan.pages()).with_rule(move |found, data, _| {
+        if found != in_block_1("kqv_out") || data.len() != 3 * width {
+            return Change::Keep;
+        }
+        let mut data = data.to_vec();
+        data.copy_within(width..2 * width, 2 * width);
+        Change::Report(data)
+    });
+    let report = run(&mut mixed);
+    let fault = report.first_fault().expect("a fault");
+    assert_eq!(
+        (fault.tensor.as_str(), report.steps[fault.step].kind),
+        ("kqv_out-1", StepKind::Batch)
+    );
 }

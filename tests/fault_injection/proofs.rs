@@ -23,11 +23,11 @@ fn by_hand(mut engine: Engine) -> Vec<CheckedProduct> {
         tokens: &tokens[..20],
         chunk: 20,
         decode_steps: 1,
-        bounds: &bounds,
+        batch: 1,
     };
     let mut reference = CpuBackend::new(model.clone(), PAGES);
     let mut checked = Vec::new();
-    verify(&mut engine, &mut reference, &plan, &mut |step| {
+    verify(&mut engine, &mut reference, &plan, &bounds, &mut |step| {
         checked.extend(check_step(&model, &bounds, step, 0, 8).0);
     })
     .expect("a run");

@@ -17,6 +17,7 @@ use crate::backend::{Activations, Backend, PAGE_TOKENS};
 use crate::chat::{ChatTemplate, Message, Variables};
 use crate::cpu::CpuBackend;
 use crate::gguf::Gguf;
+use crate::gpu::choice::DeviceChoice;
 use crate::model::Model;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 use crate::verify::{Bounds, ObservedStep, Plan, Report, html, verify};
@@ -50,6 +51,10 @@ pub struct VerifyArgs {
     /// Decode steps behind the prompt
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub decode: usize,
+    /// Sequences that decode together after that
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
+    pub batch: usize,
     /// Run the token ids in the tensor `tokens` of a safetensors file and compare with the file's
     /// other tensors, under llama.cpp's names
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "kl", "dump"])]
@@ -148,8 +153,11 @@ impl Opened {
     ) -> anyhow::Result<(Box<dyn Backend>, Option<Activations>)> {
         let pages = n_tokens.div_ceil(PAGE_TOKENS);
         let backend = open_backend(self.model.clone(), &args.run, pages)?;
-        let exact = backend.description().starts_with("cpu");
-        Ok((backend, (!exact).then_some(args.run.activations)))
+        if args.run.device == DeviceChoice::Auto && backend.activations().is_none() {
+            eprintln!("no GPU was found: this holds the CPU against itself (see --device)");
+        }
+        let rounding = backend.activations();
+        Ok((backend, rounding))
     }
 
     fn reference(&self, n_tokens: usize) -> CpuBackend {
@@ -200,20 +208,26 @@ fn observed(
     observe: &mut dyn FnMut(&ObservedStep<'_>, &Bounds),
 ) -> anyhow::Result<Report> {
     let tokens = opened.prompt(args)?;
-    let n_tokens = tokens.len() + args.decode;
-    let (mut subject, rounding) = opened.subject(args, n_tokens)?;
-    let mut reference = opened.reference(n_tokens);
-    let bounds = Bounds::new(&opened.model, rounding);
     // In two chunks at least, so that the second one reads keys of the first from the cache.
     let chunk = (args.run.chunk as usize).min(tokens.len().div_ceil(2));
     let plan = Plan {
         tokens: &tokens,
         chunk,
         decode_steps: args.decode,
-        bounds: &bounds,
+        batch: args.batch,
     };
+    let n_tokens = plan.pages() * PAGE_TOKENS;
+    let (mut subject, rounding) = opened.subject(args, n_tokens)?;
+    let mut reference = opened.reference(n_tokens);
+    let bounds = Bounds::new(&opened.model, rounding);
     let observe = &mut |step: &ObservedStep<'_>| observe(step, &bounds);
-    Ok(verify(&mut *subject, &mut reference, &plan, observe)?)
+    Ok(verify(
+        &mut *subject,
+        &mut reference,
+        &plan,
+        &bounds,
+        observe,
+    )?)
 }
 
 fn write_report(args: &VerifyArgs, report: &Report) -> anyhow::Result<()> {

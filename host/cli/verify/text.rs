@@ -18,7 +18,7 @@ pub fn write(out: &mut impl Write, report: &Report, verbose: bool) -> io::Result
         report.prompt_tokens,
         report.steps.len() - decoded,
     )?;
-    for kind in [StepKind::Prefill, StepKind::Decode] {
+    for kind in StepKind::ALL {
         let rows: Vec<_> = report.rows().filter(|(s, _)| s.kind == kind).collect();
         if !rows.is_empty() {
             summary(out, kind, &rows)?;
