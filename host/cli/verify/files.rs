@@ -80,11 +80,13 @@ pub fn kl(args: &VerifyArgs, opened: &Opened, file: &Path) -> anyhow::Result<boo
     let chunk = args.kl_chunk.min(tokens.len());
     let (mut subject, rounding) = opened.subject(args, chunk)?;
     let mut reference = opened.reference(chunk);
+    let mut tensors = opened.gguf.tensors().iter();
+    let quantized = tensors.any(|tensor| tensor.ty().block_elements() > 1);
     let bound = args.kl_bound.unwrap_or(match rounding {
         None => 1e-6,
-        Some(Activations::F16) => 1e-4,
+        Some(activations) if activations == Activations::F16 || !quantized => 1e-4,
         // What llama.cpp's CPU code, which quantizes activations alike, measures on Gemma 3 270m.
-        Some(Activations::Q8) => 1.45e-2,
+        Some(_) => 1.45e-2,
     });
     let bar = indicatif::ProgressBar::new(tokens.len() as u64);
     let step = args.run.chunk as usize;
