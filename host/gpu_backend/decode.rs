@@ -170,7 +170,15 @@ impl GpuBackend {
         trace.f32("kqv_out", config.q_width(), &w.mixed)?;
         let post_norm = weights.post_attn_norm.as_deref();
         let names = ["attn_out", "ffn_inp"];
-        self.add_output(stream, &w.mixed, &weights.attn_output, post_norm, key.n, names, trace)?;
+        self.add_output(
+            stream,
+            &w.mixed,
+            &weights.attn_output,
+            post_norm,
+            key.n,
+            names,
+            trace,
+        )?;
 
         let vectors = stream.vectors(key.n, &weights.ffn_norm);
         self.gated_products(vectors, weights)?;
@@ -182,7 +190,15 @@ impl GpuBackend {
         trace.f32(gated, config.ffn_width, &w.gated)?;
         let post_norm = weights.post_ffn_norm.as_deref();
         let names = ["ffn_out", "l_out"];
-        self.add_output(stream, &w.gated, &weights.ffn_down, post_norm, key.n, names, trace)
+        self.add_output(
+            stream,
+            &w.gated,
+            &weights.ffn_down,
+            post_norm,
+            key.n,
+            names,
+            trace,
+        )
     }
 
     /// Products of several matrices with the same vectors: together where they have one type.

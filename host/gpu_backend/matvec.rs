@@ -73,7 +73,14 @@ impl GpuBackend {
             let count = at_a_time.min(vectors.count - first);
             match self.matvec_plan(products, epilogue, count) {
                 Some((kernel_type, plan)) => {
-                    self.launch_matvec(vectors, products, epilogue, (first, count), kernel_type, plan)?;
+                    self.launch_matvec(
+                        vectors,
+                        products,
+                        epilogue,
+                        (first, count),
+                        kernel_type,
+                        plan,
+                    )?;
                     first += count;
                 }
                 None if at_a_time > 1 => at_a_time /= 2,
@@ -99,7 +106,10 @@ impl GpuBackend {
         let gated = matches!(epilogue, MatvecEpilogue::Silu | MatvecEpilogue::Gelu);
         let rows: usize = match gated {
             true => matrix.n_out,
-            false => products.iter().map(|product| product.linear.matrix.n_out).sum(),
+            false => products
+                .iter()
+                .map(|product| product.linear.matrix.n_out)
+                .sum(),
         };
         let activations = match self.activations {
             Activations::Q8 if matrix.ty.is_quantized() => ActivationType::Q8,
@@ -160,12 +170,17 @@ impl GpuBackend {
             pair_ends: matvec_pair_ends(&segments, epilogue),
             reserved: 0,
         };
-        let kernel = matvec_entries::kernel(matrix.ty, activations, plan.vectors).ok_or_else(|| {
-            GpuError::NoKernel {
-                name: format!("matvec of {} with {} vectors", matrix.ty.name(), plan.vectors),
-                count: 0,
-            }
-        })?;
+        let kernel =
+            matvec_entries::kernel(matrix.ty, activations, plan.vectors).ok_or_else(|| {
+                GpuError::NoKernel {
+                    name: format!(
+                        "matvec of {} with {} vectors",
+                        matrix.ty.name(),
+                        plan.vectors
+                    ),
+                    count: 0,
+                }
+            })?;
         let geometry = Geometry {
             grid: [plan.grid, 1, 1],
             block: plan.block,

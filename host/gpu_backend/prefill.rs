@@ -111,7 +111,14 @@ impl GpuBackend {
             None => ["attn_out", "attn_out", "ffn_inp"],
         };
         let post_norm = weights.post_attn_norm.as_deref();
-        self.add_block(&weights.attn_output, &w.mixed, post_norm, n_tokens, names, trace)
+        self.add_block(
+            &weights.attn_output,
+            &w.mixed,
+            post_norm,
+            n_tokens,
+            names,
+            trace,
+        )
     }
 
     fn prefill_feed_forward(
@@ -142,7 +149,14 @@ impl GpuBackend {
         trace.f16(name, ffn, &w.gated)?;
         let post_norm = weights.post_ffn_norm.as_deref();
         let names = ["ffn_out", "ffn_post_norm", "l_out"];
-        self.add_block(&weights.ffn_down, &w.gated, post_norm, n_tokens, names, trace)
+        self.add_block(
+            &weights.ffn_down,
+            &w.gated,
+            post_norm,
+            n_tokens,
+            names,
+            trace,
+        )
     }
 
     /// Adds a block's last product to the residual stream, normed where the architecture says so.
@@ -374,10 +388,7 @@ impl GpuBackend {
         for step in sequences {
             for position in step.start..step.end() {
                 let page_tokens = crate::backend::PAGE_TOKENS;
-                let place = (
-                    step.pages[position / page_tokens],
-                    position % page_tokens,
-                );
+                let place = (step.pages[position / page_tokens], position % page_tokens);
                 let device = &*self.launcher.device;
                 let heads = 0..config.n_kv_heads;
                 keys.extend(

@@ -129,7 +129,10 @@ fn decoded_bytes(model: &Model) -> usize {
 /// Adds the workspace to `plan`, as one entry.
 pub fn plan(plan: &mut MemoryPlan, model: &Model, limits: Limits) {
     let sizes = sizes(model, limits);
-    plan.add("workspace", sizes.iter().map(|&(_, bytes)| bytes as u64).sum());
+    plan.add(
+        "workspace",
+        sizes.iter().map(|&(_, bytes)| bytes as u64).sum(),
+    );
 }
 
 impl Workspace {
