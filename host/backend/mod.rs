@@ -89,6 +89,16 @@ pub enum BackendError {
     Device(#[from] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// What a backend rounds activations to before it multiplies them with quantized weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Activations {
+    /// 8-bit integers in blocks of 32 with a scale each, where a step is a few tokens.
+    #[default]
+    Q8,
+    /// Half precision everywhere.
+    F16,
+}
+
 /// A model on some hardware, with its KV cache.
 pub trait Backend: Send {
     /// The model it runs.
@@ -112,6 +122,18 @@ pub trait Backend: Send {
 
     /// Short description for people: `"cpu, 8 threads"`, `"NVIDIA H100 80GB"`.
     fn description(&self) -> String;
+
+    /// The tensor `name` as the device holds it, dequantized there: the bits of its elements in half
+    /// precision. `None` where the backend reads the file in place and so holds no copy.
+    fn read_weight(&self, _name: &str) -> Option<Result<Vec<u16>, BackendError>> {
+        None
+    }
+
+    /// Bytes per second that a plain copy reads and writes together in this device's memory, as
+    /// measured; `None` where nobody measured.
+    fn copy_bandwidth(&self) -> Option<f64> {
+        None
+    }
 }
 
 /// Checks what every backend must be able to rely on.

@@ -15,6 +15,7 @@ mod pull;
 mod sampling_args;
 mod session;
 mod tokenize;
+mod verify;
 
 use std::io;
 use std::process::ExitCode;
@@ -54,6 +55,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// List the models on this machine, and those with a short name
     Models(models::ModelsArgs),
+    /// Prove a backend right: its tensors against the reference's, operation by operation
+    Verify(verify::VerifyArgs),
     /// Show the tokens of a text
     Tokenize(tokenize::TokenizeArgs),
     /// Print a completion script for a shell
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Pull(args) => pull::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Models(args) => models::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

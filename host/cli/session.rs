@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 
+use crate::backend::{Activations, Backend};
 use crate::chat::{ChatTemplate, Message, Variables};
 use crate::cpu::CpuBackend;
 use crate::engine::{DEFAULT_CHUNK, Engine};
 use crate::gguf::Gguf;
+use crate::gpu::choice::DeviceChoice;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 
@@ -30,6 +32,35 @@ pub struct RunArgs {
     /// CPU threads [default: all cores]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// Where it runs: auto, cpu, cuda, cuda:N or sim
+    #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// What a GPU rounds activations to before it multiplies them with quantized weights
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t = Activations::Q8)]
+    pub activations: Activations,
+}
+
+/// Runs `model` where `args` say, with a KV cache of `n_pages` pages.
+pub fn open_backend(
+    model: Arc<Model>,
+    args: &RunArgs,
+    n_pages: usize,
+) -> anyhow::Result<Box<dyn Backend>> {
+    match args.device {
+        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Box::new(CpuBackend::new(model, n_pages))),
+        other => bail!("--device {other}: only the CPU runs models so far"),
+    }
+}
+
+/// Starts as many CPU threads as `args` ask for.
+pub fn start_threads(args: &RunArgs) -> anyhow::Result<()> {
+    let Some(threads) = args.threads else {
+        return Ok(());
+    };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(usize::from(threads))
+        .build_global()
+        .context("starting the CPU threads")
 }
 
 /// A model that is ready to write.
@@ -45,12 +76,7 @@ pub struct Session {
 impl Session {
     /// Opens `model`, a path or a short name.
     pub fn open(model: &str, args: &RunArgs) -> anyhow::Result<Session> {
-        if let Some(threads) = args.threads {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(usize::from(threads))
-                .build_global()
-                .context("starting the CPU threads")?;
-        }
+        start_threads(args)?;
         let path = model_cache::resolve(model)?;
         let gguf = Gguf::open(&path)?;
         let in_file = || format!("reading {}", path.display());
@@ -61,8 +87,8 @@ impl Session {
             Some(context) => context as usize,
             None => model.config.context_length.min(DEFAULT_CONTEXT),
         };
-        let backend = CpuBackend::new(model, Engine::pages_for(context, 1));
-        let engine = Engine::new(Box::new(backend), context, args.chunk as usize);
+        let backend = open_backend(model, args, Engine::pages_for(context, 1))?;
+        let engine = Engine::new(backend, context, args.chunk as usize);
         Ok(Session {
             engine,
             tokenizer,

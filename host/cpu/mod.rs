@@ -147,15 +147,17 @@ impl CpuBackend {
                 &mut rms_norm(x, &vec![1.0; width], config.rms_eps),
             );
         }
-        if trace.wants("result_norm") {
+        let wanted_of = |x: &[f64]| -> Vec<f64> {
+            let rows = wanted.iter().map(|&row| &x[row * width..][..width]);
+            rows.flatten().copied().collect()
+        };
+        let normed = if trace.wants("result_norm") {
             let mut all = rms_norm(x, &weights.output_norm, config.rms_eps);
             trace.tensor("result_norm", width, &mut all);
-        }
-        let mut last = Vec::with_capacity(wanted.len() * width);
-        for &row in wanted {
-            last.extend_from_slice(&x[row * width..][..width]);
-        }
-        let normed = rms_norm(&last, &weights.output_norm, config.rms_eps);
+            wanted_of(&all)
+        } else {
+            rms_norm(&wanted_of(x), &weights.output_norm, config.rms_eps)
+        };
         let mut logits = linear(&weights.output, &normed);
         if let Some(cap) = config.logit_softcap.map(f64::from) {
             logits

@@ -7,7 +7,7 @@
 
 use super::buffer::BufferSlice;
 use super::error::{GpuError, Result};
-use super::gemm_call::{GemmCall, Op};
+use super::gemm_call::GemmCall;
 
 /// Element type of a matrix in device memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,20 +96,16 @@ impl Gemm<'_> {
         for (name, matrix) in [("x", x), ("W", w), ("y", y)] {
             check_matrix(name, matrix)?;
         }
+        let (tokens, n_in, n_out) = (x.rows as u32, x.cols as u32, w.rows as u32);
         Ok(GemmCall {
-            op_a: Op::T,
-            op_b: Op::N,
-            m: w.rows as u32,
-            n: x.rows as u32,
-            k: x.cols as u32,
             a: w.data.addr(),
             lda: w.stride as u32,
             b: x.data.addr(),
             ldb: x.stride as u32,
             c: y.data.addr(),
             ldc: y.stride as u32,
-            c_ty: y.ty,
             accumulate: *accumulate,
+            ..GemmCall::row_major(tokens, n_in, n_out, y.ty)
         })
     }
 }
@@ -153,7 +149,7 @@ fn check_matrix(name: &str, matrix: &Matrix<'_>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::buffer::{Allocator, Buffer};
-    use super::super::gemm_call::gemm_reference;
+    use super::super::gemm_call::{Op, gemm_reference};
     use super::*;
     use proptest::prelude::*;
     use std::sync::Arc;

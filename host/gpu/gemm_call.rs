@@ -46,6 +46,26 @@ pub struct GemmCall {
 }
 
 impl GemmCall {
+    /// The call for the row-major `y[tokens, n_out] = x[tokens, n_in] W[n_out, n_in]^T` whose rows
+    /// follow each other without padding; the addresses are still to be filled in.
+    pub fn row_major(tokens: u32, n_in: u32, n_out: u32, c_ty: GemmType) -> GemmCall {
+        GemmCall {
+            op_a: Op::T,
+            op_b: Op::N,
+            m: n_out,
+            n: tokens,
+            k: n_in,
+            a: 0,
+            lda: n_in,
+            b: 0,
+            ldb: n_in,
+            c: 0,
+            ldc: n_out,
+            c_ty,
+            accumulate: false,
+        }
+    }
+
     /// Elements that the call spans in A, B and C.
     pub fn extents(&self) -> (usize, usize, usize) {
         let span = |ld: u32, rows: u32, cols: u32| {

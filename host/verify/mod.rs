@@ -1,11 +1,22 @@
 //! Proof that a backend is right: its tensors against the reference's, operation by operation.
 
+pub mod against;
+mod bounds;
 mod difference;
 pub mod divergence;
 mod explain;
+pub mod html;
 mod isolate;
+pub mod kl;
+mod products;
+mod report;
+mod run;
 pub mod trace_file;
 
+pub use bounds::{Bound, Bounds};
 pub use difference::Difference;
 pub use explain::depends_on;
 pub use isolate::{Isolate, Row};
+pub use products::{Product, products};
+pub use report::{CheckedRow, Fault, Report, StepKind, StepReport};
+pub use run::{ObservedStep, Plan, verify};

@@ -1,0 +1,206 @@
+//! `hyperion verify`: a backend against the reference.
+
+mod files;
+mod text;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::session::{RunArgs, open_backend, start_threads};
+use crate::backend::{Activations, Backend, PAGE_TOKENS};
+use crate::chat::{ChatTemplate, Message, Variables};
+use crate::cpu::CpuBackend;
+use crate::gguf::Gguf;
+use crate::model::Model;
+use crate::tokenizer::{EncodeOptions, Tokenizer};
+use crate::verify::{Bounds, Plan, Report, html, verify};
+
+/// Long enough for several KV pages in most vocabularies.
+const PROMPT: &str = "\
+A lighthouse keeper writes down what the sea brings each morning: driftwood, a blue bottle, once a \
+letter in a language that nobody on the island could read. Tell what happened on the day when the \
+sea brought nothing, in exactly three sentences, and explain why 17 * 23 = 391 mattered to her.";
+
+/// Runs a prompt through a backend and through the reference, which starts every operation from the
+/// backend's own inputs, and reports how far each result is off. Exit code 1 when an operation is
+/// out of bounds; the first one is named.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  hyperion verify smollm2 --device cuda
+  hyperion verify model.gguf -p 'Once upon a time' --raw --html report.html
+  hyperion verify smollm2 --against trace.safetensors --device cpu
+  hyperion verify smollm2 --kl text.txt --chunk 1")]
+pub struct VerifyArgs {
+    /// A GGUF file, or the short name of a model in the cache
+    pub model: String,
+    /// The prompt [default: a built-in one]
+    #[arg(long, short, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Take the prompt as it is instead of as a chat message
+    #[arg(long)]
+    pub raw: bool,
+    /// Decode steps behind the prompt
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub decode: usize,
+    /// Run the token ids in the tensor `tokens` of a safetensors file and compare with the file's
+    /// other tensors, under llama.cpp's names
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "kl", "dump"])]
+    pub against: Option<PathBuf>,
+    /// Largest relative error that --against accepts [default: by the types in use]
+    #[arg(long, value_name = "X", requires = "against")]
+    pub tolerance: Option<f64>,
+    /// Write the backend's tensors for the prompt to a safetensors file that --against reads
+    #[arg(long, value_name = "FILE", conflicts_with = "kl")]
+    pub dump: Option<PathBuf>,
+    /// Compare next-token distributions over a text: mean and 99th percentile of the KL divergence,
+    /// agreement on the most probable token
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub kl: Option<PathBuf>,
+    /// Tokens from the text's beginning
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "kl")]
+    pub kl_tokens: usize,
+    /// Tokens of one sequence
+    #[arg(long, value_name = "N", default_value_t = 500, requires = "kl",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub kl_chunk: usize,
+    /// Largest mean divergence that passes [default: by the types in use]
+    #[arg(long, value_name = "X", requires = "kl")]
+    pub kl_bound: Option<f64>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write a page with a heat map of the errors
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Print every operation
+    #[arg(long, short)]
+    pub verbose: bool,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// A model with what turns text into tokens.
+struct Opened {
+    gguf: Gguf,
+    model: Arc<Model>,
+    tokenizer: Tokenizer,
+}
+
+impl Opened {
+    fn open(name: &str) -> anyhow::Result<Opened> {
+        let path = model_cache::resolve(name)?;
+        let gguf = Gguf::open(&path)?;
+        let in_file = || format!("reading {}", path.display());
+        let tokenizer = Tokenizer::from_gguf(&gguf).with_context(in_file)?;
+        let model = Arc::new(Model::from_gguf(&gguf).with_context(in_file)?);
+        Ok(Opened {
+            gguf,
+            model,
+            tokenizer,
+        })
+    }
+
+    fn prompt(&self, args: &VerifyArgs) -> anyhow::Result<Vec<u32>> {
+        let text = args.prompt.as_deref().unwrap_or(PROMPT);
+        let template = ChatTemplate::from_gguf(&self.gguf, &self.tokenizer)?;
+        let tokens = if template.is_from_file() && !args.raw {
+            let message = Message::new("user", text);
+            template.encode(&self.tokenizer, &[message], true, &Variables::new())?
+        } else {
+            let options = EncodeOptions {
+                add_special: true,
+                parse_special: true,
+            };
+            self.tokenizer.encode(text, options)?
+        };
+        if tokens.is_empty() {
+            bail!("the prompt is empty");
+        }
+        Ok(tokens)
+    }
+
+    /// The backend to be verified, with room for `n_tokens` tokens, and the rounding that its bounds
+    /// allow for.
+    fn subject(
+        &self,
+        args: &VerifyArgs,
+        n_tokens: usize,
+    ) -> anyhow::Result<(Box<dyn Backend>, Option<Activations>)> {
+        let pages = n_tokens.div_ceil(PAGE_TOKENS);
+        let backend = open_backend(self.model.clone(), &args.run, pages)?;
+        let exact = backend.description().starts_with("cpu");
+        Ok((backend, (!exact).then_some(args.run.activations)))
+    }
+
+    fn reference(&self, n_tokens: usize) -> CpuBackend {
+        CpuBackend::new(self.model.clone(), n_tokens.div_ceil(PAGE_TOKENS))
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    start_threads(&args.run)?;
+    let opened = Opened::open(&args.model)?;
+    let passed = match args {
+        VerifyArgs {
+            against: Some(file),
+            ..
+        } => files::against(args, &opened, file)?,
+        VerifyArgs {
+            dump: Some(file), ..
+        } => files::dump(args, &opened, file)?,
+        VerifyArgs { kl: Some(file), .. } => files::kl(args, &opened, file)?,
+        _ => operations(args, &opened)?,
+    };
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Every operation of a prompt and some decode steps.
+fn operations(args: &VerifyArgs, opened: &Opened) -> anyhow::Result<bool> {
+    let tokens = opened.prompt(args)?;
+    let n_tokens = tokens.len() + args.decode;
+    let (mut subject, rounding) = opened.subject(args, n_tokens)?;
+    let mut reference = opened.reference(n_tokens);
+    let bounds = Bounds::new(&opened.model, rounding);
+    // In two chunks at least, so that the second one reads keys of the first from the cache.
+    let chunk = (args.run.chunk as usize).min(tokens.len().div_ceil(2));
+    let plan = Plan {
+        tokens: &tokens,
+        chunk,
+        decode_steps: args.decode,
+        bounds: &bounds,
+    };
+    let report = verify(&mut *subject, &mut reference, &plan, &mut |_| {})?;
+    write_report(args, &report)?;
+    Ok(report.passed())
+}
+
+fn write_report(args: &VerifyArgs, report: &Report) -> anyhow::Result<()> {
+    if let Some(path) = &args.html {
+        std::fs::write(path, html::page(report, &args.model))
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    let mut out = io::stdout().lock();
+    if args.json {
+        let fault = report.first_fault();
+        let value = serde_json::json!({
+            "passed": fault.is_none(),
+            "first_fault": fault,
+            "report": report,
+        });
+        serde_json::to_writer_pretty(&mut out, &value).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        text::write(&mut out, report, args.verbose)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! The matrix products of a forward pass: which tensor each reads, and what it is multiplied with.
+
+use crate::backend::TensorName;
+use crate::model::{Linear, Model};
+
+/// One matrix product.
+pub struct Product<'a> {
+    /// Names of its input in a trace, the first that is recorded counts.
+    pub inputs: &'static [&'static str],
+    /// Name of its result in a trace.
+    pub output: TensorName,
+    /// The matrix.
+    pub linear: &'a Linear,
+}
+
+impl Product<'_> {
+    /// The input's name in the product's own block.
+    pub fn input(&self, base: &'static str) -> TensorName {
+        TensorName {
+            base,
+            layer: self.output.layer,
+        }
+    }
+}
+
+/// The inputs of `ffn_down`, under the names of both activations.
+const GATED: &[&str] = &["ffn_swiglu", "ffn_geglu"];
+
+/// Every matrix product of `model` in order of execution.
+pub fn products(model: &Model) -> Vec<Product<'_>> {
+    let mut found = Vec::new();
+    for (index, layer) in model.weights.layers.iter().enumerate() {
+        let matrices: [(&'static [&'static str], &'static str, &Linear); 7] = [
+            (&["attn_norm"], "Qcur_raw", &layer.q),
+            (&["attn_norm"], "Kcur_raw", &layer.k),
+            (&["attn_norm"], "Vcur", &layer.v),
+            (&["kqv_out"], "attn_out", &layer.attn_output),
+            (&["ffn_norm"], "ffn_gate", &layer.ffn_gate),
+            (&["ffn_norm"], "ffn_up", &layer.ffn_up),
+            (GATED, "ffn_out", &layer.ffn_down),
+        ];
+        found.extend(matrices.map(|(inputs, base, linear)| Product {
+            inputs,
+            output: TensorName {
+                base,
+                layer: Some(index),
+            },
+            linear,
+        }));
+    }
+    found.push(Product {
+        inputs: &["result_norm"],
+        output: TensorName {
+            base: "result_output",
+            layer: None,
+        },
+        linear: &model.weights.output,
+    });
+    found
+}

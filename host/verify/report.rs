@@ -1,0 +1,175 @@
+//! What a verification found.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::difference::Difference;
+use super::explain::depends_on;
+use crate::backend::TensorName;
+
+/// What kind of step ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepKind {
+    /// A chunk of the prompt.
+    Prefill,
+    /// One token behind the prompt.
+    Decode,
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            StepKind::Prefill => "prefill",
+            StepKind::Decode => "decode",
+        })
+    }
+}
+
+/// One operation of one step, held against its bound.
+#[derive(Debug, Clone, Serialize)]
+pub struct CheckedRow {
+    /// The tensor that it wrote.
+    #[serde(rename = "tensor", serialize_with = "as_text")]
+    pub name: TensorName,
+    /// Elements of a token.
+    pub elements: usize,
+    /// How far it is from the reference.
+    #[serde(flatten)]
+    pub difference: Difference,
+    /// A number of values that differs from the reference's: the backend's and the reference's.
+    pub lengths: Option<(usize, usize)>,
+    /// The largest relative error that passes.
+    pub bound: f64,
+    /// What the bound follows from.
+    pub why: String,
+    /// Whether it is within the bound.
+    pub passed: bool,
+}
+
+fn as_text<S: serde::Serializer>(name: &TensorName, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(name)
+}
+
+impl CheckedRow {
+    /// The error in units of the bound; what is not finite is infinitely far off.
+    pub fn severity(&self) -> f64 {
+        let severity = self.difference.relative / self.bound;
+        if self.difference.non_finite > 0 || severity.is_nan() {
+            f64::INFINITY
+        } else {
+            severity
+        }
+    }
+
+    /// Token of the step and element with the largest error.
+    pub fn worst_place(&self) -> (usize, usize) {
+        let elements = self.elements.max(1);
+        let worst = self.difference.worst;
+        (worst / elements, worst % elements)
+    }
+}
+
+/// One step of both backends.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepReport {
+    /// Its kind.
+    pub kind: StepKind,
+    /// Position of its first token.
+    pub start: usize,
+    /// Its tokens.
+    pub tokens: usize,
+    /// Its operations in order of execution.
+    pub rows: Vec<CheckedRow>,
+    /// Tensors without which nothing is proved, and which the backend did not report.
+    #[serde(serialize_with = "as_texts")]
+    pub missing: Vec<TensorName>,
+}
+
+fn as_texts<S: serde::Serializer>(names: &[TensorName], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(names.iter().map(ToString::to_string))
+}
+
+/// A whole verification.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The backend that was verified.
+    pub backend: String,
+    /// What it was held against.
+    pub reference: String,
+    /// The prompt's length.
+    pub prompt_tokens: usize,
+    /// All steps in order.
+    pub steps: Vec<StepReport>,
+}
+
+/// The first thing that is wrong.
+#[derive(Debug, Clone, Serialize)]
+pub struct Fault {
+    /// Its step.
+    pub step: usize,
+    /// The tensor.
+    pub tensor: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// What the operation that writes it depends on.
+    pub depends_on: String,
+}
+
+impl Report {
+    /// Whether every operation was reported and is within its bound.
+    pub fn passed(&self) -> bool {
+        self.first_fault().is_none()
+    }
+
+    /// The first operation that is out of bounds or not reported.
+    pub fn first_fault(&self) -> Option<Fault> {
+        self.steps.iter().enumerate().find_map(|(index, step)| {
+            let row = step.rows.iter().find(|row| !row.passed);
+            let (name, what) = match (row, step.missing.first()) {
+                (Some(row), _) => (row.name, what_is_wrong(row)),
+                (None, Some(&name)) => (name, "the backend did not report it".to_owned()),
+                (None, None) if step.rows.is_empty() => {
+                    return Some(Fault {
+                        step: index,
+                        tensor: "none".to_owned(),
+                        what: "the backend reported no tensor at all".to_owned(),
+                        depends_on: "the backend's tracing".to_owned(),
+                    });
+                }
+                (None, None) => return None,
+            };
+            Some(Fault {
+                step: index,
+                tensor: name.to_string(),
+                what,
+                depends_on: depends_on(name),
+            })
+        })
+    }
+
+    /// All operations of all steps.
+    pub fn rows(&self) -> impl Iterator<Item = (&StepReport, &CheckedRow)> {
+        let steps = self.steps.iter();
+        steps.flat_map(|step| step.rows.iter().map(move |row| (step, row)))
+    }
+}
+
+fn what_is_wrong(row: &CheckedRow) -> String {
+    let difference = &row.difference;
+    let (token, element) = row.worst_place();
+    if let Some((found, expected)) = row.lengths {
+        return format!("{found} values where the reference has {expected}");
+    }
+    if difference.non_finite > 0 {
+        return format!(
+            "{} values are not finite, the first is element {element} of token {token}",
+            difference.non_finite
+        );
+    }
+    format!(
+        "relative error {:.2e}, bound {:.1e} ({}); worst at element {element} of token {token}",
+        difference.relative, row.bound, row.why
+    )
+}
