@@ -10,12 +10,13 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use half::f16;
 use hyperion::backend::{
-    Backend, NoTrace, Output, PAGE_TOKENS, Recorder, SequenceStep, TensorName, TraceSink, Want,
+    Activations, Backend, NoTrace, Output, PAGE_TOKENS, Recorder, SequenceStep, TensorName,
+    TraceSink, Want,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, Sequence};
 use hyperion::gpu::{Device, choice};
-use hyperion::gpu_backend::{Activations, GpuBackend, Limits};
+use hyperion::gpu_backend::{GpuBackend, Limits};
 use hyperion::model::Model;
 use hyperion::verify::Isolate;
 use support::{Reference, fixture, relative_error};

@@ -7,6 +7,7 @@
 
 mod chat;
 mod completions;
+mod device;
 mod generate;
 pub mod inspect;
 mod interrupt;

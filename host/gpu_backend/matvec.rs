@@ -6,9 +6,10 @@ use kernels_gpu::abi::{
 };
 use kernels_gpu::ops::matvec_entries;
 
+use super::GpuBackend;
 use super::launcher::{Geometry, at};
 use super::weights::GpuLinear;
-use super::{Activations, GpuBackend};
+use crate::backend::Activations;
 use crate::gpu::{Buffer, GpuError, Result};
 
 /// The vectors that are multiplied: f32 rows of the residual stream's width or another, and what

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::backend::{
-    Backend, BackendError, Output, PAGE_TOKENS, SequenceStep, TraceSink, Want, check_step,
+    Activations, Backend, BackendError, Output, PAGE_TOKENS, SequenceStep, TraceSink, check_step,
 };
 use crate::gpu::plan::{ContextCost, MemoryPlan};
 use crate::gpu::{Device, GpuError, Graph, Result};
@@ -36,16 +36,6 @@ pub use workspace::{DECODE_SEQUENCES, Limits};
 
 /// Head sizes that attention has kernels for.
 const HEAD_DIMS: [usize; 6] = [32, 64, 80, 96, 128, 256];
-
-/// How activations meet quantized weights in decode steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Activations {
-    /// Rounded to 8 bits in groups of 32: the fastest.
-    #[default]
-    Q8,
-    /// Rounded to f16.
-    F16,
-}
 
 /// A model on a device, with its KV cache.
 pub struct GpuBackend {
@@ -133,9 +123,9 @@ impl GpuBackend {
         &*self.launcher.device
     }
 
-    /// Bytes of the weights on the device.
-    pub fn weight_bytes(&self) -> u64 {
-        GpuWeights::matrix_bytes(&self.model) + GpuWeights::vector_bytes(&self.model)
+    /// Bytes that an upload's progress counts up to.
+    pub fn upload_bytes(model: &Model) -> u64 {
+        GpuWeights::matrix_bytes(model)
     }
 
     fn run(
@@ -158,8 +148,7 @@ impl GpuBackend {
         let device = self.launcher.device.clone();
         let mut trace = DeviceTracer::new(&*device, trace, n_tokens);
         let one_each = sequences.iter().all(|step| step.tokens.len() == 1);
-        let all_rows = sequences.iter().any(|step| step.want == Want::AllLogits);
-        if one_each && sequences.len() <= DECODE_SEQUENCES && !all_rows {
+        if one_each && sequences.len() <= DECODE_SEQUENCES {
             self.decode(sequences, &mut trace)
         } else {
             self.prefill(sequences, &mut trace)
