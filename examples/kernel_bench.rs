@@ -224,6 +224,9 @@ impl Bench {
 
     /// The median time of one of `count` launches that `launch` sends.
     fn time(&self, count: usize, launch: &mut dyn FnMut(usize) -> Result<()>) -> Result<Duration> {
+        // Loads the kernel, which a recording cannot.
+        launch(0)?;
+        self.device.synchronize()?;
         let mut failed = None;
         let graph = self.device.capture(&mut || {
             for i in 0..count {

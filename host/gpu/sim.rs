@@ -199,7 +199,8 @@ impl Device for SimDevice {
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        let entry = self.shared.table.check(launch, &self.info)?;
+        let entry = self.shared.table.get(launch.kernel)?;
+        entry.check(launch, &self.info)?;
         self.shared.send(Work::Launch {
             kernel: launch.kernel,
             grid: launch.grid,

@@ -120,25 +120,6 @@ impl GpuWeights {
         transfer.uploader.finish()?;
         Ok(uploaded)
     }
-
-    /// All matrices, in the order of a forward pass.
-    pub fn matrices(&self) -> impl Iterator<Item = &GpuMatrix> {
-        let layers = self.layers.iter().flat_map(|layer| {
-            [
-                &layer.q,
-                &layer.k,
-                &layer.v,
-                &layer.attn_output,
-                &layer.ffn_gate,
-                &layer.ffn_up,
-                &layer.ffn_down,
-            ]
-            .map(|linear| &linear.matrix)
-        });
-        std::iter::once(&self.token_embd)
-            .chain(layers)
-            .chain(std::iter::once(&self.output.matrix))
-    }
 }
 
 fn linears(layer: &Layer) -> [&Linear; 7] {
