@@ -129,6 +129,11 @@ pub trait Backend: Send {
         None
     }
 
+    /// Bytes of an element of its KV cache.
+    fn kv_element_bytes(&self) -> usize {
+        2
+    }
+
     /// Bytes per second that a plain copy reads and writes together in this device's memory, as
     /// measured; `None` where nobody measured.
     fn copy_bandwidth(&self) -> Option<f64> {

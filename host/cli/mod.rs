@@ -5,6 +5,7 @@
 // `println!` panics when stdout is closed; `writeln!` gives an error that `main` handles.
 #![deny(clippy::print_stdout)]
 
+mod bench;
 mod chat;
 mod completions;
 mod device;
@@ -58,6 +59,8 @@ enum Command {
     Models(models::ModelsArgs),
     /// Prove a backend right: its tensors against the reference's, operation by operation
     Verify(verify::VerifyArgs),
+    /// Measure how fast a model runs
+    Bench(bench::BenchArgs),
     /// Show the tokens of a text
     Tokenize(tokenize::TokenizeArgs),
     /// Print a completion script for a shell
@@ -73,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -201,6 +201,10 @@ impl Backend for CpuBackend {
         Ok(split_outputs(sequences, &logits, vocab))
     }
 
+    fn kv_element_bytes(&self) -> usize {
+        size_of::<f32>()
+    }
+
     fn description(&self) -> String {
         format!("cpu, {} threads", rayon::current_num_threads())
     }

@@ -6,8 +6,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use kernels_gpu::abi::MATVEC_MAX_VECTORS;
+
+use super::noise::ColumnEnergy;
 use super::products::products;
-use crate::backend::{Activations, RecordedTensor, TensorName};
+use crate::backend::{Activations, TensorName};
 use crate::model::{Architecture, Model};
 
 /// How far a tensor may be off, and why that far.
@@ -31,10 +34,9 @@ const F16_STORED: f64 = 1e-3;
 /// 2e-4 in the mean square; sums that cancel lose a factor of a few.
 const F16_PRODUCT: f64 = 2e-3;
 
-/// A block of 32 activations shares one scale, its largest value over 127: steps of 0.8 % of that,
-/// 0.23 % in the mean square. A block's largest value is two to four times its mean square, and sums
-/// that cancel lose a factor of a few.
-const Q8_PRODUCT: f64 = 2e-2;
+/// Times the error that 8-bit activations are expected to cost: the expectation is over evenly spread
+/// errors, and one step is one draw of them.
+const Q8_SPREAD: f64 = 2.0;
 
 /// Queries, keys, values and probabilities in half precision; the softmax turns an absolute error of
 /// a score into a relative one of a probability.
@@ -45,49 +47,82 @@ const F16_ATTENTION: f64 = 2e-3;
 const F32_SUM: f64 = 1e-4;
 
 /// Steps of so few tokens may run through the kernels for decoding, which quantize activations.
-const FEW_TOKENS: usize = 8;
+const FEW_TOKENS: usize = MATVEC_MAX_VECTORS as usize;
+
+/// What the reference computed in a step, as far as bounds depend on it.
+#[derive(Debug, Default)]
+pub struct Computed {
+    /// Tensors that the backend reported.
+    pub reported: HashSet<TensorName>,
+    /// Length (2-norm) of each of the reference's tensors.
+    pub norms: HashMap<TensorName, f64>,
+    /// The inputs of products.
+    pub inputs: HashMap<TensorName, Vec<f32>>,
+}
 
 /// Bounds for every tensor of one model on one kind of backend.
 pub struct Bounds {
     /// `None` for a backend that computes in f32 or better.
     activations: Option<Activations>,
     arch: &'static Architecture,
-    /// Of each product's result, whether its weights are quantized.
-    quantized: HashMap<TensorName, bool>,
+    products: HashMap<TensorName, Rounded>,
+}
+
+/// What matters of a product.
+struct Rounded {
+    inputs: &'static [&'static str],
+    /// Where its inputs may be rounded to 8 bits.
+    energy: Option<ColumnEnergy>,
 }
 
 impl Bounds {
     /// Bounds for `model` on a backend that rounds as `activations` say; `None` is f32 throughout.
     pub fn new(model: &Model, activations: Option<Activations>) -> Bounds {
-        let is_quantized = |ty: crate::gguf::GgmlType| ty.block_elements() > 1;
-        let quantized = products(model)
-            .iter()
-            .map(|product| (product.output, is_quantized(product.linear.weight.ty())))
-            .collect();
+        let products = products(model).into_iter().map(|product| {
+            // Plain weights are always multiplied in half precision.
+            let quantized = product.linear.weight.ty().block_elements() > 1;
+            let rounded = quantized && activations == Some(Activations::Q8);
+            let energy = rounded.then(|| ColumnEnergy::of(product.linear));
+            let inputs = product.inputs;
+            (product.output, Rounded { inputs, energy })
+        });
         Bounds {
             activations,
             arch: model.config.arch,
-            quantized,
+            products: products.collect(),
         }
     }
 
-    /// The bound of `name` in a step in which `recorded` were reported. A backend that fuses
-    /// operations reports only the last of them, whose bound then covers all.
-    pub fn of(&self, name: TensorName, n_rows: usize, recorded: &HashSet<TensorName>) -> Bound {
-        let mut bound = self.alone(name, n_rows);
+    /// Whether `name` is an input of a product.
+    pub fn is_input(&self, name: TensorName) -> bool {
+        let mut products = self.products.iter();
+        products.any(|(output, product)| {
+            output.layer == name.layer && product.inputs.contains(&name.base)
+        })
+    }
+
+    /// The bound of `name`, of which `n_rows` tokens were computed. A backend that fuses operations
+    /// reports only the last of them, whose bound then covers all.
+    pub fn of(&self, name: TensorName, n_rows: usize, step: &Computed) -> Bound {
+        let mut bound = self.alone(name, n_rows, step);
         for &base in steps_before(self.arch, name.base) {
             let before = TensorName { base, ..name };
-            if recorded.contains(&before) {
+            if step.reported.contains(&before) {
                 break;
             }
-            let fused = self.alone(before, n_rows);
-            bound.relative += fused.relative;
+            let fused = self.alone(before, n_rows, step);
+            // Behind a sum, an error counts by the length of what it is an error of.
+            let share = match (name.base, step.norms.get(&before), step.norms.get(&name)) {
+                ("ffn_inp" | "sa_out" | "l_out", Some(part), Some(sum)) => part / sum,
+                _ => 1.0,
+            };
+            bound.relative += fused.relative * share;
             bound.why = format!("{}, fused with {base} ({})", bound.why, fused.why);
         }
         bound
     }
 
-    fn alone(&self, name: TensorName, n_rows: usize) -> Bound {
+    fn alone(&self, name: TensorName, n_rows: usize, step: &Computed) -> Bound {
         let (relative, why) = match (self.activations, name.base) {
             (None, _) => (F32, "f32 sums"),
             (Some(_), "embd" | "inp_scaled") => (F32, "decoded to f32"),
@@ -96,11 +131,14 @@ impl Bounds {
             }
             (Some(_), "kqv_out") => (F16_ATTENTION, "f16 keys, values and probabilities"),
             (Some(_), "ffn_inp" | "sa_out" | "l_out") => (F32_SUM, "a sum in f32"),
-            (Some(activations), _) => match self.quantized.get(&name) {
-                Some(true) if activations == Activations::Q8 && n_rows <= FEW_TOKENS => {
-                    (Q8_PRODUCT, "quantized weights times 8-bit activations")
-                }
-                Some(_) => (F16_PRODUCT, "f16 weights times f16 activations"),
+            (Some(_), _) => match self.products.get(&name) {
+                Some(product) => match product.q8_error(name, n_rows, step) {
+                    Some(error) => (
+                        F16_PRODUCT + Q8_SPREAD * error,
+                        "quantized weights times 8-bit activations",
+                    ),
+                    None => (F16_PRODUCT, "f16 weights times f16 activations"),
+                },
                 None => (F16_STORED, "stored in f16"),
             },
         };
@@ -108,6 +146,20 @@ impl Bounds {
             relative,
             why: why.to_owned(),
         }
+    }
+}
+
+impl Rounded {
+    /// The relative error of the result that 8-bit activations must be expected to cause; `None`
+    /// where they are not in use.
+    fn q8_error(&self, output: TensorName, n_rows: usize, step: &Computed) -> Option<f64> {
+        let energy = self.energy.as_ref().filter(|_| n_rows <= FEW_TOKENS)?;
+        let input = self.inputs.iter().find_map(|&base| {
+            let name = TensorName { base, ..output };
+            step.inputs.get(&name)
+        })?;
+        let norm = step.norms.get(&output)?;
+        Some(energy.q8_error(input, n_rows) / norm).filter(|error| error.is_finite())
     }
 }
 
@@ -127,9 +179,4 @@ fn steps_before(arch: &Architecture, base: &str) -> &'static [&'static str] {
         "l_out" | "ffn_post_norm" => &["ffn_out"],
         _ => &[],
     }
-}
-
-/// The names of `tensors`.
-pub fn names(tensors: &[RecordedTensor]) -> HashSet<TensorName> {
-    tensors.iter().map(|tensor| tensor.name).collect()
 }

@@ -33,8 +33,8 @@ pub fn depends_on(name: TensorName) -> String {
         "Qcur_normed" => norm("attn_q_norm.weight", "each query head"),
         "Kcur_normed" => norm("attn_k_norm.weight", "each key head"),
         "Qcur" | "Kcur" => {
-            "RoPE: the pairing of elements, the position of each token, the base and \
-                            the scaling factors"
+            "RoPE: the pairing of elements, the position of each token, the base and the scaling \
+             factors (and the norm of each head before it, where that is not reported apart)"
                 .to_owned()
         }
         "kqv_out" => {

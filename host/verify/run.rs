@@ -1,9 +1,6 @@
 //! Runs a prompt and a few tokens behind it through a backend and through the reference.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
-
-use super::bounds::{Bounds, names};
+use super::bounds::{Bounds, Computed};
 use super::isolate::{Isolate, Row};
 use super::report::{CheckedRow, Report, StepKind, StepReport};
 use crate::backend::{
@@ -38,6 +35,8 @@ pub struct ObservedStep<'a> {
     pub tokens: &'a [u32],
     /// The backend's tensors.
     pub tensors: &'a [RecordedTensor],
+    /// What bounds depend on.
+    pub computed: &'a Computed,
 }
 
 /// Runs `plan` on `subject` and `reference`, which both start with an empty cache of at least
@@ -120,36 +119,45 @@ impl Run<'_> {
         let outputs = self.subject.step(&step, &mut recorder)?;
         let mut recorded = recorder.tensors;
         add_logits(&mut recorded, outputs);
-        (self.observe)(&ObservedStep {
-            kind,
-            tokens,
-            tensors: &recorded,
-        });
-
         let mut comparison = Comparison {
             isolate: Isolate::new(&recorded),
-            computed: 0,
             recorded: &recorded,
-            missing: RefCell::default(),
+            bounds: self.bounds,
+            last_length: 0,
+            computed: Computed {
+                reported: recorded.iter().map(|tensor| tensor.name).collect(),
+                ..Computed::default()
+            },
+            missing: Vec::new(),
         };
         let step = sequence(tokens, start, &self.reference_pages[..n_pages], want);
         let outputs = self.reference.step(&step, &mut comparison)?;
-        let reported = names(&recorded);
+        let Comparison {
+            isolate,
+            computed,
+            missing,
+            ..
+        } = comparison;
         let n_wanted = usize::from(want != Want::Nothing);
-        let mut missing = comparison.missing.into_inner();
-        missing.retain(|name| n_wanted > 0 || name.base != "result_output");
-        let rows = comparison.isolate.rows.into_iter().map(|row| {
+        let rows = isolate.rows.into_iter().map(|row| {
             let n_rows = match row.name.layer {
                 None if row.name.base == "result_output" => n_wanted,
                 _ => tokens.len(),
             };
-            check(row, n_rows, self.bounds, &reported)
+            check(row, n_rows, self.bounds, &computed)
+        });
+        let rows = rows.collect();
+        (self.observe)(&ObservedStep {
+            kind,
+            tokens,
+            tensors: &recorded,
+            computed: &computed,
         });
         self.steps.push(StepReport {
             kind,
             start,
             tokens: tokens.len(),
-            rows: rows.collect(),
+            rows,
             missing,
         });
         self.position += tokens.len();
@@ -186,8 +194,8 @@ fn most_probable(output: &Output) -> Option<u32> {
     }
 }
 
-fn check(row: Row, n_rows: usize, bounds: &Bounds, recorded: &HashSet<TensorName>) -> CheckedRow {
-    let bound = bounds.of(row.name, n_rows, recorded);
+fn check(row: Row, n_rows: usize, bounds: &Bounds, computed: &Computed) -> CheckedRow {
+    let bound = bounds.of(row.name, n_rows, computed);
     let passed = row.lengths.is_none() && row.difference.within(bound.relative);
     CheckedRow {
         name: row.name,
@@ -200,14 +208,16 @@ fn check(row: Row, n_rows: usize, bounds: &Bounds, recorded: &HashSet<TensorName
     }
 }
 
-/// [`Isolate`] that notes which tensors the backend should have reported and did not. All others
-/// may lie inside a fused operation.
+/// [`Isolate`] that notes what bounds depend on, and which tensors the backend should have reported
+/// and did not. All others may lie inside a fused operation.
 struct Comparison<'a> {
     isolate: Isolate<'a>,
-    /// Values of the reference's tensor that was recorded last.
-    computed: usize,
     recorded: &'a [RecordedTensor],
-    missing: RefCell<Vec<TensorName>>,
+    bounds: &'a Bounds,
+    /// Values of the reference's tensor that was recorded last.
+    last_length: usize,
+    computed: Computed,
+    missing: Vec<TensorName>,
 }
 
 impl Comparison<'_> {
@@ -216,34 +226,41 @@ impl Comparison<'_> {
 
 impl TraceSink for Comparison<'_> {
     fn wants(&self, name: TensorName) -> bool {
-        let wanted = self.isolate.wants(name);
-        if !wanted && Self::REQUIRED.contains(&name.base) {
-            let mut missing = self.missing.borrow_mut();
-            if !missing.contains(&name) {
-                missing.push(name);
-            }
-        }
-        wanted
+        // Computed for traces alone.
+        name.base != "norm" || self.isolate.wants(name)
     }
 
     fn record(&mut self, name: TensorName, elements: usize, data: &[f32]) {
-        self.computed = data.len();
-        let length = |tensor: &RecordedTensor| tensor.data.len();
+        self.last_length = data.len();
         let found = self.recorded.iter().find(|tensor| tensor.name == name);
-        let rows = match found.map(length) {
+        let found = found.map(|tensor| tensor.data.as_slice());
+        let rows = match found {
             // A backend may norm only those rows whose logits somebody wants: here the last ones.
-            Some(found) if name.base == "result_norm" => &data[data.len().saturating_sub(found)..],
+            Some(found) if name.base == "result_norm" => {
+                &data[data.len().saturating_sub(found.len())..]
+            }
             _ => data,
         };
         // Nothing where nobody wants logits.
-        if !rows.is_empty() {
+        if rows.is_empty() {
+            return;
+        }
+        let square: f64 = rows.iter().map(|&value| f64::from(value).powi(2)).sum();
+        self.computed.norms.insert(name, square.sqrt());
+        if self.bounds.is_input(name) {
+            let input = found.unwrap_or(rows);
+            self.computed.inputs.insert(name, input.to_vec());
+        }
+        if found.is_some() {
             self.isolate.record(name, elements, rows);
+        } else if Self::REQUIRED.contains(&name.base) {
+            self.missing.push(name);
         }
     }
 
     fn forced(&self, name: TensorName) -> Option<&[f32]> {
         // Tensors of which only the last rows were compared are too short to go on with.
-        let whole = |data: &&[f32]| data.len() == self.computed;
+        let whole = |data: &&[f32]| data.len() == self.last_length;
         self.isolate.forced(name).filter(whole)
     }
 }

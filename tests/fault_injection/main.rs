@@ -4,6 +4,7 @@
 mod attention;
 mod bytes;
 mod engine;
+mod proofs;
 mod rounding;
 #[path = "../support/mod.rs"]
 mod support;
@@ -53,11 +54,20 @@ fn tiny(name: &str) -> Model {
 
 /// Verifies `engine` against the right reference.
 fn report(name: &str, engine: &mut dyn Backend, activations: Option<Activations>) -> Report {
-    let model = Arc::new(tiny(name));
+    report_of(tiny(name), &prompt(name), engine, activations)
+}
+
+/// Verifies `engine` against the reference of `model`.
+fn report_of(
+    model: Model,
+    tokens: &[u32],
+    engine: &mut dyn Backend,
+    activations: Option<Activations>,
+) -> Report {
+    let model = Arc::new(model);
     let bounds = Bounds::new(&model, activations);
-    let tokens = prompt(name);
     let plan = Plan {
-        tokens: &tokens,
+        tokens,
         chunk: 90,
         decode_steps: 2,
         bounds: &bounds,

@@ -2,9 +2,11 @@
 
 use half::f16;
 use hyperion::backend::Activations;
+use hyperion::model::{Config, Model};
 
 use crate::engine::{Change, Engine};
-use crate::{PAGES, QWEN2, TINY, report, tiny};
+use crate::support::{greedy_cases, model};
+use crate::{PAGES, QWEN2, TINY, report, report_of, tiny};
 
 fn to_f16(values: &[f32]) -> Vec<f32> {
     let round = |&value: &f32| f16::from_f32(value).to_f32();
@@ -27,12 +29,11 @@ fn to_q8(values: &[f32]) -> Vec<f32> {
 
 /// Rounds inputs of products as `activations` say, without reporting it, and stores queries, keys
 /// and values in half precision.
-fn rounding(name: &str, activations: Activations, few: usize) -> Engine {
-    let model = tiny(name);
+fn rounding(model: Model, activations: Activations, few: usize) -> Engine {
     let width = model.config.width;
     let weights = model.weights.layers[0].q.weight.ty();
     let quantized = weights.block_elements() > 1;
-    let rows = move |base: &str, data: &[f32], model: &hyperion::model::Config| match base {
+    let rows = move |base: &str, data: &[f32], model: &Config| match base {
         "kqv_out" => data.len() / model.q_width(),
         "ffn_swiglu" | "ffn_geglu" => data.len() / model.ffn_width,
         _ => data.len() / width,
@@ -55,7 +56,7 @@ fn rounding(name: &str, activations: Activations, few: usize) -> Engine {
 fn engines_that_round_pass() {
     for name in TINY {
         for activations in [Activations::F16, Activations::Q8] {
-            let mut engine = rounding(name, activations, 8);
+            let mut engine = rounding(tiny(name), activations, 8);
             let report = report(name, &mut engine, Some(activations));
             assert!(report.passed(), "{name}: {:?}", report.first_fault());
         }
@@ -66,7 +67,7 @@ fn engines_that_round_pass() {
 fn rounding_beyond_the_stated_types_fails() {
     for name in TINY.into_iter().filter(|&name| name != QWEN2) {
         // 8-bit activations in every step, where half precision was promised.
-        let mut engine = rounding(name, Activations::Q8, usize::MAX);
+        let mut engine = rounding(tiny(name), Activations::Q8, usize::MAX);
         let report = report(name, &mut engine, Some(Activations::F16));
         let fault = report
             .first_fault()
@@ -75,6 +76,26 @@ fn rounding_beyond_the_stated_types_fails() {
             fault.what.contains("f16 activations"),
             "{name}: {}",
             fault.what
+        );
+    }
+}
+
+#[test]
+fn a_real_model_that_rounds_passes() {
+    let open = || Model::open(&model("smollm2")).expect("a model");
+    let tokens = &greedy_cases("smollm2-135m-instruct")[0].tokens;
+    for activations in [Activations::F16, Activations::Q8] {
+        let mut engine = rounding(open(), activations, 8);
+        let report = report_of(open(), tokens, &mut engine, Some(activations));
+        let worst = report
+            .rows()
+            .map(|(_, row)| row.severity())
+            .fold(0.0, f64::max);
+        assert!(report.passed(), "{:?}", report.first_fault());
+        // Bounds that are far from what rounding costs would hide small faults.
+        assert!(
+            worst > 0.1,
+            "the worst operation uses only {worst:.2} of its bound"
         );
     }
 }

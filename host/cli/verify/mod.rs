@@ -1,5 +1,6 @@
 //! `hyperion verify`: a backend against the reference.
 
+mod checks;
 mod files;
 mod text;
 
@@ -19,7 +20,7 @@ use crate::cpu::CpuBackend;
 use crate::gguf::Gguf;
 use crate::model::Model;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
-use crate::verify::{Bounds, Plan, Report, html, verify};
+use crate::verify::{Bounds, ObservedStep, Plan, Report, html, verify};
 
 /// Long enough for several KV pages in most vocabularies.
 const PROMPT: &str = "\
@@ -35,6 +36,8 @@ sea brought nothing, in exactly three sentences, and explain why 17 * 23 = 391 m
   hyperion verify smollm2 --device cuda
   hyperion verify model.gguf -p 'Once upon a time' --raw --html report.html
   hyperion verify smollm2 --against trace.safetensors --device cpu
+  hyperion verify smollm2 --gemm
+  hyperion verify smollm2 --weights blk.0.attn_q.weight -n 100 --device cuda
   hyperion verify smollm2 --kl text.txt --chunk 1")]
 pub struct VerifyArgs {
     /// A GGUF file, or the short name of a model in the cache
@@ -72,6 +75,18 @@ pub struct VerifyArgs {
     /// Largest mean divergence that passes [default: by the types in use]
     #[arg(long, value_name = "X", requires = "kl")]
     pub kl_bound: Option<f64>,
+    /// Recompute rows of every matrix product by hand, in f64 and from the file's own bytes, and
+    /// print shapes, transposes and leading dimensions
+    #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "16",
+          conflicts_with_all = ["against", "dump", "kl", "html"])]
+    pub gemm: Option<usize>,
+    /// Read tensors back from the device, all or one, and compare them with the file bit for bit
+    #[arg(long, value_name = "TENSOR", num_args = 0..=1, default_missing_value = "",
+          conflicts_with_all = ["against", "dump", "kl", "html", "gemm", "prompt"])]
+    pub weights: Option<String>,
+    /// Values to print of each tensor, side by side
+    #[arg(short, value_name = "N", default_value_t = 0, requires = "weights")]
+    pub n: usize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -152,6 +167,13 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         VerifyArgs {
             dump: Some(file), ..
         } => files::dump(args, &opened, file)?,
+        VerifyArgs {
+            gemm: Some(rows), ..
+        } => checks::gemm(args, &opened, *rows)?,
+        VerifyArgs {
+            weights: Some(tensor),
+            ..
+        } => checks::weights(args, &opened, tensor)?,
         VerifyArgs { kl: Some(file), .. } => files::kl(args, &opened, file)?,
         _ => operations(args, &opened)?,
     };
@@ -164,6 +186,17 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 
 /// Every operation of a prompt and some decode steps.
 fn operations(args: &VerifyArgs, opened: &Opened) -> anyhow::Result<bool> {
+    let report = observed(args, opened, &mut |_, _| {})?;
+    write_report(args, &report)?;
+    Ok(report.passed())
+}
+
+/// Runs the verification of `args`; `observe` sees every step of the backend, with the bounds.
+fn observed(
+    args: &VerifyArgs,
+    opened: &Opened,
+    observe: &mut dyn FnMut(&ObservedStep<'_>, &Bounds),
+) -> anyhow::Result<Report> {
     let tokens = opened.prompt(args)?;
     let n_tokens = tokens.len() + args.decode;
     let (mut subject, rounding) = opened.subject(args, n_tokens)?;
@@ -177,9 +210,8 @@ fn operations(args: &VerifyArgs, opened: &Opened) -> anyhow::Result<bool> {
         decode_steps: args.decode,
         bounds: &bounds,
     };
-    let report = verify(&mut *subject, &mut reference, &plan, &mut |_| {})?;
-    write_report(args, &report)?;
-    Ok(report.passed())
+    let observe = &mut |step: &ObservedStep<'_>| observe(step, &bounds);
+    Ok(verify(&mut *subject, &mut reference, &plan, observe)?)
 }
 
 fn write_report(args: &VerifyArgs, report: &Report) -> anyhow::Result<()> {

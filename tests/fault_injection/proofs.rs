@@ -1,0 +1,137 @@
+//! The other proofs find faults too: products by hand, and weights read back.
+
+use std::sync::Arc;
+
+use half::f16;
+use hyperion::backend::{
+    Activations, Backend, BackendError, NoTrace, Output, SequenceStep, TraceSink,
+};
+use hyperion::cpu::CpuBackend;
+use hyperion::gguf::Gguf;
+use hyperion::model::Model;
+use hyperion::verify::gemm::{CheckedProduct, check_step};
+use hyperion::verify::{Bounds, Plan, verify, weights};
+
+use crate::engine::{Change, Engine};
+use crate::{LLAMA, PAGES, bytes, in_block_1, product, prompt, tiny};
+
+fn by_hand(mut engine: Engine) -> Vec<CheckedProduct> {
+    let model = Arc::new(tiny(LLAMA));
+    let bounds = Bounds::new(&model, Some(Activations::Q8));
+    let tokens = prompt(LLAMA);
+    let plan = Plan {
+        tokens: &tokens[..20],
+        chunk: 20,
+        decode_steps: 1,
+        bounds: &bounds,
+    };
+    let mut reference = CpuBackend::new(model.clone(), PAGES);
+    let mut checked = Vec::new();
+    verify(&mut engine, &mut reference, &plan, &mut |step| {
+        checked.extend(check_step(&model, &bounds, step, 0, 8).0);
+    })
+    .expect("a run");
+    checked
+}
+
+#[test]
+fn products_by_hand_find_the_wrong_one() {
+    let right = by_hand(Engine::new(tiny(LLAMA), PAGES));
+    assert_eq!(right.len(), 2 * 15);
+    assert!(right.iter().all(|product| product.passed));
+
+    let matrix = tiny(LLAMA).weights.layers[1].attn_output.clone();
+    let wrong = Engine::new(tiny(LLAMA), PAGES).with_rule(move |name, _, seen| {
+        if name != in_block_1("attn_out") {
+            return Change::Keep;
+        }
+        let x = &seen[&in_block_1("kqv_out")];
+        Change::Report(product(&matrix, x, |call| call.lda -= 64))
+    });
+    let failed: Vec<String> = by_hand(wrong)
+        .into_iter()
+        .filter(|product| !product.passed)
+        .map(|product| product.output)
+        .collect();
+    assert_eq!(failed, ["attn_out-1", "attn_out-1"]);
+
+    let nan = Engine::new(tiny(LLAMA), PAGES).with_rule(|name, data, _| {
+        if name != in_block_1("ffn_up") {
+            return Change::Keep;
+        }
+        Change::Report(vec![f32::NAN; data.len()])
+    });
+    let failed = by_hand(nan).into_iter().find(|product| !product.passed);
+    assert_eq!(
+        failed.map(|product| product.output).as_deref(),
+        Some("ffn_up-1")
+    );
+}
+
+/// A device that holds every tensor, one of them with a bit flipped.
+struct Holder {
+    backend: CpuBackend,
+    gguf: Gguf,
+    flipped: &'static str,
+}
+
+impl Backend for Holder {
+    fn model(&self) -> &Arc<Model> {
+        self.backend.model()
+    }
+
+    fn n_pages(&self) -> usize {
+        self.backend.n_pages()
+    }
+
+    fn step(
+        &mut self,
+        sequences: &[SequenceStep<'_>],
+        _: &mut dyn TraceSink,
+    ) -> Result<Vec<Output>, BackendError> {
+        self.backend.step(sequences, &mut NoTrace)
+    }
+
+    fn description(&self) -> String {
+        "holder".to_owned()
+    }
+
+    fn read_weight(&self, name: &str) -> Option<Result<Vec<u16>, BackendError>> {
+        let values = self.gguf.tensor(name)?.to_f32();
+        let mut bits: Vec<u16> = values
+            .iter()
+            .map(|&value| f16::from_f32(value).to_bits())
+            .collect();
+        if name == self.flipped {
+            bits[1000] ^= 1;
+        }
+        Some(Ok(bits))
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_a_weight_is_found() {
+    let gguf = || Gguf::from_bytes(bytes::file(LLAMA)).expect("a GGUF file");
+    let holder = Holder {
+        backend: CpuBackend::new(Arc::new(tiny(LLAMA)), 1),
+        gguf: gguf(),
+        flipped: "blk.1.ffn_down.weight",
+    };
+    for tensor in gguf().tensors() {
+        let checked = weights::check(&holder, tensor, 3)
+            .expect("held")
+            .expect("read");
+        if tensor.name() == holder.flipped {
+            assert_eq!((checked.different, checked.first), (1, Some(1000)));
+            let (index, found, expected) = checked.values[0];
+            assert!(index == 1000 && found != expected && checked.values.len() == 3);
+        } else {
+            assert_eq!(
+                (checked.different, checked.first),
+                (0, None),
+                "{}",
+                tensor.name()
+            );
+        }
+    }
+}

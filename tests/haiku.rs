@@ -1,0 +1,250 @@
+//! The whole program, end to end: a model writes about a noun that is chosen when the test runs.
+//!
+//! `HYPERION_TEST_DEVICE` names the device (the CPU without it), `HYPERION_MODEL` another model's
+//! file.
+
+mod support;
+
+use std::collections::HashSet;
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hyperion::backend::{Output, Want};
+use hyperion::cpu::CpuBackend;
+use hyperion::engine::{Engine, Sequence};
+use hyperion::gguf::Gguf;
+use hyperion::model::Model;
+use hyperion::tokenizer::{EncodeOptions, Tokenizer};
+
+const NOUNS: [&str; 29] = [
+    "river",
+    "moon",
+    "owl",
+    "garden",
+    "lighthouse",
+    "mountain",
+    "forest",
+    "rain",
+    "candle",
+    "horse",
+    "island",
+    "bridge",
+    "summer",
+    "apple",
+    "lake",
+    "train",
+    "window",
+    "bread",
+    "wolf",
+    "desert",
+    "ocean",
+    "clock",
+    "mirror",
+    "feather",
+    "orchard",
+    "sparrow",
+    "lantern",
+    "thunder",
+    "willow",
+];
+
+/// Haiku that the test starts each time it runs.
+const POEMS: u64 = 2;
+
+/// Logits may differ by this before two right engines choose different tokens: f32 sums on the CPU,
+/// rounded activations on a GPU.
+const CPU_GAP: f32 = 0.01;
+const GPU_GAP: f32 = 0.1;
+
+const MAX_TOKENS: usize = 48;
+
+fn device() -> String {
+    env::var("HYPERION_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
+}
+
+fn model() -> PathBuf {
+    env::var_os("HYPERION_MODEL").map_or_else(|| support::model("smollm2"), PathBuf::from)
+}
+
+/// Examples, so that base models understand it as well; the number makes every prompt a new one.
+fn prompt(noun: &str, number: u64) -> String {
+    format!(
+        "Haiku 17, about the frog:\nAn old silent pond,\na frog jumps into the water,\nsplash! \
+         Silence again.\n\nHaiku 52, about the snow:\nWhite snow on the roof,\nthe snow falls on the \
+         mountain,\nthe village is still.\n\nHaiku {number}, about the {noun}:\n"
+    )
+}
+
+/// What the program wrote.
+struct Written {
+    text: String,
+    tokens: Vec<u32>,
+}
+
+fn write(prompt: &str) -> Written {
+    let output = Command::new(env!("CARGO_BIN_EXE_hyperion"))
+        .arg("generate")
+        .arg(model())
+        .args(["--device", &device(), "--raw", "-p", prompt, "--temp", "0"])
+        .args([
+            "--stop",
+            "\n\n",
+            "-n",
+            &MAX_TOKENS.to_string(),
+            "--json",
+            "-q",
+        ])
+        .stdin(Stdio::null())
+        .output()
+        .expect("a run");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let tokens = json["tokens"].as_array().expect("tokens").iter();
+    Written {
+        text: json["text"].as_str().expect("a text").to_owned(),
+        tokens: tokens
+            .map(|token| token.as_u64().expect("a token") as u32)
+            .collect(),
+    }
+}
+
+/// The text is a poem about `noun` and not garbage.
+fn assert_readable(text: &str, noun: &str, dictionary: &HashSet<String>) {
+    let strange = |c: char| c == char::REPLACEMENT_CHARACTER || (c.is_control() && c != '\n');
+    assert!(!text.contains(strange), "not plain text: {text:?}");
+    let typographic = |c: char| "‘’“”–—…é".contains(c);
+    assert!(
+        text.chars().all(|c| c.is_ascii() || typographic(c)),
+        "letters of another encoding: {text:?}"
+    );
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    assert!(lines.len() >= 3, "fewer than three lines: {text:?}");
+    let words = words_of(text);
+    for line in &lines[..3] {
+        let n = words_of(line).len();
+        assert!((1..=16).contains(&n), "a line of {n} words: {line:?}");
+    }
+    let unknown: Vec<&String> = words
+        .iter()
+        .filter(|word| !dictionary.contains(*word))
+        .collect();
+    assert!(
+        unknown.len() * 10 <= words.len(),
+        "words that are in no dictionary, {unknown:?}: {text:?}"
+    );
+    assert!(
+        words
+            .iter()
+            .any(|word| word.strip_suffix('s').unwrap_or(word) == noun),
+        "nothing about the {noun}: {text:?}"
+    );
+}
+
+/// Lower case, without the genitive.
+fn words_of(text: &str) -> Vec<String> {
+    let text = text.to_lowercase().replace('’', "'").replace("'s", "");
+    text.split(|c: char| !c.is_alphabetic())
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn dictionary() -> HashSet<String> {
+    let words = support::fixture_bytes("words/english.txt");
+    let words = String::from_utf8(words).expect("UTF-8");
+    words.lines().chain(NOUNS).map(str::to_owned).collect()
+}
+
+/// The reference reads what was written and finds at each place that no other token would have been
+/// more probable by more than `gap`.
+fn assert_greedy(reference: &mut Engine, prompt: &[u32], written: &[u32], gap: f32) {
+    let before = &[prompt, &written[..written.len() - 1]].concat();
+    let run = AtomicBool::new(false);
+    let output = reference
+        .prefill(&mut Sequence::new(), before, Want::AllLogits, &run)
+        .expect("a forward");
+    let Output::Logits(logits) = output else {
+        panic!("expected logits, got {output:?}")
+    };
+    let vocab = reference.model().vocab();
+    let rows = logits.chunks_exact(vocab).skip(prompt.len() - 1);
+    assert_eq!(rows.len(), written.len());
+    for (index, (logits, &token)) in rows.zip(written).enumerate() {
+        let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let behind = best - logits[token as usize];
+        // Not `behind > gap`: NaN must fail.
+        assert!(
+            behind <= gap,
+            "token {index} is {token}, which the reference puts {behind} behind its best"
+        );
+    }
+}
+
+/// Numbers that no run had before.
+fn fresh_number() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanoseconds = since.expect("a clock after 1970").as_nanos() as u64;
+    // Spread over all bits: clocks tick in coarse steps.
+    (nanoseconds ^ u64::from(std::process::id()) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
+}
+
+#[test]
+fn a_haiku_about_a_noun_that_nobody_knew() {
+    let gguf = Gguf::open(&model()).expect("a GGUF file");
+    let tokenizer = Tokenizer::from_gguf(&gguf).expect("a tokenizer");
+    let reference = Arc::new(Model::from_gguf(&gguf).expect("a model"));
+    let context = 512;
+    let backend = CpuBackend::new(reference, Engine::pages_for(context, 1));
+    let mut reference = Engine::new(Box::new(backend), context, context);
+    let dictionary = dictionary();
+    let gap = if device() == "cpu" { CPU_GAP } else { GPU_GAP };
+    let fresh = fresh_number();
+    for poem in 0..POEMS {
+        let noun = NOUNS[((fresh + poem * 11) % NOUNS.len() as u64) as usize];
+        let prompt = prompt(noun, 1000 + (fresh / 32 + poem) % 99_000);
+        let written = write(&prompt);
+        println!("{prompt}{}", written.text);
+        assert_readable(&written.text, noun, &dictionary);
+        let options = EncodeOptions {
+            add_special: true,
+            parse_special: true,
+        };
+        let tokens = tokenizer.encode(&prompt, options).expect("tokens");
+        assert_greedy(&mut reference, &tokens, &written.tokens, gap);
+    }
+}
+
+#[test]
+fn garbage_is_not_readable() {
+    let dictionary = dictionary();
+    let poem = "The river flows,\nthe river's water is cold,\nit runs to the sea.";
+    assert_readable(poem, "river", &dictionary);
+    let replaced = poem.replace("cold", "c\u{fffd}ld");
+    let mojibake = poem.replace("cold", "cÃ¶ld");
+    let pieces = poem.replace("water is", "wat ercold isthe flo rem");
+    for (garbage, noun) in [
+        (replaced.as_str(), "river"),
+        (mojibake.as_str(), "river"),
+        (pieces.as_str(), "river"),
+        (poem, "moon"),
+        (
+            "The river flows, the river's water is cold, it runs to the sea.",
+            "river",
+        ),
+        ("", "river"),
+    ] {
+        let verdict = std::panic::catch_unwind(|| assert_readable(garbage, noun, &dictionary));
+        assert!(verdict.is_err(), "passed: {garbage:?}");
+    }
+}

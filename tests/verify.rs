@@ -1,0 +1,313 @@
+//! `hyperion verify` and `hyperion bench` as a person or a script uses them.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+fn hyperion(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hyperion"))
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("a run")
+}
+
+fn tiny(name: &str) -> String {
+    support::fixture(&format!("tiny/{name}"))
+        .display()
+        .to_string()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// One line on stderr that contains `message`, nothing on stdout, exit code 1.
+fn assert_fails(args: &[&str], message: &str) {
+    let output = hyperion(args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with("error: ") && stderr.contains(message),
+        "{stderr}"
+    );
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(output.stdout.is_empty());
+}
+
+const LLAMA: &str = "tiny-llama-q4_k_m-1";
+const CPU: [&str; 2] = ["--device", "cpu"];
+
+fn verify(args: &[&str]) -> Output {
+    hyperion(&[&["verify"], args, &CPU].concat())
+}
+
+#[test]
+fn the_reference_passes_against_itself() {
+    let model = tiny("tiny-gemma3-q4_k_m-1.gguf");
+    let output = verify(&[&model, "--raw", "-p", "hehe hehe hehe"]);
+    assert!(output.status.success());
+    let text = stdout(&output);
+    assert!(
+        text.contains("passed: every operation is within its bound"),
+        "{text}"
+    );
+    assert!(
+        text.contains("ffn_geglu") && text.contains("decode"),
+        "{text}"
+    );
+
+    let report = json(&verify(&[&model, "--json", "--decode", "2"]));
+    assert_eq!(report["passed"], true);
+    assert_eq!(report["first_fault"], Value::Null);
+    let steps = report["report"]["steps"].as_array().expect("steps");
+    let kinds: Vec<&str> = steps
+        .iter()
+        .filter_map(|step| step["kind"].as_str())
+        .collect();
+    assert_eq!(kinds, ["prefill", "prefill", "decode", "decode"]);
+    // Nineteen operations in each of seven blocks, and five around them.
+    let rows = steps[3]["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 7 * 19 + 5);
+    assert!(rows.iter().all(|row| row["passed"] == true));
+}
+
+#[test]
+fn traces_of_all_architectures_agree() {
+    for name in [
+        LLAMA,
+        "tiny-llama-q4_0-2",
+        "tiny-qwen2-f16-1",
+        "tiny-qwen2-q4_k_m-2",
+        "tiny-qwen3-q5_k_m-2",
+        "tiny-qwen3-q8_0-1",
+        "tiny-gemma3-q4_k_m-1",
+    ] {
+        let (model, trace) = (
+            tiny(&format!("{name}.gguf")),
+            tiny(&format!("{name}.safetensors")),
+        );
+        let output = verify(&[&model, "--against", &trace, "--tolerance", "2e-5", "--json"]);
+        let report = json(&output);
+        assert!(output.status.success(), "{name}: {}", report["first_fault"]);
+        let rows = report["report"]["steps"][0]["rows"]
+            .as_array()
+            .expect("rows");
+        assert!(rows.iter().any(|row| row["tensor"] == "logits"), "{name}");
+        assert!(
+            output.stderr.is_empty(),
+            "{name}: a tensor was not compared"
+        );
+    }
+}
+
+/// The trace in `from` with every value of `tensor` times `factor`.
+fn spoil(from: &str, to: &Path, tensor: &str, factor: f32) {
+    let bytes = std::fs::read(from).expect("a trace");
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let mut parts: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (name, view) in file.tensors() {
+        let mut data = view.data().to_vec();
+        if name == tensor {
+            for word in data.as_chunks_mut::<4>().0 {
+                *word = (f32::from_le_bytes(*word) * factor).to_le_bytes();
+            }
+        }
+        parts.push((name, view.dtype(), view.shape().to_vec(), data));
+    }
+    let views = parts.iter().map(|(name, dtype, shape, data)| {
+        (
+            name,
+            TensorView::new(*dtype, shape.clone(), data).expect("a tensor"),
+        )
+    });
+    safetensors::serialize_to_file(views, None, to).expect("a file");
+}
+
+#[test]
+fn a_wrong_trace_is_exit_code_1_and_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (model, trace) = (
+        tiny(&format!("{LLAMA}.gguf")),
+        tiny(&format!("{LLAMA}.safetensors")),
+    );
+    for factor in [1.01, f32::NAN] {
+        let spoiled = folder.path().join("spoiled.safetensors");
+        spoil(&trace, &spoiled, "l_out-1", factor);
+        let spoiled = spoiled.display().to_string();
+        let page = folder.path().join("report.html").display().to_string();
+        let output = verify(&[&model, "--against", &spoiled, "--html", &page]);
+        assert_eq!(output.status.code(), Some(1));
+        let text = stdout(&output);
+        assert!(
+            text.contains("FAILED: the first operation out of bounds is l_out-1"),
+            "{text}"
+        );
+        assert!(text.contains("depends on the residual stream"), "{text}");
+        let page = std::fs::read_to_string(page).expect("a page");
+        assert_eq!(page.matches("<td class=\"bad first\"").count(), 1);
+        assert!(!page.contains("http"), "the page must not need a network");
+    }
+}
+
+#[test]
+fn a_dump_is_read_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dump = folder.path().join("dump.safetensors").display().to_string();
+    let model = tiny("tiny-qwen3-q8_0-1.gguf");
+    let written = verify(&[&model, "--raw", "-p", "hello there", "--dump", &dump]);
+    assert!(written.status.success());
+    let output = verify(&[&model, "--against", &dump, "--tolerance", "0", "--json"]);
+    let report = json(&output);
+    assert!(output.status.success(), "{}", report["first_fault"]);
+    let rows = report["report"]["steps"][0]["rows"]
+        .as_array()
+        .expect("rows");
+    assert!(rows.len() > 30, "only {} tensors", rows.len());
+}
+
+#[test]
+fn distributions_over_a_text() {
+    let text = concat!(env!("CARGO_MANIFEST_DIR"), "/LICENSE-APACHE");
+    let model = tiny("tiny-qwen2-q4_k_m-2.gguf");
+    let args = [
+        &model,
+        "--kl",
+        text,
+        "--kl-tokens",
+        "150",
+        "--kl-chunk",
+        "70",
+        "--json",
+    ];
+    let report = json(&verify(&args));
+    assert_eq!(report["passed"], true);
+    assert_eq!(report["divergence"]["positions"], 150);
+    assert_eq!(report["divergence"]["top1_agreement"], 1.0);
+}
+
+#[test]
+fn products_by_hand() {
+    let model = tiny("tiny-gemma3-q4_k_m-1.gguf");
+    let output = verify(&[
+        &model, "--gemm", "4", "--raw", "-p", "hello", "--decode", "1", "--json",
+    ]);
+    let report = json(&output);
+    assert!(output.status.success());
+    let products = report["products"].as_array().expect("products");
+    // Seven in each of seven blocks and three steps, and the logits of the last two.
+    assert_eq!(products.len(), 3 * 49 + 2);
+    assert_eq!(products[0]["tensor"], "blk.0.attn_q.weight");
+    let call = products[0]["call"].as_str().expect("a call");
+    assert!(
+        call.starts_with("op_a=T op_b=N m=512") && call.contains("lda=256"),
+        "{call}"
+    );
+    assert!(products.iter().all(|product| product["passed"] == true));
+}
+
+#[test]
+fn bad_input_gives_one_line() {
+    let model = tiny(&format!("{LLAMA}.gguf"));
+    let trace = tiny("tiny-qwen2-f16-1.safetensors");
+    assert_fails(&["verify", "/no/such.gguf"], "/no/such.gguf");
+    assert_fails(&["verify", &model, "--raw", "-p", ""], "prompt");
+    assert_fails(
+        &["verify", &model, "--against", "/no/such.file"],
+        "/no/such.file",
+    );
+    assert_fails(
+        &["verify", &model, "--against", &model],
+        "reading the trace",
+    );
+    assert_fails(&["verify", &model, "--kl", "/no/such.txt"], "/no/such.txt");
+    assert_fails(
+        &["verify", &model, "--weights", "--device", "cpu"],
+        "no copy",
+    );
+    assert_fails(
+        &[
+            "verify",
+            &model,
+            "--weights",
+            "blk.9.nothing",
+            "--device",
+            "cpu",
+        ],
+        "blk.9.nothing",
+    );
+    assert_fails(
+        &[
+            "verify",
+            &model,
+            "--html",
+            "/no/such/page.html",
+            "--device",
+            "cpu",
+        ],
+        "/no/such/page.html",
+    );
+    assert_fails(
+        &["bench", &model, "-p", "0", "-n", "0"],
+        "nothing to measure",
+    );
+    // Another model's trace is no error, but not equal either.
+    assert_eq!(
+        verify(&[&model, "--against", &trace]).status.code(),
+        Some(1)
+    );
+}
+
+#[test]
+fn bench_measures_what_it_is_asked() {
+    let model = tiny("tiny-qwen3-q8_0-1.gguf");
+    let args = [
+        "-p", "16", "-n", "4,0", "-d", "0,70", "-b", "1,3", "-r", "2",
+    ];
+    let run = |format: &str| {
+        let output = hyperion(&[&["bench", &model, "-o", format], &args[..], &CPU].concat());
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        output
+    };
+    let rows = json(&run("json"));
+    let rows = rows.as_array().expect("rows");
+    let names: Vec<&str> = rows.iter().filter_map(|row| row["test"].as_str()).collect();
+    let expected = [
+        "pp16",
+        "tg4",
+        "tg4 x3",
+        "pp16 @ d70",
+        "tg4 @ d70",
+        "tg4 @ d70 x3",
+    ];
+    assert_eq!(names, expected);
+    for row in rows {
+        assert!(row["mean"].as_f64().is_some_and(|mean| mean > 0.0), "{row}");
+        assert_eq!(row["seconds"].as_array().map(Vec::len), Some(2));
+        let decodes = row["test"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("tg"));
+        assert_eq!(row["gb_per_second"].is_number(), decodes, "{row}");
+    }
+    let csv = stdout(&run("csv"));
+    let rows = csv.lines().count();
+    assert_eq!(rows, 7);
+    let table = stdout(&run("md"));
+    assert!(
+        table.lines().count() == 8 && table.contains("| tg4 @ d70 x3"),
+        "{table}"
+    );
+}
