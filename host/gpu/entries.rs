@@ -251,6 +251,7 @@ mod tests {
             total_memory: 0,
             driver_version: (12, 0),
             max_threads_per_block: 1024,
+            is_simulated: false,
             max_shared_per_block: 100 << 10,
         }
     }

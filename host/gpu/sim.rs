@@ -89,6 +89,7 @@ impl SimDevice {
             total_memory: total,
             driver_version: (12, 0),
             max_threads_per_block: 1024,
+            is_simulated: true,
             max_shared_per_block: MAX_SHARED_PER_BLOCK,
         };
         let shared = Arc::new(Shared {

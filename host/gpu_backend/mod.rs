@@ -206,4 +206,16 @@ impl Backend for GpuBackend {
     fn description(&self) -> String {
         self.launcher.device.info().name.clone()
     }
+
+    fn read_weight(&self, name: &str) -> Option<Result<Vec<u16>, BackendError>> {
+        let matrix = self.weights.matrix(name)?;
+        let bits = self.decoded_matrix(matrix);
+        Some(bits.map_err(|error| BackendError::Device(Box::new(error))))
+    }
+
+    fn copy_bandwidth(&self) -> Option<f64> {
+        let device = self.device();
+        let measured = (!device.info().is_simulated).then(|| crate::gpu::copy_bandwidth(device));
+        measured?.ok()
+    }
 }

@@ -313,6 +313,22 @@ impl GpuBackend {
         }
     }
 
+    /// All elements of `matrix` as the device decodes them, by their f16 bits.
+    pub(super) fn decoded_matrix(&self, matrix: &GpuMatrix) -> Result<Vec<u16>> {
+        let row_bytes = matrix.ty.row_bytes(matrix.n_in as u32) as usize;
+        let part_rows = (self.workspace.decoded_elements / matrix.n_in / 16 * 16).max(1);
+        let mut bits = vec![0u16; matrix.n_in * matrix.n_out];
+        for (part, bits) in bits.chunks_mut(part_rows * matrix.n_in).enumerate() {
+            let address = matrix.blocks.addr() + (part * part_rows * row_bytes) as u64;
+            self.dequantize(matrix, address, bits.len() / matrix.n_in)?;
+            let from = self.workspace.decoded.slice(0, 2 * bits.len())?;
+            self.launcher
+                .device
+                .download(bytemuck::cast_slice_mut(bits), from)?;
+        }
+        Ok(bits)
+    }
+
     fn add_bias(&self, linear: &GpuLinear, x: &Buffer, rows: usize) -> Result<()> {
         if linear.bias.is_none() {
             return Ok(());

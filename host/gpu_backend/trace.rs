@@ -5,6 +5,9 @@ use half::f16;
 use crate::backend::{TensorName, TraceSink};
 use crate::gpu::{Buffer, Device, Result};
 
+/// Share of a sum that a term must have to be told from the sum's rounding, 2^-25, to a thousandth.
+const LEAST_ADDEND: f64 = 1e-4;
+
 /// A trace sink with the device that the tensors come from.
 pub struct DeviceTracer<'a> {
     device: &'a dyn Device,
@@ -91,7 +94,8 @@ impl<'a> DeviceTracer<'a> {
     }
 
     /// Reports the residual stream as `sum`, and as `addend` what was added to it since the last
-    /// report: a product that is added in place exists nowhere else.
+    /// report: a product that is added in place exists nowhere else. One that the sum's own rounding
+    /// to f32 would blur is left out.
     pub fn residual_and_addend(
         &mut self,
         addend: &'static str,
@@ -104,7 +108,9 @@ impl<'a> DeviceTracer<'a> {
             if self.residual.len() == data.len() {
                 let added = data.iter().zip(&self.residual).map(|(new, old)| new - old);
                 let added: Vec<f32> = added.collect();
-                self.values(addend, elements, &added);
+                if length(&added) > LEAST_ADDEND * length(&data) {
+                    self.values(addend, elements, &added);
+                }
             }
             self.values(sum, elements, &data);
             self.residual = data;
@@ -119,4 +125,10 @@ impl<'a> DeviceTracer<'a> {
             .download(bytemuck::cast_slice_mut(&mut data), from)?;
         Ok(data)
     }
+}
+
+/// The 2-norm.
+fn length(values: &[f32]) -> f64 {
+    let squares = values.iter().map(|&value| f64::from(value).powi(2));
+    squares.sum::<f64>().sqrt()
 }

@@ -122,6 +122,26 @@ impl GpuWeights {
     }
 }
 
+impl GpuWeights {
+    /// The matrix of tensor `name`.
+    pub fn matrix(&self, name: &str) -> Option<&GpuMatrix> {
+        let layers = self.layers.iter().flat_map(|layer| {
+            [
+                &layer.q,
+                &layer.k,
+                &layer.v,
+                &layer.attn_output,
+                &layer.ffn_gate,
+                &layer.ffn_up,
+                &layer.ffn_down,
+            ]
+        });
+        let linears = layers.chain([&self.output]).map(|linear| &linear.matrix);
+        let mut all = std::iter::once(&self.token_embd).chain(linears);
+        all.find(|matrix| matrix.name == name)
+    }
+}
+
 fn linears(layer: &Layer) -> [&Linear; 7] {
     [
         &layer.q,
