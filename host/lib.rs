@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod engine;
 pub mod gguf;
 pub mod gpu;
+pub mod gpu_backend;
 pub mod hub;
 pub mod model;
 pub mod sampling;

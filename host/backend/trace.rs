@@ -22,6 +22,12 @@ impl fmt::Display for TensorName {
 
 /// Receives tensors while a step runs.
 pub trait TraceSink {
+    /// Whether it wants anything at all. Where it does, a backend may take a slower way that keeps
+    /// more of its tensors.
+    fn is_active(&self) -> bool {
+        true
+    }
+
     /// Whether `name` is worth the trouble of fetching it.
     fn wants(&self, name: TensorName) -> bool;
 
@@ -41,6 +47,10 @@ pub trait TraceSink {
 pub struct NoTrace;
 
 impl TraceSink for NoTrace {
+    fn is_active(&self) -> bool {
+        false
+    }
+
     fn wants(&self, _: TensorName) -> bool {
         false
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use clap::Args;
 
+use super::device::open_backend;
 use super::interrupt;
-use super::session::{RunArgs, open_backend, start_threads};
+use super::session::{RunArgs, start_threads};
 use crate::bench::{Figures, Format, Header, Test, Traffic, measure, write};
 use crate::engine::{Engine, EngineError};
 use crate::gguf::Gguf;

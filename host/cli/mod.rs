@@ -8,6 +8,7 @@
 mod bench;
 mod chat;
 mod completions;
+mod device;
 mod generate;
 pub mod inspect;
 mod interrupt;

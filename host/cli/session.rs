@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 
-use crate::backend::{Activations, Backend};
+use super::device::open_backend;
+use crate::backend::Activations;
 use crate::chat::{ChatTemplate, Message, Variables};
-use crate::cpu::CpuBackend;
 use crate::engine::{DEFAULT_CHUNK, Engine};
 use crate::gguf::Gguf;
 use crate::gpu::choice::DeviceChoice;
@@ -38,18 +38,9 @@ pub struct RunArgs {
     /// What a GPU rounds activations to before it multiplies them with quantized weights
     #[arg(long, value_enum, value_name = "TYPE", default_value_t = Activations::Q8)]
     pub activations: Activations,
-}
-
-/// Runs `model` where `args` say, with a KV cache of `n_pages` pages.
-pub fn open_backend(
-    model: Arc<Model>,
-    args: &RunArgs,
-    n_pages: usize,
-) -> anyhow::Result<Box<dyn Backend>> {
-    match args.device {
-        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Box::new(CpuBackend::new(model, n_pages))),
-        other => bail!("--device {other}: only the CPU runs models so far"),
-    }
+    /// Say more: the device and what is allocated there, every row of a report
+    #[arg(long, short)]
+    pub verbose: bool,
 }
 
 /// Starts as many CPU threads as `args` ask for.

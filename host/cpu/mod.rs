@@ -17,6 +17,7 @@ use crate::backend::{
     Backend, BackendError, Output, SequenceStep, TraceSink, Tracer, Want, check_step,
 };
 use crate::model::{Layer, Model};
+use crate::sampling::argmax;
 use attention::{Attention, attend};
 use kv_cache::{KvCache, Row, rows_of};
 use linear::linear;
@@ -238,7 +239,7 @@ fn split_outputs(sequences: &[SequenceStep<'_>], logits: &[f32], vocab: usize) -
             Want::Nothing => Output::Nothing,
             Want::LastLogits => Output::Logits(take(1).to_vec()),
             Want::AllLogits => Output::Logits(take(step.tokens.len()).to_vec()),
-            Want::Argmax => Output::Token(ops::argmax(take(1))),
+            Want::Argmax => Output::Token(argmax(take(1))),
         })
         .collect()
 }

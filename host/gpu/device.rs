@@ -23,6 +23,8 @@ pub struct DeviceInfo {
     pub driver_version: (u32, u32),
     /// Most threads in a block.
     pub max_threads_per_block: u32,
+    /// Whether it is the simulator, whose speed says nothing.
+    pub is_simulated: bool,
     /// Most shared memory a block can ask for, static and dynamic together, in bytes.
     pub max_shared_per_block: u32,
 }

@@ -99,17 +99,18 @@ impl KernelTable {
                 count: self.entries.len(),
             })
     }
+}
 
-    /// Checks a launch against the limits of its kernel and of the device, and gives the kernel.
+impl Entry {
+    /// Checks a launch against the limits of this kernel and of the device.
     ///
     /// # Errors
     /// The first limit that it breaks.
-    pub fn check(&self, launch: &Launch<'_>, info: &DeviceInfo) -> Result<&Entry> {
-        let entry = self.get(launch.kernel)?;
-        match refusal(entry, launch, info) {
-            None => Ok(entry),
+    pub fn check(&self, launch: &Launch<'_>, info: &DeviceInfo) -> Result<()> {
+        match refusal(self, launch, info) {
+            None => Ok(()),
             Some(reason) => Err(GpuError::Launch {
-                kernel: entry.name.clone(),
+                kernel: self.name.clone(),
                 reason,
             }),
         }
@@ -250,8 +251,13 @@ mod tests {
             total_memory: 0,
             driver_version: (12, 0),
             max_threads_per_block: 1024,
+            is_simulated: false,
             max_shared_per_block: 100 << 10,
         }
+    }
+
+    fn check(table: &KernelTable, launch: &Launch<'_>) -> Result<()> {
+        table.get(launch.kernel)?.check(launch, &info())
     }
 
     #[test]
@@ -290,17 +296,16 @@ mod tests {
             params: &params[..44],
             dependent: false,
         };
-        assert!(table.check(&good, &info()).is_ok());
+        assert!(check(&table, &good).is_ok());
         assert!(
-            table
-                .check(
-                    &Launch {
-                        params: &params,
-                        ..good
-                    },
-                    &info()
-                )
-                .is_ok()
+            check(
+                &table,
+                &Launch {
+                    params: &params,
+                    ..good
+                }
+            )
+            .is_ok()
         );
         for (bad, part) in [
             (
@@ -367,7 +372,7 @@ mod tests {
                 "number 9",
             ),
         ] {
-            let text = table.check(&bad, &info()).unwrap_err().to_string();
+            let text = check(&table, &bad).unwrap_err().to_string();
             assert!(text.contains(part), "{text}");
         }
     }

@@ -135,6 +135,9 @@ pub enum GpuError {
         /// What is wrong.
         reason: String,
     },
+    /// A model that the kernels cannot run.
+    #[error("{0}. Use --device cpu")]
+    Unsupported(String),
     /// A matrix product whose operands do not fit together.
     #[error("matrix product refused: {0}")]
     Gemm(String),

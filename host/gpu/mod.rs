@@ -8,6 +8,7 @@
 //! - [`sim`]: `ptx_sim` and a plain matrix product, everywhere.
 //! - [`codes`]: what every driver and cuBLAS status means, and what to do about it.
 
+mod bandwidth;
 mod buffer;
 pub mod choice;
 pub mod codes;
@@ -31,6 +32,7 @@ pub mod ptx;
 pub mod sim;
 pub mod upload;
 
+pub use bandwidth::copy_bandwidth;
 pub use buffer::{Allocator, Buffer, BufferSlice};
 pub use device::{Device, DeviceInfo, Graph, KernelId, Launch, MemoryInfo, Staging, Timer};
 pub use entries::{Entry, KernelTable};

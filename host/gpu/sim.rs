@@ -89,6 +89,7 @@ impl SimDevice {
             total_memory: total,
             driver_version: (12, 0),
             max_threads_per_block: 1024,
+            is_simulated: true,
             max_shared_per_block: MAX_SHARED_PER_BLOCK,
         };
         let shared = Arc::new(Shared {
@@ -199,7 +200,8 @@ impl Device for SimDevice {
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        let entry = self.shared.table.check(launch, &self.info)?;
+        let entry = self.shared.table.get(launch.kernel)?;
+        entry.check(launch, &self.info)?;
         self.shared.send(Work::Launch {
             kernel: launch.kernel,
             grid: launch.grid,

@@ -205,6 +205,17 @@ fn check(params: &SamplingParams, vocab: usize) -> Result<(), SamplingError> {
     }
 }
 
+/// Index of the largest logit, the first of equals; NaN is never the largest.
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (index, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] || logits[best].is_nan() {
+            best = index;
+        }
+    }
+    best as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -170,6 +170,8 @@ fn steps_before(arch: &Architecture, base: &str) -> &'static [&'static str] {
         "Kcur" if arch.qk_norm => &["Kcur_normed", "Kcur_raw"],
         "Qcur" | "Qcur_normed" => &["Qcur_raw"],
         "Kcur" | "Kcur_normed" => &["Kcur_raw"],
+        // Decoding attention rotates the queries itself; keys are read back from the cache.
+        "kqv_out" => &["Qcur"],
         "ffn_inp" | "attn_post_norm" => &["attn_out"],
         "sa_out" => &["attn_post_norm", "attn_out"],
         "ffn_swiglu" | "ffn_geglu" => &["ffn_gate", "ffn_up"],

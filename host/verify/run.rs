@@ -277,8 +277,7 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    const REQUIRED: [&'static str; 6] =
-        ["Qcur", "Kcur", "Vcur", "kqv_out", "l_out", "result_output"];
+    const REQUIRED: [&'static str; 5] = ["Kcur", "Vcur", "kqv_out", "l_out", "result_output"];
 }
 
 impl TraceSink for Comparison<'_> {

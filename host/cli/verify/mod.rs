@@ -12,7 +12,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::session::{RunArgs, open_backend, start_threads};
+use super::device::open_backend;
+use super::session::{RunArgs, start_threads};
 use crate::backend::{Activations, Backend, PAGE_TOKENS};
 use crate::chat::{ChatTemplate, Message, Variables};
 use crate::cpu::CpuBackend;
@@ -97,9 +98,6 @@ pub struct VerifyArgs {
     /// Write a page with a heat map of the errors
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Print every operation
-    #[arg(long, short)]
-    pub verbose: bool,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -246,7 +244,7 @@ fn write_report(args: &VerifyArgs, report: &Report) -> anyhow::Result<()> {
         serde_json::to_writer_pretty(&mut out, &value).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
-        text::write(&mut out, report, args.verbose)?;
+        text::write(&mut out, report, args.run.verbose)?;
     }
     Ok(())
 }

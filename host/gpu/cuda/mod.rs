@@ -36,6 +36,7 @@ pub struct CudaDevice {
     /// Held for cuBLAS, and so dropped after it.
     _workspace: Buffer,
     module: Arc<Module>,
+    ptx: &'static str,
     /// Named when a wait reports a fault, which CUDA does not attribute.
     last_kernel: AtomicU32,
     shared: Arc<Shared>,
@@ -52,8 +53,7 @@ impl CudaDevice {
         let image = select_ptx(images, info.compute_capability)?;
 
         let shared = Arc::new(Shared::new(api, device)?);
-        let module = Module::load(api, image.text, &info)
-            .map_err(|error| name_the_ptx(error, image.text))?;
+        let module = Module::new(api, image.text, &info)?;
         let workspace = alloc(&shared, WORKSPACE_BYTES, "cuBLAS workspace")?;
         // SAFETY: the context is current since `Shared::new`; the workspace is kept beside.
         let cublas = unsafe { Cublas::open(shared.raw_stream(), workspace.addr()) }?;
@@ -62,6 +62,7 @@ impl CudaDevice {
             cublas: Mutex::new(cublas),
             _workspace: workspace,
             module: Arc::new(module),
+            ptx: image.text,
             last_kernel: AtomicU32::new(u32::MAX),
             shared,
         })
@@ -82,10 +83,10 @@ impl CudaDevice {
     /// Adds the last kernel sent to an error of a call that waited.
     fn after_kernels(&self, error: CallError) -> CallError {
         let last = KernelId(self.last_kernel.load(Ordering::Relaxed));
-        match self.module.table.get(last) {
-            Ok(entry) => error.doing(format!(
+        match self.module.kernel(last) {
+            Ok(kernel) => error.doing(format!(
                 "waiting for the GPU; the last kernel sent: `{}`",
-                entry.name
+                kernel.entry.name
             )),
             Err(_) => error.doing("waiting for the GPU"),
         }
@@ -163,11 +164,15 @@ impl Device for CudaDevice {
     }
 
     fn kernel(&self, name: &str) -> Result<KernelId> {
-        self.module.table.find(name)
+        self.shared.enter()?;
+        let loaded = self.module.load(name);
+        loaded.map_err(|error| name_the_ptx(error, self.ptx))
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        let entry = self.module.table.check(launch, &self.info)?;
+        let kernel = self.module.kernel(launch.kernel)?;
+        let entry = &kernel.entry;
+        entry.check(launch, &self.info)?;
         self.shared.enter()?;
         let mut attribute = LaunchAttribute {
             id: api::PROGRAMMATIC_STREAM_SERIALIZATION,
@@ -191,14 +196,16 @@ impl Device for CudaDevice {
             (&raw mut size).cast(),
             api::PARAM_END,
         ];
-        let function = self.module.function(launch.kernel.0 as usize);
         // SAFETY: `check` passed: size and limits are the kernel's. The driver reads the parameters
         // before it returns. What they point at is the caller's promise.
         let sent = unsafe {
             let no_params = std::ptr::null_mut();
-            self.shared
-                .api
-                .cuLaunchKernelEx(&config, function, no_params, extra.as_mut_ptr())
+            self.shared.api.cuLaunchKernelEx(
+                &config,
+                kernel.function,
+                no_params,
+                extra.as_mut_ptr(),
+            )
         };
         sent.map_err(|e| e.doing(format!("launching `{}`", entry.name)))?;
         self.last_kernel.store(launch.kernel.0, Ordering::Relaxed);

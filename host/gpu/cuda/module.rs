@@ -1,89 +1,138 @@
-//! Loads PTX: the driver compiles it (and keeps the result in its own cache) for the GPU.
+//! Loads kernels: the driver compiles their PTX for the GPU (and keeps the result in its own cache).
 
 use super::super::codes::CallError;
-use super::super::device::DeviceInfo;
-use super::super::entries::KernelTable;
+use super::super::device::{DeviceInfo, KernelId};
+use super::super::entries::{Entry, KernelTable};
 use super::super::error::{GpuError, Result};
 use super::api::{
     Api, FUNC_MAX_DYNAMIC_SHARED, FUNC_MAX_THREADS, FUNC_STATIC_SHARED, Handle, JIT_ERROR_LOG,
     JIT_ERROR_LOG_BYTES,
 };
-use super::quiet::outside_captures;
+use super::quiet::{outside_captures, refuse_in_capture};
 use std::ffi::CString;
+use std::sync::OnceLock;
 
 /// Room for the compiler's messages.
 const LOG_BYTES: usize = 16 << 10;
 
-/// A loaded module with its kernels.
+/// The kernels of a PTX text, each compiled when it is first asked for: a model needs a tenth of them,
+/// and all together take half a minute where the driver has not kept them from an earlier run.
 pub(super) struct Module {
     api: &'static Api,
-    handle: Handle,
+    ptx: &'static str,
+    /// Of each kernel's dynamic shared memory, at most.
+    max_shared: u32,
+    /// Names and parameter sizes, by kernel id.
+    table: KernelTable,
     /// By kernel id.
-    functions: Vec<Handle>,
-    /// Names, parameter sizes and limits, by kernel id.
-    pub table: KernelTable,
+    kernels: Vec<OnceLock<Kernel>>,
+}
+
+/// A kernel that has been compiled and loaded, in a module of its own.
+pub(super) struct Kernel {
+    api: &'static Api,
+    module: Handle,
+    /// What is launched.
+    pub function: Handle,
+    /// Name, parameter size and limits.
+    pub entry: Entry,
 }
 
 // SAFETY: modules and functions may be used from any thread that has their context current; the
 // handles never change.
-unsafe impl Send for Module {}
+unsafe impl Send for Kernel {}
 // SAFETY: as above.
-unsafe impl Sync for Module {}
+unsafe impl Sync for Kernel {}
 
 impl Module {
-    /// Compiles and loads `ptx` in the current context.
+    /// The kernels of `ptx`.
     ///
     /// # Errors
-    /// The driver's compiler refuses the PTX: with its log.
-    pub fn load(api: &'static Api, ptx: &str, info: &DeviceInfo) -> Result<Self> {
+    /// An entry point that cannot be read.
+    pub fn new(api: &'static Api, ptx: &'static str, info: &DeviceInfo) -> Result<Self> {
         let table = KernelTable::parse(ptx)?;
-        let quiet = outside_captures();
-        let handle = compile(api, ptx)?;
-        let mut module = Module {
+        let kernels = table.entries().iter().map(|_| OnceLock::new()).collect();
+        Ok(Module {
             api,
-            handle,
-            functions: Vec::new(),
+            ptx,
+            max_shared: info.max_shared_per_block,
             table,
-        };
-        let resolved = module.resolve(info);
-        drop(quiet);
-        resolved?;
-        Ok(module)
+            kernels,
+        })
     }
 
-    /// Looks every kernel up. That also makes the driver load it now, not in the first launch.
-    fn resolve(&mut self, info: &DeviceInfo) -> Result<(), CallError> {
-        for entry in self.table.entries_mut() {
-            // SAFETY: the module is loaded.
-            let found = unsafe {
-                function(
-                    self.api,
-                    self.handle,
-                    &entry.name,
-                    info.max_shared_per_block,
-                )
-            };
-            let (function, max_threads, static_shared) =
-                found.map_err(|e| e.doing(format!("loading kernel `{}`", entry.name)))?;
-            entry.max_threads = max_threads;
-            entry.static_shared = static_shared;
-            self.functions.push(function);
+    /// The id of kernel `name`, which is compiled and loaded in the current context if it is not yet.
+    ///
+    /// # Errors
+    /// There is no such kernel, or the driver's compiler refuses it: with its log.
+    pub fn load(&self, name: &str) -> Result<KernelId> {
+        let id = self.table.find(name)?;
+        let place = &self.kernels[id.0 as usize];
+        if place.get().is_none() {
+            refuse_in_capture("loading a kernel")?;
+            let _quiet = outside_captures();
+            let kernel = Kernel::load(self.api, self.ptx, self.table.get(id)?, self.max_shared)?;
+            // Another thread's, loaded meanwhile, is as good.
+            let _ = place.set(kernel);
         }
-        Ok(())
+        Ok(id)
     }
 
-    /// The function of the kernel at `index` of the table.
-    pub fn function(&self, index: usize) -> Handle {
-        self.functions[index]
+    /// A kernel that was loaded before.
+    ///
+    /// # Errors
+    /// It was not: the id is another device's.
+    pub fn kernel(&self, id: KernelId) -> Result<&Kernel> {
+        let loaded = self.kernels.get(id.0 as usize).and_then(OnceLock::get);
+        loaded.ok_or_else(|| GpuError::NoKernel {
+            name: format!("number {}", id.0),
+            count: self.kernels.len(),
+        })
     }
 }
 
-impl Drop for Module {
+impl Kernel {
+    fn load(api: &'static Api, ptx: &str, entry: &Entry, max_shared: u32) -> Result<Kernel> {
+        let module = compile(api, &only_kernel(ptx, &entry.name)?)?;
+        let mut kernel = Kernel {
+            api,
+            module,
+            function: std::ptr::null_mut(),
+            entry: entry.clone(),
+        };
+        // SAFETY: the module is loaded.
+        let found = unsafe { function(api, module, &entry.name, max_shared) };
+        let (function, max_threads, static_shared) =
+            found.map_err(|e| e.doing(format!("loading kernel `{}`", entry.name)))?;
+        kernel.function = function;
+        kernel.entry.max_threads = max_threads;
+        kernel.entry.static_shared = static_shared;
+        Ok(kernel)
+    }
+}
+
+impl Drop for Kernel {
     fn drop(&mut self) {
         let _quiet = outside_captures();
         // SAFETY: the handle is unloaded once; the owner makes the context current before.
-        let _ = unsafe { self.api.cuModuleUnload(self.handle) };
+        let _ = unsafe { self.api.cuModuleUnload(self.module) };
     }
+}
+
+/// What all kernels share (version, target, declarations of shared memory) and one entry point. Lines
+/// before it are kept as empty ones, so that the compiler's messages have the whole text's numbers.
+fn only_kernel(ptx: &str, name: &str) -> Result<String> {
+    let unreadable = || GpuError::Ptx(format!("cannot find the end of `.entry {name}`"));
+    let shared_end = ptx.find("\n.visible .entry").ok_or_else(unreadable)? + 1;
+    let entry = format!("\n.visible .entry {name}(");
+    let begin = ptx.find(&entry).ok_or_else(unreadable)? + 1;
+    let end = ptx[begin..].find("\n}").ok_or_else(unreadable)? + begin + 2;
+    let mut text = ptx[..shared_end].to_owned();
+    let left_out = ptx[shared_end..begin].matches('\n').count();
+    text.extend(std::iter::repeat_n('\n', left_out));
+    text.push_str(&ptx[begin..end]);
+    text.push('\n');
+    Ok(text)
 }
 
 fn compile(api: &Api, ptx: &str) -> Result<Handle> {
@@ -134,4 +183,41 @@ unsafe fn function(
         api.cuFuncSetAttribute(function, FUNC_MAX_DYNAMIC_SHARED, dynamic as i32)?;
     }
     Ok((function, max_threads as u32, static_shared as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::choice::embedded;
+
+    #[test]
+    fn every_kernel_stands_alone_at_its_own_line() {
+        for image in embedded() {
+            let table = KernelTable::parse(image.text).unwrap();
+            for entry in table.entries() {
+                let alone = only_kernel(image.text, &entry.name).unwrap();
+                assert_eq!(
+                    KernelTable::parse(&alone).unwrap().entries(),
+                    [entry.clone()]
+                );
+                let line = |text: &str| {
+                    let wanted = format!(".entry {}(", entry.name);
+                    text.lines().position(|line| line.contains(&wanted))
+                };
+                assert_eq!(line(&alone), line(image.text));
+                // Declares all that it uses.
+                for word in alone.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+                    if word.starts_with("shared_") || word.starts_with("cuda_std_") {
+                        assert!(
+                            alone.lines().any(|line| {
+                                line.contains(".shared .align") && line.contains(word)
+                            }),
+                            "{}: {word} is not declared",
+                            entry.name
+                        );
+                    }
+                }
+            }
+        }
+    }
 }

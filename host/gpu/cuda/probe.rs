@@ -86,6 +86,7 @@ fn device_info(
         total_memory: cust_call("cuDeviceTotalMem_v2", device.total_memory())? as u64,
         driver_version,
         max_threads_per_block: attribute(api::DEVICE_MAX_THREADS)?,
+        is_simulated: false,
         max_shared_per_block: attribute(api::DEVICE_MAX_SHARED_OPTIN)?,
     })
 }
@@ -116,6 +117,7 @@ mod tests {
             total_memory: 0,
             driver_version: (13, 0),
             max_threads_per_block: 1024,
+            is_simulated: false,
             max_shared_per_block: 48 << 10,
         };
         check_capability(&info("A100", (8, 0))).unwrap();

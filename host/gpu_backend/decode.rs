@@ -1,0 +1,341 @@
+//! Steps of one new token for each of a few sequences: five launches a block, recorded in a graph.
+//!
+//! Positions, token ids and pages are read from device memory, so that a recorded step serves all
+//! positions whose attention takes as many blocks.
+
+use kernels_gpu::abi::{
+    AttentionDecodeParams, DECODE_MAX_SPLITS, KernelDef, MatvecEpilogue, decode_shared_bytes,
+};
+use kernels_gpu::ops::attention_decode::*;
+use kernels_gpu::ops::elementwise::{GEGLU_F32, SWIGLU_F32};
+
+use super::GpuBackend;
+use super::launcher::{Geometry, at};
+use super::matvec::{Product, Residual, Vectors};
+use super::trace::DeviceTracer;
+use super::weights::{GpuLayer, GpuLinear, optional};
+use super::workspace::grid_y;
+use crate::backend::{NoTrace, Output, PAGE_TOKENS, SequenceStep, Want};
+use crate::gpu::{Buffer, GpuError, Result};
+use crate::model::Activation;
+
+/// What a recorded step depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GraphKey {
+    n: usize,
+    splits: u32,
+    argmax: bool,
+}
+
+/// The residual stream between two products: where it lies, and what still has to be added to it.
+struct Stream<'a> {
+    x: &'a Buffer,
+    other: &'a Buffer,
+    /// A block's output and the weight of its norm.
+    pending: Option<(&'a Buffer, &'a Buffer)>,
+}
+
+impl<'a> Stream<'a> {
+    /// The stream as the input of a product with the norm `norm`; what is pending gets added.
+    fn vectors(&mut self, count: usize, norm: &'a Buffer) -> Vectors<'a> {
+        let x = self.x;
+        let residual = self.pending.take().map(|(addend, weight)| {
+            std::mem::swap(&mut self.x, &mut self.other);
+            Residual {
+                addend,
+                weight,
+                sum: self.x,
+            }
+        });
+        Vectors {
+            x,
+            count,
+            norm: Some(norm),
+            residual,
+        }
+    }
+}
+
+impl GpuBackend {
+    /// Runs a step of one token for each sequence.
+    pub(super) fn decode(
+        &mut self,
+        sequences: &[SequenceStep<'_>],
+        trace: &mut DeviceTracer<'_>,
+    ) -> Result<Vec<Output>> {
+        let n = sequences.len();
+        let argmax = sequences.iter().all(|step| step.want == Want::Argmax);
+        let longest = sequences.iter().map(SequenceStep::end).max().unwrap_or(1);
+        let key = GraphKey {
+            n,
+            splits: self.splits(n, longest),
+            argmax,
+        };
+        if trace.is_active() {
+            self.send_decode(key, sequences, trace)?;
+            return self.read_outputs(sequences, argmax, trace);
+        }
+        let mut none = NoTrace;
+        let device = self.launcher.device.clone();
+        let mut none = DeviceTracer::new(&*device, &mut none, n);
+        match self.graphs.get(&key) {
+            // The first step of its kind runs as it is, because looking up kernels and setting their
+            // attributes is not for a recording.
+            None => {
+                self.send_decode(key, sequences, &mut none)?;
+                self.graphs.insert(key, None);
+            }
+            Some(None) => {
+                let record = &mut || self.send_decode(key, sequences, &mut none);
+                let graph = device.capture(record)?;
+                // SAFETY: the recorded buffers are this backend's, which drops its graphs first.
+                unsafe { graph.replay() }?;
+                self.graphs.insert(key, Some(graph));
+            }
+            // SAFETY: as above.
+            Some(Some(graph)) => unsafe { graph.replay() }?,
+        }
+        self.read_outputs(sequences, argmax, trace)
+    }
+
+    /// Blocks that share the context of a sequence: a power of two, so that few graphs serve all
+    /// lengths, of at least a page each, and together no more than fill the GPU.
+    fn splits(&self, n: usize, longest: usize) -> u32 {
+        let pages = longest.div_ceil(PAGE_TOKENS) as u32;
+        let others = grid_y(&self.model.config) * n as u32;
+        let room = 4 * self.launcher.device.info().multiprocessors / others;
+        let most = room.clamp(1, DECODE_MAX_SPLITS).next_power_of_two();
+        pages.next_power_of_two().min(most).min(DECODE_MAX_SPLITS)
+    }
+
+    fn send_decode(
+        &self,
+        key: GraphKey,
+        sequences: &[SequenceStep<'_>],
+        trace: &mut DeviceTracer<'_>,
+    ) -> Result<()> {
+        self.embed(key.n, trace)?;
+        let mut stream = Stream {
+            x: &self.workspace.x,
+            other: &self.workspace.x_other,
+            pending: None,
+        };
+        for layer in 0..self.model.config.n_layers {
+            trace.layer = Some(layer);
+            self.decode_layer(layer, key, &mut stream, sequences, trace)?;
+        }
+        trace.layer = None;
+        let w = &self.workspace;
+        let vectors = stream.vectors(key.n, &self.weights.output_norm);
+        let head = Product::new(&self.weights.output, &w.logits);
+        self.matvec(vectors, &[head], MatvecEpilogue::Store)?;
+        if key.argmax {
+            self.send_argmax(key.n)?;
+        }
+        trace.layer = Some(self.model.config.n_layers - 1);
+        self.trace_post_norm_sum("l_out", &stream, trace)?;
+        trace.layer = None;
+        Ok(())
+    }
+
+    fn decode_layer<'a>(
+        &'a self,
+        layer: usize,
+        key: GraphKey,
+        stream: &mut Stream<'a>,
+        sequences: &[SequenceStep<'_>],
+        trace: &mut DeviceTracer<'_>,
+    ) -> Result<()> {
+        let (config, w) = (&self.model.config, &self.workspace);
+        let weights = &self.weights.layers[layer];
+
+        let vectors = stream.vectors(key.n, &weights.attn_norm);
+        let products = [
+            Product::new(&weights.q, &w.q),
+            Product::new(&weights.k, &w.k),
+            Product::new(&weights.v, &w.v),
+        ];
+        self.products(vectors, &products)?;
+        if layer > 0 {
+            trace.layer = Some(layer - 1);
+            self.trace_post_norm_sum("l_out", stream, trace)?;
+            trace.layer = Some(layer);
+        }
+        trace.f32("Qcur_raw", config.q_width(), &w.q)?;
+        trace.f32("Kcur_raw", config.kv_width(), &w.k)?;
+        trace.f32("Vcur", config.kv_width(), &w.v)?;
+
+        self.decode_attention(layer, key, weights)?;
+        self.trace_cache(layer, sequences, trace)?;
+        trace.f32("kqv_out", config.q_width(), &w.mixed)?;
+        let post_norm = weights.post_attn_norm.as_deref();
+        let names = ["attn_out", "ffn_inp"];
+        self.add_output(
+            stream,
+            &w.mixed,
+            &weights.attn_output,
+            post_norm,
+            key.n,
+            names,
+            trace,
+        )?;
+
+        let vectors = stream.vectors(key.n, &weights.ffn_norm);
+        self.gated_products(vectors, weights)?;
+        self.trace_post_norm_sum("sa_out", stream, trace)?;
+        let gated = match config.activation() {
+            Activation::Silu => "ffn_swiglu",
+            Activation::GeluTanh => "ffn_geglu",
+        };
+        trace.f32(gated, config.ffn_width, &w.gated)?;
+        let post_norm = weights.post_ffn_norm.as_deref();
+        let names = ["ffn_out", "l_out"];
+        self.add_output(
+            stream,
+            &w.gated,
+            &weights.ffn_down,
+            post_norm,
+            key.n,
+            names,
+            trace,
+        )
+    }
+
+    /// Products of several matrices with the same vectors: together where they have one type.
+    fn products(&self, mut vectors: Vectors<'_>, products: &[Product<'_>]) -> Result<()> {
+        let mut rest: Vec<Product<'_>> = products.to_vec();
+        while let Some(first) = rest.first() {
+            let ty = first.linear.matrix.ty;
+            let is_same = |product: &Product<'_>| product.linear.matrix.ty == ty;
+            let (same, others): (Vec<_>, Vec<_>) = rest.iter().partition(|p| is_same(p));
+            self.matvec(vectors, &same, MatvecEpilogue::Store)?;
+            // The first launch has written the sum.
+            if let Some(residual) = vectors.residual.take() {
+                vectors.x = residual.sum;
+            }
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// `gated = activation(gate) * up`, in one launch where both matrices have one type.
+    fn gated_products(&self, vectors: Vectors<'_>, weights: &GpuLayer) -> Result<()> {
+        let w = &self.workspace;
+        let (gate, up) = (&weights.ffn_gate, &weights.ffn_up);
+        let (epilogue, kernel) = match self.model.config.activation() {
+            Activation::Silu => (MatvecEpilogue::Silu, SWIGLU_F32),
+            Activation::GeluTanh => (MatvecEpilogue::Gelu, GEGLU_F32),
+        };
+        if gate.matrix.ty == up.matrix.ty {
+            let products = [Product::new(gate, &w.gated), Product::new(up, &w.gated)];
+            return self.matvec(vectors, &products, epilogue);
+        }
+        self.products(
+            vectors,
+            &[Product::new(gate, &w.gate), Product::new(up, &w.up)],
+        )?;
+        self.gate(&kernel, vectors.count)
+    }
+
+    /// Adds a block's last product to the stream, or leaves it pending for its norm.
+    #[allow(clippy::too_many_arguments)] // the operands of one sum, and their names
+    fn add_output<'a>(
+        &'a self,
+        stream: &mut Stream<'a>,
+        input: &'a Buffer,
+        linear: &'a GpuLinear,
+        post_norm: Option<&'a Buffer>,
+        count: usize,
+        [product_name, sum_name]: [&'static str; 2],
+        trace: &mut DeviceTracer<'_>,
+    ) -> Result<()> {
+        let (width, w) = (self.model.config.width, &self.workspace);
+        let vectors = Vectors {
+            x: input,
+            count,
+            norm: None,
+            residual: None,
+        };
+        match post_norm {
+            None => {
+                let product = Product::new(linear, stream.x);
+                self.matvec(vectors, &[product], MatvecEpilogue::Add)?;
+                trace.residual_and_addend(product_name, sum_name, width, stream.x)
+            }
+            Some(weight) => {
+                let product = Product::new(linear, &w.block_out);
+                self.matvec(vectors, &[product], MatvecEpilogue::Store)?;
+                stream.pending = Some((&w.block_out, weight));
+                trace.f32(product_name, width, &w.block_out)
+            }
+        }
+    }
+
+    /// Reports the stream after a pending output was added by the product that followed.
+    fn trace_post_norm_sum(
+        &self,
+        name: &'static str,
+        stream: &Stream<'_>,
+        trace: &mut DeviceTracer<'_>,
+    ) -> Result<()> {
+        match self.model.config.arch.post_norms {
+            true => trace.residual(name, self.model.config.width, stream.x),
+            false => Ok(()),
+        }
+    }
+
+    fn decode_attention(&self, layer: usize, key: GraphKey, weights: &GpuLayer) -> Result<()> {
+        let (config, w) = (&self.model.config, &self.workspace);
+        let rope = &self.ropes[config.layers[layer].rope];
+        let params = AttentionDecodeParams {
+            q: at(&w.q, 0),
+            k: at(&w.k, 0),
+            v: at(&w.v, 0),
+            q_norm: optional(&weights.q_norm),
+            k_norm: optional(&weights.k_norm),
+            rope: at(&rope.table, 0),
+            kv: self.cache.layer(layer),
+            page_table: self.inputs.page_table(),
+            positions: self.inputs.positions(),
+            out: at(&w.mixed, 0),
+            partial: at(&w.partial, 0),
+            arrived: at(&w.arrived, 0),
+            n_heads: config.n_heads as u32,
+            n_kv_heads: config.n_kv_heads as u32,
+            pairs: rope.pairs,
+            pairing: self.pairing(layer),
+            q_stride: config.q_width() as u32,
+            kv_stride: config.kv_width() as u32,
+            max_pages: self.inputs.max_pages(),
+            page_stride: self.cache.page_stride,
+            window: self.window(layer),
+            scale: config.attention_scale,
+            epsilon: config.rms_eps,
+            reserved: 0,
+        };
+        let geometry = Geometry {
+            grid: [key.splits, grid_y(config), key.n as u32],
+            block: 128,
+            shared_bytes: decode_shared_bytes(config.head_dim as u32),
+        };
+        let kernel = decode_kernel(config.head_dim)?;
+        // SAFETY: the workspace has room for these sequences and splits; `check_step` saw to pages.
+        unsafe { self.launcher.launch(&kernel, geometry, &params) }
+    }
+}
+
+fn decode_kernel(head_dim: usize) -> Result<KernelDef<AttentionDecodeParams>> {
+    Ok(match head_dim {
+        32 => ATTENTION_DECODE_32,
+        64 => ATTENTION_DECODE_64,
+        80 => ATTENTION_DECODE_80,
+        96 => ATTENTION_DECODE_96,
+        128 => ATTENTION_DECODE_128,
+        256 => ATTENTION_DECODE_256,
+        other => {
+            return Err(GpuError::Unsupported(format!(
+                "heads of {other} elements have no attention kernel"
+            )));
+        }
+    })
+}

@@ -1,0 +1,122 @@
+//! What a step tells the kernels: tokens, positions, pages. One buffer, so that one copy brings it.
+
+use kernels_gpu::abi::DevicePtr;
+
+use super::workspace::{DECODE_SEQUENCES, Limits};
+use crate::backend::SequenceStep;
+use crate::gpu::{Buffer, Device, Result};
+
+/// The device's view of a step; all fields are u32.
+pub struct Inputs {
+    buffer: Buffer,
+    limits: Limits,
+    /// What the buffer holds, to upload only what changed.
+    mirror: Vec<u32>,
+}
+
+/// Most sequences of a step.
+pub const MAX_SEQUENCES: usize = 64;
+
+impl Inputs {
+    /// Bytes of the buffer.
+    pub fn bytes(limits: Limits) -> usize {
+        4 * (Self::page_table_at(limits) + MAX_SEQUENCES * limits.max_pages())
+    }
+
+    fn tokens(limits: Limits) -> usize {
+        limits.max_tokens.max(DECODE_SEQUENCES)
+    }
+
+    fn page_table_at(limits: Limits) -> usize {
+        3 * Self::tokens(limits) + 2 * MAX_SEQUENCES + 1
+    }
+
+    /// Allocates the buffer.
+    pub fn new(device: &dyn Device, limits: Limits) -> Result<Inputs> {
+        let bytes = Self::bytes(limits);
+        let inputs = Inputs {
+            buffer: device.alloc(bytes, "step inputs")?,
+            limits,
+            mirror: vec![0; bytes / 4],
+        };
+        device.fill(inputs.buffer.all(), 0)?;
+        Ok(inputs)
+    }
+
+    /// Entries of a sequence in the page table.
+    pub fn max_pages(&self) -> u32 {
+        self.limits.max_pages() as u32
+    }
+
+    /// Uploads what differs from the step before.
+    pub fn upload(&mut self, device: &dyn Device, sequences: &[SequenceStep<'_>]) -> Result<()> {
+        let stride = Self::tokens(self.limits);
+        let max_pages = self.limits.max_pages();
+        let starts_at = 3 * stride;
+        let first_positions_at = starts_at + MAX_SEQUENCES + 1;
+        let mirror = &mut self.mirror;
+        let mut changed: Option<(usize, usize)> = None;
+        let mut set = |index: usize, value: u32| {
+            if mirror[index] != value {
+                mirror[index] = value;
+                let (first, last) = changed.unwrap_or((index, index));
+                changed = Some((first.min(index), last.max(index)));
+            }
+        };
+        let mut token = 0;
+        for (index, step) in sequences.iter().enumerate() {
+            set(starts_at + index, token as u32);
+            set(first_positions_at + index, step.start as u32);
+            for (offset, &id) in step.tokens.iter().enumerate() {
+                set(token, id);
+                set(stride + token, (step.start + offset) as u32);
+                set(2 * stride + token, index as u32);
+                token += 1;
+            }
+            let row = Self::page_table_at(self.limits) + index * max_pages;
+            for (offset, &page) in step.pages.iter().take(max_pages).enumerate() {
+                set(row + offset, page);
+            }
+        }
+        set(starts_at + sequences.len(), token as u32);
+        if let Some((first, last)) = changed {
+            let to = self.buffer.slice(4 * first, 4 * (last + 1 - first))?;
+            device.upload(to, bytemuck::cast_slice(&self.mirror[first..=last]))?;
+        }
+        Ok(())
+    }
+
+    fn at(&self, index: usize) -> DevicePtr<u32> {
+        DevicePtr::from_address(self.buffer.addr() + 4 * index as u64)
+    }
+
+    /// Ids, `[T]`.
+    pub fn token_ids(&self) -> DevicePtr<u32> {
+        self.at(0)
+    }
+
+    /// Position of each token, `[T]`.
+    pub fn positions(&self) -> DevicePtr<u32> {
+        self.at(Self::tokens(self.limits))
+    }
+
+    /// Sequence of each token, `[T]`.
+    pub fn sequences(&self) -> DevicePtr<u32> {
+        self.at(2 * Self::tokens(self.limits))
+    }
+
+    /// First token of each sequence, and behind the last one the number of tokens.
+    pub fn query_starts(&self) -> DevicePtr<u32> {
+        self.at(3 * Self::tokens(self.limits))
+    }
+
+    /// Position of each sequence's first token.
+    pub fn first_positions(&self) -> DevicePtr<u32> {
+        self.at(3 * Self::tokens(self.limits) + MAX_SEQUENCES + 1)
+    }
+
+    /// Pages of each sequence, `[sequences][max_pages]`.
+    pub fn page_table(&self) -> DevicePtr<u32> {
+        self.at(Self::page_table_at(self.limits))
+    }
+}

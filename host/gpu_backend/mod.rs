@@ -1,0 +1,221 @@
+//! A model on a GPU, real or simulated.
+//!
+//! A step of one new token for each of up to [`DECODE_SEQUENCES`] sequences takes the matrix-vector
+//! kernels ([`decode`]), recorded in a graph; any other step decodes each matrix to f16 and multiplies
+//! with cuBLAS ([`prefill`]). Both share the KV cache and the workspace.
+
+mod cache;
+mod decode;
+mod inputs;
+mod launcher;
+mod logits;
+mod matvec;
+mod prefill;
+mod trace;
+mod weights;
+mod workspace;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::backend::{
+    Activations, Backend, BackendError, Output, PAGE_TOKENS, SequenceStep, TraceSink, check_step,
+};
+use crate::gpu::plan::{ContextCost, MemoryPlan};
+use crate::gpu::{Device, GpuError, Graph, Result};
+use crate::model::Model;
+use cache::{KvCache, RopeTable};
+use decode::GraphKey;
+use inputs::{Inputs, MAX_SEQUENCES};
+use launcher::Launcher;
+use trace::DeviceTracer;
+use weights::GpuWeights;
+use workspace::Workspace;
+pub use workspace::{DECODE_SEQUENCES, Limits};
+
+/// Head sizes that attention has kernels for.
+const HEAD_DIMS: [usize; 6] = [32, 64, 80, 96, 128, 256];
+
+/// A model on a device, with its KV cache.
+pub struct GpuBackend {
+    /// Dropped first: replays need everything else.
+    graphs: HashMap<GraphKey, Option<Box<dyn Graph>>>,
+    model: Arc<Model>,
+    launcher: Launcher,
+    activations: Activations,
+    limits: Limits,
+    weights: GpuWeights,
+    cache: KvCache,
+    ropes: Vec<RopeTable>,
+    inputs: Inputs,
+    workspace: Workspace,
+}
+
+impl GpuBackend {
+    /// What a backend with these limits allocates.
+    ///
+    /// # Errors
+    /// A model that the kernels cannot run.
+    pub fn plan(model: &Model, limits: Limits) -> Result<MemoryPlan> {
+        check_model(model)?;
+        let config = &model.config;
+        let mut plan = MemoryPlan::new();
+        let weights = GpuWeights::matrix_bytes(model) + GpuWeights::vector_bytes(model);
+        let ropes = config
+            .ropes
+            .iter()
+            .map(|rope| RopeTable::bytes(rope, limits) as u64);
+        plan.add("weights", weights);
+        plan.add(
+            "KV cache",
+            limits.n_pages as u64 * cache::page_bytes(config) as u64,
+        );
+        plan.add("RoPE tables", ropes.sum());
+        plan.add("step inputs", Inputs::bytes(limits) as u64);
+        workspace::plan(&mut plan, model, limits);
+        Ok(plan)
+    }
+
+    /// Checks the plan against the device's free memory, then uploads the weights and allocates the
+    /// rest; `progress` hears of the bytes uploaded so far, `cancel` ends the upload.
+    ///
+    /// # Errors
+    /// Too little memory, a model that the kernels cannot run, or a failed call.
+    pub fn new(
+        model: Arc<Model>,
+        device: Arc<dyn Device>,
+        limits: Limits,
+        activations: Activations,
+        cancel: &AtomicBool,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<GpuBackend> {
+        let config = &model.config;
+        let plan = Self::plan(&model, limits)?;
+        let per_page = limits.n_pages as u64 * cache::page_bytes(config) as u64;
+        let cost = ContextCost {
+            tokens: limits.context as u64,
+            bytes_per_token: per_page / (limits.context as u64).max(1),
+            granularity: PAGE_TOKENS as u64,
+        };
+        plan.check(device.memory()?, cost)?;
+
+        let weights = GpuWeights::upload(&model, &*device, cancel, progress)?;
+        let ropes = config.ropes.iter();
+        Ok(GpuBackend {
+            graphs: HashMap::new(),
+            activations,
+            limits,
+            weights,
+            cache: KvCache::new(&*device, config, limits.n_pages)?,
+            ropes: ropes
+                .map(|rope| RopeTable::new(&*device, rope, limits))
+                .collect::<Result<_>>()?,
+            inputs: Inputs::new(&*device, limits)?,
+            workspace: Workspace::new(&*device, &model, limits)?,
+            launcher: Launcher::new(device),
+            model,
+        })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &dyn Device {
+        &*self.launcher.device
+    }
+
+    /// Bytes that an upload's progress counts up to.
+    pub fn upload_bytes(model: &Model) -> u64 {
+        GpuWeights::matrix_bytes(model)
+    }
+
+    fn run(
+        &mut self,
+        sequences: &[SequenceStep<'_>],
+        trace: &mut dyn TraceSink,
+    ) -> Result<Vec<Output>> {
+        let n_tokens: usize = sequences.iter().map(|step| step.tokens.len()).sum();
+        if n_tokens > self.limits.max_tokens.max(DECODE_SEQUENCES)
+            || sequences.len() > MAX_SEQUENCES
+        {
+            return Err(GpuError::Unsupported(format!(
+                "a step of {n_tokens} tokens of {} sequences is over this backend's {} and \
+                 {MAX_SEQUENCES}",
+                sequences.len(),
+                self.limits.max_tokens
+            )));
+        }
+        self.inputs.upload(&*self.launcher.device, sequences)?;
+        let device = self.launcher.device.clone();
+        let mut trace = DeviceTracer::new(&*device, trace, n_tokens);
+        let one_each = sequences.iter().all(|step| step.tokens.len() == 1);
+        if one_each && sequences.len() <= DECODE_SEQUENCES {
+            self.decode(sequences, &mut trace)
+        } else {
+            self.prefill(sequences, &mut trace)
+        }
+    }
+}
+
+/// Checks what the kernels take for granted.
+fn check_model(model: &Model) -> Result<()> {
+    let config = &model.config;
+    let unsupported = |what: String| Err(GpuError::Unsupported(what));
+    if !HEAD_DIMS.contains(&config.head_dim) {
+        return unsupported(format!(
+            "heads of {} elements have no attention kernel (there are {HEAD_DIMS:?})",
+            config.head_dim
+        ));
+    }
+    for (name, elements) in [
+        ("embedding", config.width),
+        ("feed-forward", config.ffn_width),
+    ] {
+        if !elements.is_multiple_of(4) {
+            return unsupported(format!(
+                "the {name} length {elements} is not a multiple of 4, which the kernels need"
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl Backend for GpuBackend {
+    fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    fn n_pages(&self) -> usize {
+        self.limits.n_pages
+    }
+
+    fn max_context(&self) -> usize {
+        self.limits.context
+    }
+
+    fn step(
+        &mut self,
+        sequences: &[SequenceStep<'_>],
+        trace: &mut dyn TraceSink,
+    ) -> Result<Vec<Output>, BackendError> {
+        let vocab = self.model.vocab();
+        check_step(&self.model.config, vocab, self.limits.n_pages, sequences)?;
+        self.run(sequences, trace)
+            .map_err(|error| BackendError::Device(Box::new(error)))
+    }
+
+    fn description(&self) -> String {
+        self.launcher.device.info().name.clone()
+    }
+
+    fn read_weight(&self, name: &str) -> Option<Result<Vec<u16>, BackendError>> {
+        let matrix = self.weights.matrix(name)?;
+        let bits = self.decoded_matrix(matrix);
+        Some(bits.map_err(|error| BackendError::Device(Box::new(error))))
+    }
+
+    fn copy_bandwidth(&self) -> Option<f64> {
+        let device = self.device();
+        let measured = (!device.info().is_simulated).then(|| crate::gpu::copy_bandwidth(device));
+        measured?.ok()
+    }
+}

@@ -1,0 +1,349 @@
+//! The GPU engine on tiny models against values that were computed in float32 elsewhere and against
+//! the CPU reference. It runs on the simulator, or on a GPU with HYPERION_TEST_DEVICE=cuda.
+
+mod support;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use half::f16;
+use hyperion::backend::{
+    Activations, Backend, NoTrace, Output, PAGE_TOKENS, Recorder, SequenceStep, TensorName,
+    TraceSink, Want,
+};
+use hyperion::cpu::CpuBackend;
+use hyperion::engine::{Decode, Engine, Sequence};
+use hyperion::gpu::{Device, choice};
+use hyperion::gpu_backend::{GpuBackend, Limits};
+use hyperion::model::Model;
+use hyperion::verify::Isolate;
+use support::{Reference, fixture, relative_error};
+
+/// All architectures, and among them most tensor types.
+const TINY: [&str; 7] = [
+    "tiny-llama-q4_0-2",
+    "tiny-llama-q4_k_m-1",
+    "tiny-qwen2-f16-1",
+    "tiny-qwen2-q4_k_m-2",
+    "tiny-qwen3-q5_k_m-2",
+    "tiny-qwen3-q8_0-1",
+    "tiny-gemma3-q4_k_m-1",
+];
+
+/// Activations, keys and values are rounded to f16 (2^-11 each) in every block.
+const F16_BOUND: f64 = 2e-3;
+
+const CONTEXT: usize = 256;
+static RUN: AtomicBool = AtomicBool::new(false);
+
+static DEVICE: LazyLock<Arc<dyn Device>> = LazyLock::new(|| {
+    let name = std::env::var("HYPERION_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
+    let choice = name.parse().expect("a device");
+    let opened = choice::open(choice, &choice::embedded()).expect("the device opens");
+    opened.device.expect("a device other than the CPU")
+});
+
+/// Held by every test: no work may be sent to a device while another thread records a graph.
+fn device_lock() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn path(name: &str) -> PathBuf {
+    fixture(&format!("tiny/{name}.gguf"))
+}
+
+fn model(name: &str) -> Arc<Model> {
+    Arc::new(Model::open(&path(name)).expect("a model"))
+}
+
+fn gpu(model: &Arc<Model>, activations: Activations) -> GpuBackend {
+    let limits = Limits {
+        context: CONTEXT,
+        n_pages: Engine::pages_for(CONTEXT, 4),
+        max_tokens: 64,
+    };
+    GpuBackend::new(
+        model.clone(),
+        DEVICE.clone(),
+        limits,
+        activations,
+        &RUN,
+        &mut |_| {},
+    )
+    .expect("a backend")
+}
+
+fn tokens(reference: &Reference) -> Vec<u32> {
+    let tokens = reference.i32("tokens").1;
+    tokens.iter().map(|&token| token as u32).collect()
+}
+
+fn logits(output: Output) -> Vec<f32> {
+    match output {
+        Output::Logits(logits) => logits,
+        other => panic!("expected logits, got {other:?}"),
+    }
+}
+
+/// Rounds every tensor of the reference to f16.
+#[derive(Default)]
+struct RoundToF16(HashMap<TensorName, Vec<f32>>);
+
+impl TraceSink for RoundToF16 {
+    fn wants(&self, _: TensorName) -> bool {
+        true
+    }
+
+    fn record(&mut self, name: TensorName, _: usize, data: &[f32]) {
+        let rounded = data.iter().map(|&x| f16::from_f32(x).to_f32());
+        self.0.insert(name, rounded.collect());
+    }
+
+    fn forced(&self, name: TensorName) -> Option<&[f32]> {
+        self.0.get(&name).map(Vec::as_slice)
+    }
+}
+
+/// A token's logits are within [`F16_BOUND`] of the reference's; or, where the random weights cancel
+/// so far that the reference itself moves more when its tensors are rounded to f16 (`rounded`),
+/// within ten times that, because the weights are rounded too, and errors are random. In tiny-gemma3 even f32 activations are off by 4e-5, 600 roundings.
+fn assert_close(ours: &[f32], expected: &[f32], rounded: &[f32], what: &str) {
+    let error = relative_error(ours, expected);
+    let bound = F16_BOUND.max(10.0 * relative_error(rounded, expected));
+    assert!(
+        error < bound,
+        "{what}: logits are off by {error:.2e} (bound {bound:.2e})"
+    );
+}
+
+#[test]
+fn prefill_in_one_step_and_in_chunks() {
+    let _lock = device_lock();
+    for name in TINY {
+        let reference = Reference::open(&format!("tiny/{name}.safetensors"));
+        let (tokens, expected) = (tokens(&reference), reference.f32("logits").1);
+        let model = model(name);
+        let vocab = model.vocab();
+        let rounded = {
+            let backend = CpuBackend::new(model.clone(), 16);
+            let mut engine = Engine::new(Box::new(backend), CONTEXT, 64);
+            let mut sink = RoundToF16::default();
+            let output = engine.prefill_traced(
+                &mut Sequence::new(),
+                &tokens,
+                Want::AllLogits,
+                &RUN,
+                &mut sink,
+            );
+            logits(output.expect("a prefill"))
+        };
+        for chunk in [64, 5] {
+            let backend = gpu(&model, Activations::F16);
+            let mut engine = Engine::new(Box::new(backend), CONTEXT, chunk);
+            let mut sequence = Sequence::new();
+            let mut all = Vec::new();
+            for part in tokens.chunks(chunk) {
+                let output = engine.prefill(&mut sequence, part, Want::AllLogits, &RUN);
+                all.extend(logits(output.expect("a prefill")));
+            }
+            assert_eq!(all.len(), tokens.len() * vocab);
+            for t in 0..tokens.len() {
+                let row = |values: &[f32]| values[t * vocab..][..vocab].to_vec();
+                assert_close(
+                    &row(&all),
+                    &row(&expected),
+                    &row(&rounded),
+                    &format!("{name}, chunks of {chunk}, token {t}"),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn greedy_tokens() {
+    let _lock = device_lock();
+    for name in TINY {
+        let reference = Reference::open(&format!("tiny/{name}.safetensors"));
+        let expected = reference.i32("greedy").1;
+        let gaps = reference.f32("greedy_gap").1;
+        let backend = gpu(&model(name), Activations::F16);
+        let mut engine = Engine::new(Box::new(backend), CONTEXT, 64);
+        let mut sequence = Sequence::new();
+        let mut output = engine
+            .prefill(&mut sequence, &tokens(&reference), Want::Argmax, &RUN)
+            .expect("a prefill");
+        let mut compared = 0;
+        for (&expected, &gap) in expected.iter().zip(&gaps) {
+            let Output::Token(token) = output else {
+                panic!("expected a token, got {output:?}")
+            };
+            if token != expected as u32 {
+                assert!(gap <= 0.05, "{name}: {token}, not {expected} (gap {gap})");
+                break;
+            }
+            compared += 1;
+            let item = Decode {
+                sequence: &mut sequence,
+                token,
+                want: Want::Argmax,
+            };
+            let results = engine.decode(&mut [item]).expect("a step");
+            output = results.into_iter().next().expect("one").expect("a token");
+        }
+        assert!(compared > 0, "{name}: no token was equal");
+    }
+}
+
+/// Pages in an order that no sequence would get from the pool.
+const SCATTERED: [[u32; 2]; 3] = [[9, 2], [5, 13], [0, 7]];
+const LENGTHS: [usize; 3] = [70, 3, 64];
+
+fn text(sequence: usize, length: usize, vocab: usize) -> Vec<u32> {
+    let token = |i: usize| ((i * 37 + sequence * 101 + 11) % vocab) as u32;
+    (0..length).map(token).collect()
+}
+
+/// Prefill in chunks and two decode steps of three sequences side by side, logits of each step.
+fn run_batch(backend: &mut dyn Backend, of: &[usize], sink: &mut dyn TraceSink) -> Vec<Vec<f32>> {
+    let vocab = backend.model().vocab();
+    let texts: Vec<Vec<u32>> = of.iter().map(|&s| text(s, LENGTHS[s] + 2, vocab)).collect();
+    for (i, &s) in of.iter().enumerate() {
+        for first in (0..LENGTHS[s]).step_by(48) {
+            let step = SequenceStep {
+                tokens: &texts[i][first..(first + 48).min(LENGTHS[s])],
+                start: first,
+                pages: &SCATTERED[s],
+                want: Want::Nothing,
+            };
+            backend.step(&[step], sink).expect("a chunk");
+        }
+    }
+    let mut results = Vec::new();
+    for extra in 0..2 {
+        let steps: Vec<SequenceStep<'_>> = of
+            .iter()
+            .enumerate()
+            .map(|(i, &s)| SequenceStep {
+                tokens: &texts[i][LENGTHS[s] + extra..][..1],
+                start: LENGTHS[s] + extra,
+                pages: &SCATTERED[s],
+                want: Want::LastLogits,
+            })
+            .collect();
+        let outputs = backend.step(&steps, sink).expect("a step");
+        results.extend(outputs.into_iter().map(logits));
+    }
+    results
+}
+
+#[test]
+fn three_sequences_with_scattered_pages() {
+    let _lock = device_lock();
+    assert_eq!(PAGE_TOKENS, 64, "LENGTHS cross a page border");
+    for name in [
+        "tiny-qwen2-q4_k_m-2",
+        "tiny-gemma3-q4_k_m-1",
+        "tiny-llama-q4_0-2",
+    ] {
+        let model = model(name);
+        let cpu = || CpuBackend::new(model.clone(), 16);
+        let expected = run_batch(&mut cpu(), &[0, 1, 2], &mut NoTrace);
+        let rounded = run_batch(&mut cpu(), &[0, 1, 2], &mut RoundToF16::default());
+        let mut gpu = gpu(&model, Activations::F16);
+        let ours = run_batch(&mut gpu, &[0, 1, 2], &mut NoTrace);
+        for (i, ours) in ours.iter().enumerate() {
+            let what = format!("{name}, result {i}");
+            assert_close(ours, &expected[i], &rounded[i], &what);
+        }
+        // Alone, the products are those of other kernels, which add in another order.
+        for of in 0..3 {
+            let alone = run_batch(&mut gpu, &[of], &mut NoTrace);
+            for (step, alone) in alone.iter().enumerate() {
+                let error = relative_error(alone, &ours[3 * step + of]);
+                assert!(
+                    error < 1e-3,
+                    "{name}: sequence {of} alone differs by {error:.2e}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_of_mixed_sequences_gives_each_its_own() {
+    let _lock = device_lock();
+    let model = model("tiny-qwen3-q8_0-1");
+    let vocab = model.vocab();
+    let texts = [text(0, 20, vocab), text(1, 7, vocab), text(2, 1, vocab)];
+    let wants = [Want::AllLogits, Want::LastLogits, Want::Argmax];
+    let run = |backend: &mut dyn Backend| {
+        let steps: Vec<SequenceStep<'_>> = (0..3)
+            .map(|i| SequenceStep {
+                tokens: &texts[i],
+                start: 0,
+                pages: &SCATTERED[i],
+                want: wants[i],
+            })
+            .collect();
+        backend.step(&steps, &mut NoTrace).expect("a step")
+    };
+    let expected = run(&mut CpuBackend::new(model.clone(), 16));
+    let ours = run(&mut gpu(&model, Activations::F16));
+    for (ours, expected) in ours.into_iter().zip(expected) {
+        match (ours, expected) {
+            (Output::Logits(ours), Output::Logits(expected)) => {
+                assert!(relative_error(&ours, &expected) < F16_BOUND);
+            }
+            (ours, expected) => assert_eq!(ours, expected),
+        }
+    }
+}
+
+/// Every operation of both kinds of steps, each from the GPU's own inputs: errors do not add up, and
+/// the bounds are those of one operation.
+#[test]
+fn each_operation_alone() {
+    let _lock = device_lock();
+    for name in TINY {
+        let model = model(name);
+        let text = text(0, 40, model.vocab());
+        for (activations, decode_bound) in [(Activations::F16, 2e-3), (Activations::Q8, 3e-2)] {
+            let mut gpu = gpu(&model, activations);
+            let mut cpu = CpuBackend::new(model.clone(), 16);
+            for (range, bound) in [
+                (0..32, 2e-3),
+                (32..33, decode_bound),
+                (33..34, decode_bound),
+            ] {
+                let step = SequenceStep {
+                    tokens: &text[range.clone()],
+                    start: range.start,
+                    pages: &SCATTERED[0],
+                    want: Want::LastLogits,
+                };
+                let mut recorder = Recorder::new(|_| true);
+                gpu.step(&[step], &mut recorder).expect("a step");
+                let mut isolate = Isolate::new(&recorder.tensors);
+                cpu.step(&[step], &mut isolate).expect("a reference step");
+                assert!(isolate.rows.len() > 8, "{name}: few tensors were compared");
+                for row in &isolate.rows {
+                    // The last product takes 8-bit activations in every kind of step.
+                    let bound = match row.name.base {
+                        "result_output" => decode_bound,
+                        _ => bound,
+                    };
+                    assert!(
+                        row.lengths.is_none() && row.difference.within(bound),
+                        "{name}, {activations:?}, tokens {range:?}: {} is off by {:.2e}",
+                        row.name,
+                        row.difference.relative
+                    );
+                }
+            }
+        }
+    }
+}
