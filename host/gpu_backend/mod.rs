@@ -207,6 +207,10 @@ impl Backend for GpuBackend {
         self.launcher.device.info().name.clone()
     }
 
+    fn activations(&self) -> Option<Activations> {
+        Some(self.activations)
+    }
+
     fn read_weight(&self, name: &str) -> Option<Result<Vec<u16>, BackendError>> {
         let matrix = self.weights.matrix(name)?;
         let bits = self.decoded_matrix(matrix);
