@@ -1,5 +1,6 @@
 //! Matrix products by hand: rows of each product recomputed in f64 from the file's own bytes and
-//! the backend's own input, and held against the backend's own result.
+//! the backend's own input, and held against the backend's own result. The input of a product that
+//! is fused with the norm before it is what the reference makes of the backend's residual stream.
 
 use serde::Serialize;
 
@@ -61,7 +62,7 @@ pub fn check_step(
     let (mut checked, mut skipped) = (Vec::new(), Vec::new());
     for product in products(model) {
         let mut inputs = product.inputs.iter();
-        let input = inputs.find_map(|base| find(product.input(base)));
+        let input = inputs.find_map(|base| step.computed.inputs.get(&product.input(base)));
         let (input, output) = match (input, find(product.output)) {
             (Some(input), Some(output)) => (input, output),
             (input, _) => {
@@ -104,7 +105,7 @@ struct Recomputed {
 impl Recomputed {
     fn new(
         linear: &Linear,
-        input: &RecordedTensor,
+        input: &[f32],
         output: &RecordedTensor,
         n_rows: usize,
         softcap: Option<f32>,
@@ -112,7 +113,7 @@ impl Recomputed {
         let (n_in, n_out) = (linear.n_in(), linear.n_out());
         let tokens = output.data.len() / n_out;
         // The logits are those of the last positions.
-        let x = &input.data[input.data.len().saturating_sub(tokens * n_in)..];
+        let x = &input[input.len().saturating_sub(tokens * n_in)..];
         let mut this = Recomputed {
             output: output.name.to_string(),
             tokens,
