@@ -70,5 +70,9 @@ fn the_simulator_knows_nothing_of_language_models() {
 
 #[test]
 fn unsafe_code_is_fenced() {
-    assert_absent("host", &["host/gguf", "host/gpu"], &["unsafe "]);
+    assert_absent(
+        "host",
+        &["host/gguf", "host/gpu", "host/gpu_backend"],
+        &["unsafe "],
+    );
 }
