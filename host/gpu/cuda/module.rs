@@ -198,7 +198,7 @@ mod tests {
                 let alone = only_kernel(image.text, &entry.name).unwrap();
                 assert_eq!(
                     KernelTable::parse(&alone).unwrap().entries(),
-                    [entry.clone()]
+                    std::slice::from_ref(entry)
                 );
                 let line = |text: &str| {
                     let wanted = format!(".entry {}(", entry.name);
