@@ -220,7 +220,7 @@ impl MatvecPlan {
         let split = 1 << row_split_log2;
         // No warp without work, but enough of them to read the vectors quickly.
         let busy = pairs.div_ceil(multiprocessors) * split;
-        let wanted = busy.max(n_in / 512).max(4).next_multiple_of(split);
+        let wanted = busy.max(n_in.div_ceil(128)).next_multiple_of(split);
         let warps = wanted.min(most_warps / split * split);
         Some(Self {
             vectors,

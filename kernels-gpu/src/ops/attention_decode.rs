@@ -87,7 +87,6 @@ struct Tokens {
 #[inline(always)]
 pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
     grid::launch_dependents();
-    grid::wait();
 
     let group = div(p.n_heads, p.n_kv_heads);
     let head_blocks = group.div_ceil(HEADS);
@@ -96,6 +95,8 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
     let heads = (group - first_of_group).min(HEADS);
     let first_head = kv_head * group + first_of_group;
     let sequence = thread::block_idx_z();
+    // Positions, pages and the tokens before this one were there before the step began: only what its
+    // own kernels write has to be waited for.
     // SAFETY: the launch has a position for every sequence.
     let position = unsafe { *p.positions.ptr().add(sequence as usize) };
 
@@ -108,6 +109,7 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
     let blocks = div(pages + per_block - 1, per_block).max(1);
     let block = thread::block_idx_x();
     if block >= blocks {
+        grid::wait();
         return;
     }
     let is_newest = block == blocks - 1;
@@ -152,12 +154,13 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
     // SAFETY: addresses are of this sequence's pages and of this launch's heads; whole warps take
     // each branch; the barriers order the uses of shared memory.
     unsafe {
-        // The first page comes while the queries are prepared.
+        // The first page comes while the queries are computed and prepared.
         if has_visible(page) && loads_ahead::<DIM>() {
             let tokens = tokens_of(page);
             load_keys::<DIM>(&mut keys, tokens);
             load_values::<DIM>(&mut values, tokens);
         }
+        grid::wait();
 
         let rotation = Rotation::at(p.rope, position, p.pairs, p.pairing);
         let head_of = |x: *const f32, norm: *const f32| Head {

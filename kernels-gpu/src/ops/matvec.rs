@@ -15,7 +15,7 @@ use cuda_std::{prelude::*, static_shared};
 
 use super::activations::Activations;
 use super::elementwise::{Gate, GeluTanh, Silu};
-use super::matvec_input::{encode_input, inverse_norm};
+use super::matvec_input::{encode_input, inverse_norm, prefetch_norm};
 use super::matvec_rows::{Pair, Place, RowPairs};
 use super::matvec_tiles::{Share, Tiles};
 use super::weights::Weights;
@@ -57,6 +57,7 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
         .byte_add(activation_bytes)
         .byte_add(warp * const { matvec_warp_bytes(W::TYPE) });
     // No kernel writes weights: the first tiles need not wait for the kernels before.
+    prefetch_norm(&p);
     // SAFETY: the launch conditions.
     let mut tiles = unsafe { Tiles::<W>::start(&p, share, lane, slots) };
     grid::wait();
@@ -71,11 +72,12 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
 
     // After the sums over the lanes each lane has that of one vector and one of the two rows.
     let place = Place::of_lane::<N>(lane);
-    let norm = if p.norm_weight.is_null() || place.vector >= p.vectors {
+    let norm = if p.norm_weight.is_null() {
         1.0
     } else {
-        // SAFETY: published above.
-        unsafe { inverse_norm(&p, squares, place.vector) }
+        let vector = place.vector.min(p.vectors - 1);
+        // SAFETY: published above; the whole warp is here.
+        unsafe { inverse_norm(&p, squares, vector, const { 32 / N as u32 }) }
     };
 
     let partial_sums = static_shared![f32; crate::abi::MATVEC_PARTIAL_SUMS];

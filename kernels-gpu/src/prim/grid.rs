@@ -1,6 +1,7 @@
 //! Programmatic dependent launch: a kernel may start while the one before it in the stream still
 //! runs. Every kernel calls [`launch_dependents`] first and [`wait`] before it touches anything that
-//! an earlier kernel writes or reads; what no kernel writes (weights) may be loaded in between.
+//! an earlier kernel of the step writes or reads; what none writes (weights, older tokens in the cache)
+//! may be loaded in between. A step begins with copies, which nothing overlaps.
 //! *Every* block must wait, also one that has nothing to do: the next kernel's wait covers only
 //! this kernel, and so relies on this one having waited for its own predecessors.
 //!

@@ -60,6 +60,20 @@ vector_load!(
     nc_stream_v1, 1, "ld.global.nc.L1::no_allocate.L2::128B.u32", "{a}", [a]
 );
 
+/// Fetches the line of an address in global memory into the L2 cache.
+#[gpu_only]
+#[inline(always)]
+pub fn prefetch<T>(ptr: *const T) {
+    // SAFETY: it reads nothing into registers and does not fault.
+    unsafe {
+        asm!(
+            "prefetch.global.L2 [{0}];",
+            in(reg64) ptr,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
 /// 2 bytes of weights; see [`nc_stream_v4`].
 ///
 /// # Safety
