@@ -19,6 +19,9 @@ use crate::backend::{NoTrace, Output, PAGE_TOKENS, SequenceStep, Want};
 use crate::gpu::{Buffer, GpuError, Result};
 use crate::model::Activation;
 
+/// Pages that one block attends to as quickly as several do.
+const UNSHARED_PAGES: u32 = 4;
+
 /// What a recorded step depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GraphKey {
@@ -99,10 +102,14 @@ impl GpuBackend {
     }
 
     /// Blocks that share the context of a sequence: a power of two, so that few graphs serve all
-    /// lengths, of at least a page each, and together no more than fill the GPU.
+    /// lengths, of at least a page each, and together no more than fill the GPU. A short context is not
+    /// shared, because to put the parts together takes longer than a few pages.
     fn splits(&self, n: usize, longest: usize) -> u32 {
         let pages = longest.div_ceil(PAGE_TOKENS) as u32;
         let others = grid_y(&self.model.config) * n as u32;
+        if pages <= UNSHARED_PAGES {
+            return 1;
+        }
         let room = 4 * self.launcher.device.info().multiprocessors / others;
         let most = room.clamp(1, DECODE_MAX_SPLITS).next_power_of_two();
         pages.next_power_of_two().min(most).min(DECODE_MAX_SPLITS)
@@ -115,6 +122,7 @@ impl GpuBackend {
         trace: &mut DeviceTracer<'_>,
     ) -> Result<()> {
         self.embed(key.n, trace)?;
+        self.spread.restart();
         let mut stream = Stream {
             x: &self.workspace.x,
             other: &self.workspace.x_other,
@@ -166,6 +174,7 @@ impl GpuBackend {
         trace.f32("Vcur", config.kv_width(), &w.v)?;
 
         self.decode_attention(layer, key, weights)?;
+        self.spread.restart();
         self.trace_cache(layer, sequences, trace)?;
         trace.f32("kqv_out", config.q_width(), &w.mixed)?;
         let post_norm = weights.post_attn_norm.as_deref();

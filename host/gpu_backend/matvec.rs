@@ -1,8 +1,10 @@
 //! Products of matrices with one to eight vectors, straight from their blocks.
 
+use std::cell::Cell;
+
 use kernels_gpu::abi::{
     ActivationType, DevicePtr, MatvecEpilogue, MatvecParams, MatvecPlan, MatvecSegment,
-    matvec_pair_ends,
+    matvec_alone_bytes, matvec_pair_ends,
 };
 use kernels_gpu::ops::matvec_entries;
 
@@ -55,6 +57,28 @@ impl<'a> Product<'a> {
             linear,
             y,
             stride: linear.matrix.n_out,
+        }
+    }
+}
+
+/// Spreads the blocks of launches that follow each other over the multiprocessors; see
+/// [`MatvecPlan::shared_bytes`].
+#[derive(Debug, Default)]
+pub struct Spread {
+    is_second: Cell<bool>,
+}
+
+impl Spread {
+    /// The next launch follows a small kernel: its blocks have to be alone.
+    pub fn restart(&self) {
+        self.is_second.set(false);
+    }
+
+    /// The shared memory for the next launch, of at least `bytes` a block.
+    fn shared_bytes(&self, bytes: u32, max_shared: u32) -> u32 {
+        match self.is_second.replace(!self.is_second.get()) {
+            true => bytes,
+            false => bytes.max(matvec_alone_bytes(max_shared)),
         }
     }
 }
@@ -140,6 +164,7 @@ impl GpuBackend {
         plan: MatvecPlan,
     ) -> Result<()> {
         let matrix = &products[0].linear.matrix;
+        let info = self.launcher.device.info();
         let mut segments = [MatvecSegment::NONE; 3];
         for (segment, product) in segments.iter_mut().zip(products) {
             *segment = MatvecSegment {
@@ -185,7 +210,9 @@ impl GpuBackend {
         let geometry = Geometry {
             grid: [plan.grid, 1, 1],
             block: plan.block,
-            shared_bytes: plan.shared_bytes,
+            shared_bytes: self
+                .spread
+                .shared_bytes(plan.shared_bytes, info.max_shared_per_block),
         };
         // SAFETY: the plan is for these matrices; vectors and results have `vectors.count` rows.
         unsafe { self.launcher.launch(&kernel, geometry, &params) }

@@ -29,6 +29,7 @@ use cache::{KvCache, RopeTable};
 use decode::GraphKey;
 use inputs::{Inputs, MAX_SEQUENCES};
 use launcher::Launcher;
+use matvec::Spread;
 use trace::DeviceTracer;
 use weights::GpuWeights;
 use workspace::Workspace;
@@ -50,6 +51,7 @@ pub struct GpuBackend {
     ropes: Vec<RopeTable>,
     inputs: Inputs,
     workspace: Workspace,
+    spread: Spread,
 }
 
 impl GpuBackend {
@@ -114,6 +116,7 @@ impl GpuBackend {
             inputs: Inputs::new(&*device, limits)?,
             workspace: Workspace::new(&*device, &model, limits)?,
             launcher: Launcher::new(device),
+            spread: Spread::default(),
             model,
         })
     }

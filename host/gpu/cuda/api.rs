@@ -59,6 +59,8 @@ pub(super) const FUNC_MAX_THREADS: i32 = 0;
 pub(super) const FUNC_STATIC_SHARED: i32 = 1;
 /// See [`FUNC_MAX_THREADS`].
 pub(super) const FUNC_MAX_DYNAMIC_SHARED: i32 = 8;
+/// See [`FUNC_MAX_THREADS`].
+pub(super) const FUNC_SHARED_CARVEOUT: i32 = 9;
 
 /// `CUdevice_attribute` keys.
 pub(super) const DEVICE_MAX_THREADS: i32 = 1;

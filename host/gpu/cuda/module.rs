@@ -5,8 +5,8 @@ use super::super::device::{DeviceInfo, KernelId};
 use super::super::entries::{Entry, KernelTable};
 use super::super::error::{GpuError, Result};
 use super::api::{
-    Api, FUNC_MAX_DYNAMIC_SHARED, FUNC_MAX_THREADS, FUNC_STATIC_SHARED, Handle, JIT_ERROR_LOG,
-    JIT_ERROR_LOG_BYTES,
+    Api, FUNC_MAX_DYNAMIC_SHARED, FUNC_MAX_THREADS, FUNC_SHARED_CARVEOUT, FUNC_STATIC_SHARED,
+    Handle, JIT_ERROR_LOG, JIT_ERROR_LOG_BYTES,
 };
 use super::quiet::{outside_captures, refuse_in_capture};
 use std::ffi::CString;
@@ -181,6 +181,9 @@ unsafe fn function(
         api.cuFuncGetAttribute(&mut static_shared, FUNC_STATIC_SHARED, function)?;
         let dynamic = max_shared.saturating_sub(static_shared as u32);
         api.cuFuncSetAttribute(function, FUNC_MAX_DYNAMIC_SHARED, dynamic as i32)?;
+        // In percent. The same for all: a multiprocessor changes its division between shared memory
+        // and L1 cache only when it is empty, which would keep a kernel from starting beside another.
+        api.cuFuncSetAttribute(function, FUNC_SHARED_CARVEOUT, 100)?;
     }
     Ok((function, max_threads as u32, static_shared as u32))
 }

@@ -180,7 +180,11 @@ pub struct MatvecPlan {
     pub grid: u32,
     /// Threads of a block.
     pub block: u32,
-    /// Dynamic shared memory of a block.
+    /// Dynamic shared memory of a block, at least. A kernel may start while the one before it still
+    /// runs, and the GPU then puts two of its blocks on one multiprocessor, if there is room, and none on
+    /// another. So every other launch of a chain is given
+    /// [`matvec_alone_bytes`]: two of its blocks have no room, and beside one of them there is room for
+    /// one of the next launch.
     pub shared_bytes: u32,
     /// Warps that share a row, as a power of two.
     pub row_split_log2: u32,
@@ -220,7 +224,7 @@ impl MatvecPlan {
         let split = 1 << row_split_log2;
         // No warp without work, but enough of them to read the vectors quickly.
         let busy = pairs.div_ceil(multiprocessors) * split;
-        let wanted = busy.max(n_in.div_ceil(128)).next_multiple_of(split);
+        let wanted = busy.max(n_in.div_ceil(256)).next_multiple_of(split);
         let warps = wanted.min(most_warps / split * split);
         Some(Self {
             vectors,
@@ -230,6 +234,12 @@ impl MatvecPlan {
             row_split_log2,
         })
     }
+}
+
+/// The least shared memory that keeps two blocks off one multiprocessor, on a GPU with `max_shared` bytes of
+/// it a block; see [`MatvecPlan::shared_bytes`].
+pub const fn matvec_alone_bytes(max_shared: u32) -> u32 {
+    max_shared / 2
 }
 
 /// At least the static shared memory of a matrix-vector kernel.

@@ -65,7 +65,6 @@ unsafe fn warp_largest(mut value: u64) -> u64 {
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn largest(p: ArgmaxParams) {
-    grid::launch_dependents();
     grid::wait();
 
     let row = thread::block_idx_y() as usize;

@@ -86,8 +86,6 @@ struct Tokens {
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
-    grid::launch_dependents();
-
     let group = div(p.n_heads, p.n_kv_heads);
     let head_blocks = group.div_ceil(HEADS);
     let kv_head = div(thread::block_idx_y(), head_blocks);
@@ -160,9 +158,10 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
             load_keys::<DIM>(&mut keys, tokens);
             load_values::<DIM>(&mut values, tokens);
         }
+        let rotation = Rotation::at(p.rope, position, p.pairs, p.pairing);
+        let turns = rotation.load();
         grid::wait();
 
-        let rotation = Rotation::at(p.rope, position, p.pairs, p.pairing);
         let head_of = |x: *const f32, norm: *const f32| Head {
             x,
             bias: core::ptr::null(),
@@ -171,40 +170,50 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
             epsilon: p.epsilon,
         };
         let row = sequence as usize;
-        let mut item = warp;
-        while item < heads {
-            let at = row * p.q_stride as usize + (first_head + item) as usize * DIM;
-            let head = head_of(p.q.ptr().add(at), p.q_norm.ptr());
-            head.for_each(rotation, |i, x| {
-                memory.store_query(item, i, x * (p.scale * LOG2_E));
-            });
-            item += WARPS;
-        }
-        // Rows without a head take part in the products.
-        while item < HEADS {
-            let mut i = lane;
-            while i < DIM as u32 {
-                memory.store_query(item, i, 0.0);
-                i += 32;
-            }
-            item += WARPS;
-        }
+        let query = |item: u32| {
+            // Rows without a head take part in the products; they get zeros.
+            let head = first_head + item.min(heads - 1);
+            let at = row * p.q_stride as usize + head as usize * DIM;
+            head_of(p.q.ptr().add(at), p.q_norm.ptr())
+        };
         // The new token's key and value: by two warps that have the fewest queries.
-        if is_newest && warp >= 2 {
+        let has_new = is_newest && warp >= 2;
+        let (new, new_rotation, new_shared) = {
             let at = row * p.kv_stride as usize + kv_head as usize * DIM;
-            let page = page_address(position / PAGE_TOKENS);
-            let cached = page.add((position % PAGE_TOKENS) as usize * DIM);
-            let (head, rotation, shared, cached) = if warp == 2 {
+            if warp == 2 {
                 let head = head_of(p.k.ptr().add(at), p.k_norm.ptr());
-                (head, rotation, memory.new_key, cached)
+                (head, rotation, memory.new_key)
             } else {
                 let head = head_of(p.v.ptr().add(at), core::ptr::null());
-                let cached = cached.add(p.n_kv_heads as usize * head_elements);
-                (head, Rotation::NONE, memory.new_value, cached)
-            };
-            head.for_each(rotation, |i, x| {
+                (head, Rotation::NONE, memory.new_value)
+            }
+        };
+        // All loads before the first use of one.
+        let raw = [
+            query(warp).load(rotation),
+            query(warp + WARPS).load(rotation),
+        ];
+        let new_raw = new.load(new_rotation);
+        let mut i = 0;
+        while i < 2 {
+            let item = warp + WARPS * i as u32;
+            let factor = if item < heads { p.scale * LOG2_E } else { 0.0 };
+            query(item).for_each(raw[i], rotation, &turns, |i, x| {
+                memory.store_query(item, i, x * factor);
+            });
+            i += 1;
+        }
+        if has_new {
+            let page = page_address(position / PAGE_TOKENS);
+            let mut cached = page.add((position % PAGE_TOKENS) as usize * DIM);
+            let mut new_turns = turns;
+            if warp == 3 {
+                cached = cached.add(p.n_kv_heads as usize * head_elements);
+                new_turns = Rotation::UNTURNED;
+            }
+            new.for_each(new_raw, new_rotation, &new_turns, |i, x| {
                 let rounded = F16::from_f32(x);
-                shared.add(i).store(rounded.to_f32());
+                new_shared.add(i).store(rounded.to_f32());
                 if first_of_group == 0 {
                     *cached.add(i as usize) = rounded;
                 }

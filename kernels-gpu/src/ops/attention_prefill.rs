@@ -121,7 +121,6 @@ impl<const CHUNKS: usize> Tile<CHUNKS> {
 pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
     p: AttentionPrefillParams,
 ) {
-    grid::launch_dependents();
     grid::wait();
 
     let tile_rows = PREFILL_TILE_ROWS * ROW_TILES as u32;

@@ -47,7 +47,6 @@ entry_points_by_type! {
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn dequantize<W: Weights>(p: DequantizeParams) {
-    grid::launch_dependents();
     let lane = thread::thread_idx_x() % 32;
     let warp = thread::thread_idx_x() / 32;
     let tile_elements = const { W::TYPE.tile_elements() };

@@ -45,7 +45,6 @@ entry_points! {
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn add<T: Activation>(p: AddParams) {
-    grid::launch_dependents();
     grid::wait();
     let i = thread::index_1d();
     if i < p.n {
@@ -65,7 +64,6 @@ pub unsafe fn add<T: Activation>(p: AddParams) {
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn bias<T: Activation>(p: BiasParams) {
-    grid::launch_dependents();
     grid::wait();
     let i = thread::index_1d();
     if i < p.n {
@@ -117,7 +115,6 @@ fn sigmoid(x: f32) -> f32 {
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn gated<X: Activation, Y: Activation, A: Gate>(p: GatedParams) {
-    grid::launch_dependents();
     grid::wait();
     let column = thread::index_1d();
     let row = thread::block_idx_y();

@@ -45,7 +45,6 @@ entry_points_by_type! {
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn embed<W: Weights>(p: EmbedParams) {
-    grid::launch_dependents();
     grid::wait();
     let lane = thread::thread_idx_x() % 32;
     let warp = thread::thread_idx_x() / 32;

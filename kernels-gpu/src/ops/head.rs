@@ -1,10 +1,19 @@
 //! One head's vector on the way into attention: bias, norm, rotation. Shared by the kernels that
 //! begin with it; a warp handles one head at a time.
+//!
+//! A lane has every 32nd pair of elements: those that are rotated together, and neighbours behind them.
+//! To load a vector and to compute with it are two steps, so that a warp can load several first.
 
 use cuda_std::prelude::*;
 
 use crate::abi::{DevicePtr, ROPE_ADJACENT};
 use crate::prim::reduce::warp_sum;
+
+/// Pairs of a lane: of heads of up to 256 elements.
+const SLOTS: usize = 4;
+
+/// A lane's pairs of a head, or the cosines and sines that they are rotated by.
+pub type Pairs = [[f32; 2]; SLOTS];
 
 /// A head's raw vector and what is done with it.
 #[derive(Clone, Copy)]
@@ -54,78 +63,124 @@ impl Rotation {
         pairs: 0,
         pairing: ROPE_ADJACENT,
     };
+
+    /// What [`load`](Self::load) gives for pairs that are not rotated.
+    pub const UNTURNED: Pairs = [[1.0, 0.0]; SLOTS];
+
+    /// Cosine and sine of this lane's pairs.
+    ///
+    /// # Safety
+    /// The table reaches to the position.
+    #[inline(always)]
+    pub unsafe fn load(&self) -> Pairs {
+        let mut turns = Self::UNTURNED;
+        let mut slot = 0;
+        while slot < SLOTS {
+            let pair = pair_of_lane(slot);
+            if pair < self.pairs {
+                // SAFETY: the table has every rotated pair.
+                turns[slot] = unsafe {
+                    let turn = self.cos_sin.add(2 * pair as usize);
+                    [*turn, *turn.add(1)]
+                };
+            }
+            slot += 1;
+        }
+        turns
+    }
+
+    /// The elements of a pair.
+    #[inline(always)]
+    fn elements(&self, pair: u32) -> [u32; 2] {
+        if pair >= self.pairs || self.pairing == ROPE_ADJACENT {
+            [2 * pair, 2 * pair + 1]
+        } else {
+            [pair, pair + self.pairs]
+        }
+    }
+}
+
+/// The number of this lane's pair in a slot.
+#[inline(always)]
+fn pair_of_lane(slot: usize) -> u32 {
+    32 * slot as u32 + thread::thread_idx_x() % 32
 }
 
 impl Head {
+    /// This lane's pairs with the bias added.
+    ///
     /// # Safety
-    /// `i` is an element of the head.
+    /// The pointers are null or have `dim` elements.
     #[inline(always)]
-    unsafe fn biased(&self, i: u32) -> f32 {
-        let i = i as usize;
-        // SAFETY: the caller's.
-        unsafe {
-            let x = *self.x.add(i);
-            if self.bias.is_null() {
-                x
-            } else {
-                x + *self.bias.add(i)
+    pub unsafe fn load(&self, rotation: Rotation) -> Pairs {
+        let mut values = [[0.0; 2]; SLOTS];
+        let mut slot = 0;
+        while slot < SLOTS {
+            let pair = pair_of_lane(slot);
+            if 2 * pair < self.dim {
+                // SAFETY: the elements are in the head.
+                values[slot] = rotation.elements(pair).map(|i| unsafe {
+                    let x = *self.x.add(i as usize);
+                    if self.bias.is_null() {
+                        x
+                    } else {
+                        x + *self.bias.add(i as usize)
+                    }
+                });
             }
+            slot += 1;
         }
+        values
     }
 
-    /// # Safety
-    /// `i` is an element of the head.
-    #[inline(always)]
-    unsafe fn normed(&self, i: u32, scale: f32) -> f32 {
-        // SAFETY: the caller's.
-        unsafe {
-            if self.norm.is_null() {
-                self.biased(i)
-            } else {
-                self.biased(i) * scale * *self.norm.add(i as usize)
-            }
-        }
-    }
-
-    /// Gives every element `i` of the result to `store(i, value)`, each from one lane.
+    /// Gives every element `i` of the result to `store(i, value)`, each from one lane. `values` and
+    /// `turns` are what this head and the rotation loaded.
     ///
     /// # Safety
     /// The pointers are null or have `dim` elements; all lanes of the warp come here together.
     #[inline(always)]
-    pub unsafe fn for_each(&self, rotation: Rotation, mut store: impl FnMut(u32, f32)) {
-        let lane = thread::thread_idx_x() % 32;
-        // SAFETY: the indices are below `dim`; the branch is the same for all lanes.
-        unsafe {
-            let mut scale = 1.0;
-            if !self.norm.is_null() {
-                let mut squares = 0.0;
-                let mut i = lane;
-                while i < self.dim {
-                    let x = self.biased(i);
-                    squares = x.mul_add(x, squares);
-                    i += 32;
-                }
-                scale = 1.0 / (warp_sum(squares) / self.dim as f32 + self.epsilon).sqrt();
+    pub unsafe fn for_each(
+        &self,
+        mut values: Pairs,
+        rotation: Rotation,
+        turns: &Pairs,
+        mut store: impl FnMut(u32, f32),
+    ) {
+        if !self.norm.is_null() {
+            let mut squares = 0.0;
+            let mut slot = 0;
+            while slot < SLOTS {
+                let [a, b] = values[slot];
+                squares = a.mul_add(a, b.mul_add(b, squares));
+                slot += 1;
             }
-            let mut pair = lane;
-            while pair < rotation.pairs {
-                let (first, second) = if rotation.pairing == ROPE_ADJACENT {
-                    (2 * pair, 2 * pair + 1)
-                } else {
-                    (pair, pair + rotation.pairs)
-                };
-                let (a, b) = (self.normed(first, scale), self.normed(second, scale));
-                let turn = rotation.cos_sin.add(2 * pair as usize);
-                let (cos, sin) = (*turn, *turn.add(1));
+            // SAFETY: the branch is the same for all lanes.
+            let squares = unsafe { warp_sum(squares) };
+            let scale = 1.0 / (squares / self.dim as f32 + self.epsilon).sqrt();
+            let mut slot = 0;
+            while slot < SLOTS {
+                let pair = pair_of_lane(slot);
+                if 2 * pair < self.dim {
+                    // SAFETY: the elements are in the head.
+                    let weights = rotation
+                        .elements(pair)
+                        .map(|i| unsafe { *self.norm.add(i as usize) });
+                    values[slot][0] *= scale * weights[0];
+                    values[slot][1] *= scale * weights[1];
+                }
+                slot += 1;
+            }
+        }
+        let mut slot = 0;
+        while slot < SLOTS {
+            let pair = pair_of_lane(slot);
+            if 2 * pair < self.dim {
+                let ([a, b], [cos, sin]) = (values[slot], turns[slot]);
+                let [first, second] = rotation.elements(pair);
                 store(first, a.mul_add(cos, -(b * sin)));
                 store(second, a.mul_add(sin, b * cos));
-                pair += 32;
             }
-            let mut i = 2 * rotation.pairs + lane;
-            while i < self.dim {
-                store(i, self.normed(i, scale));
-                i += 32;
-            }
+            slot += 1;
         }
     }
 }

@@ -35,7 +35,6 @@ const WARP_SUMS: u32 = 2 * MATVEC_MAX_VECTORS;
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecParams) {
-    grid::launch_dependents();
     let lane = thread::thread_idx_x() % 32;
     let warp = thread::thread_idx_x() / 32;
     let warps = thread::block_dim_x() / 32;

@@ -14,8 +14,11 @@ use crate::prim::load::prefetch;
 use crate::prim::math::{fma, recip_approx, rsqrt_approx};
 use crate::prim::reduce::{shuffle_xor, warp_sum};
 
-/// Rounds of loads under way while a round is encoded: a load takes as long as three encodings.
-const ROUNDS_AHEAD: usize = 3;
+/// Elements that a warp encodes together, eight a lane.
+const WARP_ELEMENTS: u32 = 256;
+
+/// Elements of a lane, and the norm's factors for them.
+type Loaded = ([f32; 8], [f32; 8]);
 
 /// Fetches the factors of the norms, which no kernel writes, into the L2 cache: meanwhile the weights of
 /// all other blocks have passed through it.
@@ -47,7 +50,7 @@ pub unsafe fn encode_input<W: Weights, A: Activations<W>>(
 ) {
     let lane = thread::thread_idx_x() % 32;
     let warp = thread::thread_idx_x() / 32;
-    let stride = 4 * thread::block_dim_x();
+    let stride = 8 * thread::block_dim_x();
     let padded = p.n_in.next_multiple_of(ACTIVATION_GROUP);
 
     let residual_squares = static_shared![f32; crate::abi::MATVEC_SQUARES];
@@ -59,7 +62,7 @@ pub unsafe fn encode_input<W: Weights, A: Activations<W>>(
             while i < p.n_in {
                 // SAFETY: inside the vector.
                 sum = unsafe { add_squares(load::<W>(p, p.residual.ptr(), vector, i), sum) };
-                i += stride;
+                i += stride / 2;
             }
             // SAFETY: whole warps are here.
             unsafe { store_warp_sum(residual_squares, vector, sum) };
@@ -77,13 +80,17 @@ pub unsafe fn encode_input<W: Weights, A: Activations<W>>(
             // SAFETY: published above; whole warps are here.
             unsafe { inverse_norm(p, residual_squares, vector, 32) }
         };
-        // Four elements of the vector; zeros behind its end.
-        let input = |i: u32| {
+        // Four elements of the vector and their factors; zeros behind its end.
+        let quad = |i: u32| -> ([f32; 4], [f32; 4]) {
             if i >= p.n_in {
-                return [0.0; 4];
+                return ([0.0; 4], [1.0; 4]);
             }
             // SAFETY: inside the vectors; only the first block writes, and nothing reads x_out here.
             unsafe {
+                let mut weight = [1.0; 4];
+                if !p.norm_weight.is_null() {
+                    weight = load::<W>(p, p.norm_weight.ptr(), 0, i);
+                }
                 let mut x = load::<W>(p, p.x.ptr(), vector, i);
                 if !p.residual.is_null() {
                     let residual = load::<W>(p, p.residual.ptr(), vector, i);
@@ -97,44 +104,42 @@ pub unsafe fn encode_input<W: Weights, A: Activations<W>>(
                         store::<W>(p, vector, i, x);
                     }
                 }
-                x
+                (x, weight)
             }
         };
-
+        let load_eight = |i: u32| -> Loaded {
+            let ([a, b, c, d], v) = quad(i);
+            let ([e, f, g, h], w) = quad(i + 4);
+            (
+                [a, b, c, d, e, f, g, h],
+                [v[0], v[1], v[2], v[3], w[0], w[1], w[2], w[3]],
+            )
+        };
         let mut sum = 0.0;
-        let mut ahead = [([0f32; 4], [1f32; 4]); ROUNDS_AHEAD];
-        let delay = stride * ROUNDS_AHEAD as u32;
-        // The bounds are the same for a whole warp, so that its lanes stay together.
-        let begin = 128 * warp;
-        let mut next = begin;
-        while next < padded + delay {
-            let i = next + 4 * lane;
-            let mut loaded = ([0f32; 4], [1f32; 4]);
-            if next < padded {
-                loaded.0 = input(i);
-                if i < p.n_in && !p.norm_weight.is_null() {
-                    // SAFETY: inside the weights.
-                    loaded.1 = unsafe { load::<W>(p, p.norm_weight.ptr(), 0, i) };
-                }
-            }
-            let (mut values, weight) = ahead[0];
-            let mut k = 1;
-            while k < ROUNDS_AHEAD {
-                ahead[k - 1] = ahead[k];
+        let mut encode = |i: u32, (mut values, weights): Loaded| {
+            let mut k = 0;
+            while k < 8 {
+                sum = values[k].mul_add(values[k], sum);
+                values[k] *= weights[k];
                 k += 1;
             }
-            ahead[ROUNDS_AHEAD - 1] = loaded;
-            if next >= begin + delay {
-                sum = add_squares(values, sum);
-                let mut k = 0;
-                while k < 4 {
-                    values[k] *= weight[k];
-                    k += 1;
-                }
-                // SAFETY: the warp is here with neighbouring elements.
-                unsafe { activations.encode(vector, i - delay, values) };
+            // SAFETY: the warp is here with neighbouring elements.
+            unsafe { activations.encode(vector, i, values) };
+        };
+        // The bounds are the same for a whole warp, so that its lanes stay together. Two rounds are loaded
+        // before the first is encoded, because a load takes longer than that.
+        let mut begin = WARP_ELEMENTS * warp;
+        while begin < padded {
+            let i = begin + 8 * lane;
+            let first = load_eight(i);
+            if begin + stride < padded {
+                let second = load_eight(i + stride);
+                encode(i, first);
+                encode(i + stride, second);
+            } else {
+                encode(i, first);
             }
-            next += stride;
+            begin += 2 * stride;
         }
         // SAFETY: whole warps are here.
         unsafe { store_warp_sum(squares, vector, sum) };

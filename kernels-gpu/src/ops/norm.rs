@@ -30,7 +30,6 @@ entry_points! {
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn rms_norm<Y: Activation>(p: RmsNormParams) {
-    grid::launch_dependents();
     grid::wait();
 
     let row = thread::block_idx_x();

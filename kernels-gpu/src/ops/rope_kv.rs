@@ -5,7 +5,7 @@
 //! - Shapes: see [`RopeKvParams`]; q goes to f16 rows, K and V into the paged cache.
 //! - Threads: a warp for each head of a token, Q's heads first, then K's, then V's.
 //! - Launch: grid = [tokens, ceil((n_heads + 2 n_kv_heads) / 4)], block = 128.
-//! - Moves: q, k and v once from memory (a norm's second reading hits the cache), half of that out.
+//! - Moves: q, k and v once, half of that out.
 
 use cuda_std::prelude::*;
 
@@ -16,7 +16,7 @@ use crate::prim::grid;
 use crate::prim::half::F16;
 
 entry_points! {
-    /// Heads of any size.
+    /// Heads of up to 256 elements, an even number.
     ROPE_KV = rope_kv(RopeKvParams), max_threads = 128 => rotate_and_cache;
 }
 
@@ -26,7 +26,6 @@ entry_points! {
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn rotate_and_cache(p: RopeKvParams) {
-    grid::launch_dependents();
     grid::wait();
 
     let token = thread::block_idx_x() as usize;
@@ -60,7 +59,8 @@ pub unsafe fn rotate_and_cache(p: RopeKvParams) {
                 .q_out
                 .mut_ptr()
                 .add((token * p.n_heads as usize + head) * dim);
-            query.for_each(rotation, |i, value| {
+            let (values, turns) = (query.load(rotation), rotation.load());
+            query.for_each(values, rotation, &turns, |i, value| {
                 *out.add(i as usize) = F16::from_f32(value)
             });
             return;
@@ -95,7 +95,8 @@ pub unsafe fn rotate_and_cache(p: RopeKvParams) {
         let out =
             p.kv.mut_ptr()
                 .add(page * p.page_stride as usize + row * dim);
-        vector.for_each(rotation, |i, value| {
+        let (values, turns) = (vector.load(rotation), rotation.load());
+        vector.for_each(values, rotation, &turns, |i, value| {
             *out.add(i as usize) = F16::from_f32(value)
         });
     }

@@ -372,7 +372,6 @@ impl Kept {
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn draw(p: SampleParams) {
-    grid::launch_dependents();
     grid::wait();
 
     let row = thread::block_idx_x() as usize;

@@ -101,28 +101,11 @@ pub fn lop3<const TABLE: u32>(a: u32, b: u32, c: u32) -> u32 {
     result
 }
 
-/// The nearest integer, halves to even, clamped to the range of `i32`; NaN gives 0.
-#[gpu_only]
+/// Packs the low bytes of four words, the first into the low byte.
 #[inline(always)]
-pub fn round_to_i32(x: f32) -> i32 {
-    let result: i32;
-    // SAFETY: arithmetic on registers.
-    unsafe {
-        asm!(
-            "cvt.rni.s32.f32 {0}, {1};",
-            out(reg32) result,
-            in(reg32) x,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    result
-}
-
-/// Packs the low bytes of four integers in -128 to 127, the first into the low byte.
-#[inline(always)]
-pub fn pack_i8x4(v: [i32; 4]) -> u32 {
-    let low = byte_permute(v[0] as u32, v[1] as u32, 0x0040);
-    let high = byte_permute(v[2] as u32, v[3] as u32, 0x0040);
+pub fn pack_bytes(v: [u32; 4]) -> u32 {
+    let low = byte_permute(v[0], v[1], 0x0040);
+    let high = byte_permute(v[2], v[3], 0x0040);
     byte_permute(low, high, 0x5410)
 }
 
