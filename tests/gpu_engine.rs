@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use half::f16;
 use hyperion::backend::{
-    Activations, Backend, NoTrace, Output, PAGE_TOKENS, Recorder, SequenceStep, TensorName,
+    Activations, Backend, Draw, NoTrace, Output, PAGE_TOKENS, Recorder, SequenceStep, TensorName,
     TraceSink, Want,
 };
 use hyperion::cpu::CpuBackend;
@@ -304,6 +304,64 @@ fn a_step_of_mixed_sequences_gives_each_its_own() {
                 assert!(relative_error(&ours, &expected) < F16_BOUND);
             }
             (ours, expected) => assert_eq!(ours, expected),
+        }
+    }
+}
+
+/// Prompts of three sequences and then a token each, with three ways to choose the next one.
+#[test]
+fn tokens_drawn_on_the_device() {
+    let _lock = device_lock();
+    let model = model("tiny-qwen3-q8_0-1");
+    let vocab = model.vocab();
+    let prompts = [text(0, 20, vocab), text(1, 7, vocab), text(2, 1, vocab)];
+    let draw = |top_k, uniform| {
+        Want::Draw(Draw {
+            temperature: 5.0,
+            top_k,
+            top_p: 1.0,
+            min_p: 0.0,
+            uniform,
+        })
+    };
+    let mut gpu = gpu(&model, Activations::F16);
+    let mut step = |start: bool, want: [Want; 3]| {
+        let steps: Vec<SequenceStep<'_>> = (0..3)
+            .map(|i| SequenceStep {
+                tokens: if start { &prompts[i] } else { &prompts[i][..1] },
+                start: if start { 0 } else { prompts[i].len() },
+                pages: &SCATTERED[i],
+                want: want[i],
+            })
+            .collect();
+        gpu.step(&steps, &mut NoTrace).expect("a step")
+    };
+    for start in [true, false] {
+        // The likeliest two of each sequence.
+        let logits = step(start, [Want::LastLogits; 3]);
+        let likeliest = logits.iter().map(|output| {
+            let Output::Logits(logits) = output else {
+                panic!("{output:?} instead of logits");
+            };
+            let mut order: Vec<u32> = (0..vocab as u32).collect();
+            order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+            [order[0], order[1]]
+        });
+        let likeliest: Vec<[u32; 2]> = likeliest.collect();
+        let first = step(start, [draw(1, 0.9), Want::Argmax, draw(1, 0.0)]);
+        let expected: Vec<Output> = likeliest.iter().map(|&[a, _]| Output::Token(a)).collect();
+        assert_eq!(first, expected);
+        // At this temperature both of two tokens have a share of the random numbers.
+        let ends = [0.0, 0.999_999].map(|uniform| step(start, [draw(2, uniform); 3]));
+        for (i, &expected) in likeliest.iter().enumerate() {
+            let drawn = ends.each_ref().map(|outputs| match outputs[i] {
+                Output::Token(token) => token,
+                ref other => panic!("{other:?} instead of a token"),
+            });
+            assert!(
+                drawn == expected || drawn == [expected[1], expected[0]],
+                "sequence {i}: {drawn:?} of {expected:?}"
+            );
         }
     }
 }

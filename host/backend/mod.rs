@@ -16,7 +16,7 @@ pub const PAGE_TOKENS: usize = 64;
 pub type PageId = u32;
 
 /// What a step should give back for a sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Want {
     /// Nothing: a chunk of a prompt whose end is still to come.
     Nothing,
@@ -26,6 +26,24 @@ pub enum Want {
     AllLogits,
     /// The most probable next token after the last one, chosen by the backend itself.
     Argmax,
+    /// A random next token after the last one, drawn by the backend itself. Backends that do not
+    /// [draw](Backend::draws) give the logits.
+    Draw(Draw),
+}
+
+/// How a token is drawn from the logits of all: what [`crate::sampling`] calls by the same names.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Draw {
+    /// Divides the logits; above 0.
+    pub temperature: f32,
+    /// Tokens to keep; 0 keeps all.
+    pub top_k: u32,
+    /// Probability to keep; 1 keeps all.
+    pub top_p: f32,
+    /// Least share of the likeliest token's probability; 0 keeps all.
+    pub min_p: f32,
+    /// A random number, evenly from 0 to below 1.
+    pub uniform: f32,
 }
 
 /// The part of a step that belongs to one sequence.
@@ -55,7 +73,7 @@ pub enum Output {
     Nothing,
     /// `[1 or tokens, vocab]`, row-major.
     Logits(Vec<f32>),
-    /// For [`Want::Argmax`].
+    /// For [`Want::Argmax`] and [`Want::Draw`].
     Token(u32),
 }
 
@@ -132,6 +150,11 @@ pub trait Backend: Send {
     /// What it rounds activations to; `None` where it computes in f32 or better.
     fn activations(&self) -> Option<Activations> {
         None
+    }
+
+    /// Whether it draws random tokens itself.
+    fn draws(&self) -> bool {
+        false
     }
 
     /// Bytes of an element of its KV cache.

@@ -218,7 +218,7 @@ fn wanted_rows(sequences: &[SequenceStep<'_>]) -> Vec<usize> {
         let next = first + step.tokens.len();
         match step.want {
             Want::Nothing => {}
-            Want::LastLogits | Want::Argmax => wanted.push(next - 1),
+            Want::LastLogits | Want::Argmax | Want::Draw(_) => wanted.push(next - 1),
             Want::AllLogits => wanted.extend(first..next),
         }
         first = next;
@@ -237,7 +237,7 @@ fn split_outputs(sequences: &[SequenceStep<'_>], logits: &[f32], vocab: usize) -
         .iter()
         .map(|step| match step.want {
             Want::Nothing => Output::Nothing,
-            Want::LastLogits => Output::Logits(take(1).to_vec()),
+            Want::LastLogits | Want::Draw(_) => Output::Logits(take(1).to_vec()),
             Want::AllLogits => Output::Logits(take(step.tokens.len()).to_vec()),
             Want::Argmax => Output::Token(argmax(take(1))),
         })

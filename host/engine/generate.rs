@@ -129,11 +129,7 @@ impl Generator<'_> {
             });
         }
 
-        let want = if self.sampler.is_argmax() {
-            Want::Argmax
-        } else {
-            Want::LastLogits
-        };
+        let want = self.want();
         let mut output = match self.engine.prefill(sequence, new, want, self.interrupt) {
             Err(EngineError::Interrupted) => {
                 return Ok(Generation {
@@ -172,7 +168,7 @@ impl Generator<'_> {
             let item = Decode {
                 sequence,
                 token,
-                want,
+                want: self.want(),
             };
             output = match self.engine.decode(&mut [item])?.remove(0) {
                 Err(EngineError::Context { .. }) => break Finish::Context,
@@ -187,6 +183,19 @@ impl Generator<'_> {
             finish,
             stats,
         })
+    }
+
+    /// What the next step has to give: a token, so that not all logits need to leave the device, where
+    /// the backend can choose as the sampler would.
+    fn want(&mut self) -> Want {
+        if self.sampler.is_argmax() {
+            return Want::Argmax;
+        }
+        let draw = match self.engine.backend().draws() {
+            true => self.sampler.draw_elsewhere(),
+            false => None,
+        };
+        draw.map_or(Want::LastLogits, Want::Draw)
     }
 
     fn choose(&mut self, output: &Output) -> Result<u32, EngineError> {

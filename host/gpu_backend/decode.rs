@@ -15,7 +15,7 @@ use super::matvec::{Product, Residual, Vectors};
 use super::trace::DeviceTracer;
 use super::weights::{GpuLayer, GpuLinear, optional};
 use super::workspace::grid_y;
-use crate::backend::{NoTrace, Output, PAGE_TOKENS, SequenceStep, Want};
+use crate::backend::{Backend, NoTrace, Output, PAGE_TOKENS, SequenceStep, Want};
 use crate::gpu::{Buffer, GpuError, Result};
 use crate::model::Activation;
 
@@ -27,7 +27,32 @@ const UNSHARED_PAGES: u32 = 4;
 pub struct GraphKey {
     n: usize,
     splits: u32,
-    argmax: bool,
+    choice: Choice,
+}
+
+/// How a step's tokens are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Choice {
+    /// By the host, from the logits.
+    Host,
+    /// The likeliest ones.
+    Argmax,
+    /// At random, some of them perhaps the likeliest.
+    Draw,
+}
+
+impl Choice {
+    /// The quickest that gives what all of `sequences` want, on a device that draws or does not.
+    fn of(sequences: &[SequenceStep<'_>], draws: bool) -> Choice {
+        let all = |wanted: fn(Want) -> bool| sequences.iter().all(|step| wanted(step.want));
+        if all(|want| want == Want::Argmax) {
+            Choice::Argmax
+        } else if draws && all(|want| matches!(want, Want::Argmax | Want::Draw(_))) {
+            Choice::Draw
+        } else {
+            Choice::Host
+        }
+    }
 }
 
 /// The residual stream between two products: where it lies, and what still has to be added to it.
@@ -67,16 +92,16 @@ impl GpuBackend {
         trace: &mut DeviceTracer<'_>,
     ) -> Result<Vec<Output>> {
         let n = sequences.len();
-        let argmax = sequences.iter().all(|step| step.want == Want::Argmax);
+        let choice = Choice::of(sequences, self.draws());
         let longest = sequences.iter().map(SequenceStep::end).max().unwrap_or(1);
         let key = GraphKey {
             n,
             splits: self.splits(n, longest),
-            argmax,
+            choice,
         };
         if trace.is_active() {
             self.send_decode(key, sequences, trace)?;
-            return self.read_outputs(sequences, argmax, trace);
+            return self.read_outputs(sequences, choice, trace);
         }
         let mut none = NoTrace;
         let device = self.launcher.device.clone();
@@ -98,7 +123,7 @@ impl GpuBackend {
             // SAFETY: as above.
             Some(Some(graph)) => unsafe { graph.replay() }?,
         }
-        self.read_outputs(sequences, argmax, trace)
+        self.read_outputs(sequences, choice, trace)
     }
 
     /// Blocks that share the context of a sequence: a power of two, so that few graphs serve all
@@ -137,8 +162,10 @@ impl GpuBackend {
         let vectors = stream.vectors(key.n, &self.weights.output_norm);
         let head = Product::new(&self.weights.output, &w.logits);
         self.matvec(vectors, &[head], MatvecEpilogue::Store)?;
-        if key.argmax {
-            self.send_argmax(key.n)?;
+        match key.choice {
+            Choice::Host => {}
+            Choice::Argmax => self.send_argmax(key.n)?,
+            Choice::Draw => self.send_draw(0, key.n)?,
         }
         trace.layer = Some(self.model.config.n_layers - 1);
         self.trace_post_norm_sum("l_out", &stream, trace)?;

@@ -1,9 +1,10 @@
 //! What a step tells the kernels: tokens, positions, pages. One buffer, so that one copy brings it.
 
-use kernels_gpu::abi::DevicePtr;
+use bytemuck::Zeroable;
+use kernels_gpu::abi::{DevicePtr, SampleSettings};
 
 use super::workspace::{DECODE_SEQUENCES, Limits};
-use crate::backend::SequenceStep;
+use crate::backend::{SequenceStep, Want};
 use crate::gpu::{Buffer, Device, Result};
 
 /// The device's view of a step; all fields are u32.
@@ -13,6 +14,9 @@ pub struct Inputs {
     /// What the buffer holds, to upload only what changed.
     mirror: Vec<u32>,
 }
+
+/// u32 of a sequence's settings for sampling.
+const SETTINGS_WORDS: usize = size_of::<SampleSettings>() / 4;
 
 /// Most sequences of a step.
 pub const MAX_SEQUENCES: usize = 64;
@@ -27,8 +31,12 @@ impl Inputs {
         limits.max_tokens.max(DECODE_SEQUENCES)
     }
 
-    fn page_table_at(limits: Limits) -> usize {
+    fn settings_at(limits: Limits) -> usize {
         3 * Self::tokens(limits) + 2 * MAX_SEQUENCES + 1
+    }
+
+    fn page_table_at(limits: Limits) -> usize {
+        Self::settings_at(limits) + SETTINGS_WORDS * MAX_SEQUENCES
     }
 
     /// Allocates the buffer.
@@ -73,6 +81,14 @@ impl Inputs {
                 set(2 * stride + token, index as u32);
                 token += 1;
             }
+            let settings = settings(step.want);
+            let words: [u32; SETTINGS_WORDS] = bytemuck::cast(settings);
+            for (offset, word) in words.into_iter().enumerate() {
+                set(
+                    Self::settings_at(self.limits) + SETTINGS_WORDS * index + offset,
+                    word,
+                );
+            }
             let row = Self::page_table_at(self.limits) + index * max_pages;
             for (offset, &page) in step.pages.iter().take(max_pages).enumerate() {
                 set(row + offset, page);
@@ -115,8 +131,28 @@ impl Inputs {
         self.at(3 * Self::tokens(self.limits) + MAX_SEQUENCES + 1)
     }
 
+    /// How the tokens of sequences from `first` on are chosen.
+    pub fn settings(&self, first: usize) -> DevicePtr<SampleSettings> {
+        let at = Self::settings_at(self.limits) + SETTINGS_WORDS * first;
+        self.at(at).cast()
+    }
+
     /// Pages of each sequence, `[sequences][max_pages]`.
     pub fn page_table(&self) -> DevicePtr<u32> {
         self.at(Self::page_table_at(self.limits))
+    }
+}
+
+/// What the sampling kernel is told; for anything but a draw it takes the likeliest token.
+fn settings(want: Want) -> SampleSettings {
+    let Want::Draw(draw) = want else {
+        return SampleSettings::zeroed();
+    };
+    SampleSettings {
+        temperature: draw.temperature,
+        top_k: draw.top_k,
+        top_p: draw.top_p,
+        min_p: draw.min_p,
+        uniform: draw.uniform,
     }
 }

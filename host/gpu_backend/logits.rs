@@ -1,15 +1,17 @@
 //! From the residual stream to what a step gives back.
 
-use kernels_gpu::abi::{ArgmaxParams, MatvecEpilogue};
+use kernels_gpu::abi::{ArgmaxParams, MatvecEpilogue, SampleParams};
 use kernels_gpu::ops::argmax::ARGMAX;
+use kernels_gpu::ops::sample::SAMPLE;
 
 use super::GpuBackend;
+use super::decode::Choice;
 use super::launcher::{Geometry, at};
 use super::matvec::{Product, Vectors};
 use super::prefill::dense;
 use super::trace::DeviceTracer;
 use super::workspace::{DECODE_SEQUENCES, LOGIT_ROWS};
-use crate::backend::{Output, SequenceStep, Want};
+use crate::backend::{Backend, Output, SequenceStep, Want};
 use crate::gpu::Result;
 
 impl GpuBackend {
@@ -22,13 +24,13 @@ impl GpuBackend {
         let mut outputs = Vec::with_capacity(sequences.len());
         let mut traced = Vec::new();
         let mut first = 0;
-        for step in sequences {
+        for (index, step) in sequences.iter().enumerate() {
             let end = first + step.tokens.len();
             outputs.push(match step.want {
                 Want::Nothing => Output::Nothing,
                 Want::AllLogits => Output::Logits(self.all_logits(first, end, &mut traced)?),
-                Want::LastLogits | Want::Argmax => {
-                    self.last_output(end - 1, step.want, &mut traced, trace)?
+                Want::LastLogits | Want::Argmax | Want::Draw(_) => {
+                    self.last_output(index, end - 1, step.want, &mut traced, trace)?
                 }
             });
             first = end;
@@ -56,6 +58,7 @@ impl GpuBackend {
 
     fn last_output(
         &self,
+        sequence: usize,
         row: usize,
         want: Want,
         traced: &mut Vec<f32>,
@@ -76,10 +79,11 @@ impl GpuBackend {
         if trace.wants("result_output") {
             traced.extend(self.read_logits(0, 1)?);
         }
-        if want == Want::LastLogits {
-            return Ok(Output::Logits(self.read_logits(0, 1)?));
+        match want {
+            Want::Argmax => self.send_argmax(1)?,
+            Want::Draw(_) if self.draws() => self.send_draw(sequence, 1)?,
+            _ => return Ok(Output::Logits(self.read_logits(0, 1)?)),
         }
-        self.send_argmax(1)?;
         Ok(Output::Token(self.read_tokens(1)?[0]))
     }
 
@@ -101,11 +105,26 @@ impl GpuBackend {
         unsafe { self.launcher.launch(&ARGMAX, geometry, &params) }
     }
 
+    /// Starts choosing a token for each of `rows` rows of logits, as the sequences from `first` on want.
+    pub(super) fn send_draw(&self, first: usize, rows: usize) -> Result<()> {
+        let (vocab, w) = (self.model.vocab() as u32, &self.workspace);
+        let params = SampleParams {
+            logits: at(&w.logits, 0),
+            tokens: at(&w.tokens, 0),
+            settings: self.inputs.settings(first),
+            vocab,
+            stride: vocab,
+        };
+        let geometry = Geometry::new([rows as u32, 1, 1], SAMPLE.max_threads);
+        // SAFETY: logits and tokens have `LOGIT_ROWS` rows; every sequence of the step has settings.
+        unsafe { self.launcher.launch(&SAMPLE, geometry, &params) }
+    }
+
     /// Waits for a decode step and takes its results.
     pub(super) fn read_outputs(
         &self,
         sequences: &[SequenceStep<'_>],
-        argmax: bool,
+        choice: Choice,
         trace: &mut DeviceTracer<'_>,
     ) -> Result<Vec<Output>> {
         debug_assert!(sequences.len() <= DECODE_SEQUENCES);
@@ -115,7 +134,7 @@ impl GpuBackend {
             let logits = self.read_logits(0, n)?;
             trace.values("result_output", vocab, &logits);
         }
-        if argmax {
+        if choice != Choice::Host {
             let tokens = self.read_tokens(n)?;
             return Ok(tokens.into_iter().map(Output::Token).collect());
         }
@@ -127,7 +146,9 @@ impl GpuBackend {
                     let logits = self.read_logits(row, 1)?;
                     Output::Token(crate::sampling::argmax(&logits))
                 }
-                Want::LastLogits | Want::AllLogits => Output::Logits(self.read_logits(row, 1)?),
+                Want::LastLogits | Want::AllLogits | Want::Draw(_) => {
+                    Output::Logits(self.read_logits(row, 1)?)
+                }
             });
         }
         Ok(outputs)

@@ -214,6 +214,11 @@ impl Backend for GpuBackend {
         Some(self.activations)
     }
 
+    fn draws(&self) -> bool {
+        // The kernel draws from the logits as they are.
+        self.model.config.logit_softcap.is_none()
+    }
+
     fn read_weight(&self, name: &str) -> Option<Result<Vec<u16>, BackendError>> {
         let matrix = self.weights.matrix(name)?;
         let bits = self.decoded_matrix(matrix);

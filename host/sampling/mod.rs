@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::backend::Draw;
 use filters::Candidate;
 pub use params::SamplingParams;
 pub use stop::{StopStrings, Stopped};
@@ -63,6 +64,25 @@ impl Sampler {
     pub fn is_argmax(&self) -> bool {
         let params = &self.params;
         params.temperature <= 0.0 && params.logit_bias.is_empty() && !params.penalizes()
+    }
+
+    /// The next draw for a backend that draws by itself, which gives the same distribution; `None` where
+    /// the parameters ask for more than it can.
+    pub fn draw_elsewhere(&mut self) -> Option<Draw> {
+        let params = &self.params;
+        let plain = params.temperature > 0.0
+            && params.typical_p >= 1.0
+            && params.logit_bias.is_empty()
+            && !params.penalizes();
+        plain.then(|| Draw {
+            temperature: params.temperature,
+            // A vocabulary has fewer tokens than that.
+            top_k: u32::try_from(params.top_k).unwrap_or(0),
+            top_p: params.top_p,
+            min_p: params.min_p,
+            // 24 random bits: every f32 in [0, 1) of that spacing is equally likely.
+            uniform: (self.random.next_u32() >> 8) as f32 / (1u32 << 24) as f32,
+        })
     }
 
     /// Takes note of a token of the sequence, prompt included, for the penalties.
@@ -260,6 +280,33 @@ mod tests {
             ..SamplingParams::default()
         };
         assert_eq!(sampler(params).sample(&[30.0, 20.0, 40.0, -10.0]), Ok(2));
+    }
+
+    #[test]
+    fn only_plain_draws_are_left_to_a_backend() {
+        let mut plain = sampler(SamplingParams::default());
+        let draw = plain.draw_elsewhere().unwrap();
+        assert_eq!((draw.temperature, draw.top_k), (0.8, 40));
+        assert!((0.0..1.0).contains(&draw.uniform));
+        assert_ne!(plain.draw_elsewhere(), Some(draw), "the next random number");
+        let others = [
+            SamplingParams::greedy(),
+            SamplingParams {
+                presence_penalty: 0.5,
+                ..SamplingParams::default()
+            },
+            SamplingParams {
+                typical_p: 0.9,
+                ..SamplingParams::default()
+            },
+            SamplingParams {
+                logit_bias: vec![(1, 1.0)],
+                ..SamplingParams::default()
+            },
+        ];
+        for params in others {
+            assert_eq!(sampler(params).draw_elsewhere(), None);
+        }
     }
 
     /// Chi-squared with 3 degrees of freedom is above 16.3 once in a thousand times; the seed is
