@@ -238,23 +238,3 @@ fn real_models_tensor_by_tensor() {
         }
     }
 }
-
-#[test]
-fn real_models_greedy() {
-    for (model, name) in [
-        ("smollm2", "smollm2-135m-instruct"),
-        ("gemma-3-270m", "gemma-3-270m"),
-    ] {
-        let mut engine = engine(&support::model(model), CONTEXT);
-        for case in support::greedy_cases(name) {
-            assert_greedy(
-                &mut engine,
-                &case.tokens,
-                &case.greedy,
-                &case.gap,
-                0.05,
-                name,
-            );
-        }
-    }
-}

@@ -1,0 +1,141 @@
+//! Real models, greedily, against the tokens that llama.cpp's arithmetic gives: on the CPU, or on the
+//! device that HYPERION_TEST_DEVICE names.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use hyperion::backend::{Activations, Backend, Output, Want};
+use hyperion::cpu::CpuBackend;
+use hyperion::engine::{Decode, Engine, Sequence};
+use hyperion::gpu::choice;
+use hyperion::gpu_backend::{GpuBackend, Limits};
+use hyperion::model::Model;
+use support::GreedyCase;
+
+const CONTEXT: usize = 128;
+const SEQUENCES: usize = 8;
+static RUN: AtomicBool = AtomicBool::new(false);
+
+/// Where the best two logits are this close, right engines may part: f32 sums in another order on the
+/// CPU, rounded activations on a GPU.
+const CPU_GAP: f32 = 0.05;
+const GPU_GAP: f32 = 0.1;
+
+/// An engine for each way to run the model, with its gap.
+fn engines(name: &str) -> Vec<(Engine, f32)> {
+    let model = Arc::new(Model::open(&support::model(name)).expect("a model"));
+    let n_pages = Engine::pages_for(CONTEXT, SEQUENCES);
+    let engine = |backend: Box<dyn Backend>| Engine::new(backend, CONTEXT, CONTEXT);
+    let device = std::env::var("HYPERION_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    let device = choice::open(device.parse().expect("a device"), &choice::embedded())
+        .expect("the device opens")
+        .device;
+    let Some(device) = device else {
+        let cpu = Box::new(CpuBackend::new(model, n_pages));
+        return vec![(engine(cpu), CPU_GAP)];
+    };
+    let limits = Limits {
+        context: CONTEXT,
+        n_pages,
+        max_tokens: CONTEXT,
+    };
+    [Activations::Q8, Activations::F16]
+        .map(|activations| {
+            let (model, device) = (model.clone(), device.clone());
+            let backend = GpuBackend::new(model, device, limits, activations, &RUN, &mut |_| {});
+            (engine(Box::new(backend.expect("a backend"))), GPU_GAP)
+        })
+        .into()
+}
+
+/// One sequence and where it has got to.
+struct Run<'a> {
+    case: &'a GreedyCase,
+    sequence: Sequence,
+    next: Option<u32>,
+    n_equal: usize,
+}
+
+impl Run<'_> {
+    /// Compares the newest token; the run ends with the reference's text, or where the reference's gap
+    /// allows another token.
+    fn check(&mut self, output: Output, least_gap: f32, name: &str) {
+        let Output::Token(token) = output else {
+            panic!("expected a token, got {output:?}")
+        };
+        let (expected, gap) = (self.case.greedy[self.n_equal], self.case.gap[self.n_equal]);
+        if token != expected {
+            assert!(
+                gap <= least_gap,
+                "{name}, {:?}: token {} is {token}, not {expected} (gap {gap})",
+                self.case.prompt,
+                self.n_equal
+            );
+            self.next = None;
+            return;
+        }
+        self.n_equal += 1;
+        self.next = (self.n_equal < self.case.greedy.len()).then_some(token);
+    }
+}
+
+/// Runs `cases` side by side.
+fn assert_greedy(engine: &mut Engine, cases: &[&GreedyCase], least_gap: f32, name: &str) {
+    let mut runs: Vec<Run<'_>> = cases
+        .iter()
+        .map(|&case| Run {
+            case,
+            sequence: Sequence::new(),
+            next: None,
+            n_equal: 0,
+        })
+        .collect();
+    for run in &mut runs {
+        let prompt = &run.case.tokens;
+        let output = engine.prefill(&mut run.sequence, prompt, Want::Argmax, &RUN);
+        run.check(output.expect("a prefill"), least_gap, name);
+    }
+    loop {
+        let (mut batch, mut going) = (Vec::new(), Vec::new());
+        for (index, run) in runs.iter_mut().enumerate() {
+            if let Some(token) = run.next {
+                going.push(index);
+                batch.push(Decode {
+                    sequence: &mut run.sequence,
+                    token,
+                    want: Want::Argmax,
+                });
+            }
+        }
+        if batch.is_empty() {
+            return;
+        }
+        let outputs = engine.decode(&mut batch).expect("a step");
+        for (index, output) in going.into_iter().zip(outputs) {
+            runs[index].check(output.expect("room"), least_gap, name);
+        }
+    }
+}
+
+fn assert_model(model: &str, name: &str) {
+    let cases = support::greedy_cases(name);
+    for (mut engine, gap) in engines(model) {
+        for case in &cases {
+            assert_greedy(&mut engine, &[case], gap, name);
+        }
+        let batch: Vec<&GreedyCase> = cases.iter().cycle().take(SEQUENCES).collect();
+        assert_greedy(&mut engine, &batch, gap, name);
+    }
+}
+
+#[test]
+fn smollm2_greedy() {
+    assert_model("smollm2", "smollm2-135m-instruct");
+}
+
+#[test]
+fn gemma_3_greedy() {
+    assert_model("gemma-3-270m", "gemma-3-270m");
+}
