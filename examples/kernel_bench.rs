@@ -14,7 +14,7 @@ use hyperion::gpu::{Buffer, Device, Launch};
 use kernels_gpu::abi::{
     ActivationType, DECODE_WARPS, DecodePlan, DequantizeParams, DevicePtr, KernelDef, KernelParams,
     MatvecEpilogue, MatvecParams, MatvecPlan, MatvecSegment, WeightType, matvec_alone_bytes,
-    matvec_pair_ends,
+    matvec_beside_bytes, matvec_pair_ends,
 };
 use kernels_gpu::ops::{dequantize, matvec_entries};
 
@@ -145,7 +145,9 @@ impl Bench {
             let alone = matvec_alone_bytes(info.max_shared_per_block);
             let shared_bytes = match i.is_multiple_of(2) {
                 true => plan.shared_bytes.max(alone),
-                false => plan.shared_bytes,
+                false => plan
+                    .shared_bytes
+                    .max(matvec_beside_bytes(info.max_shared_per_block)),
             };
             self.launch(&kernel, grid, plan.block, shared_bytes, &params(i % copies))
         })?;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use kernels_gpu::abi::{
     ActivationType, DevicePtr, MatvecEpilogue, MatvecParams, MatvecPlan, MatvecSegment,
-    matvec_alone_bytes, matvec_pair_ends,
+    matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends,
 };
 use kernels_gpu::ops::matvec_entries;
 
@@ -77,7 +77,7 @@ impl Spread {
     /// The shared memory for the next launch, of at least `bytes` a block.
     fn shared_bytes(&self, bytes: u32, max_shared: u32) -> u32 {
         match self.is_second.replace(!self.is_second.get()) {
-            true => bytes,
+            true => bytes.max(matvec_beside_bytes(max_shared)),
             false => bytes.max(matvec_alone_bytes(max_shared)),
         }
     }

@@ -13,11 +13,12 @@ fn to_f16(values: &[f32]) -> Vec<f32> {
     values.iter().map(round).collect()
 }
 
-/// 8-bit integers in blocks of 32 that share a scale.
+/// 8-bit integers in blocks of 16 that share a scale, the least bfloat16 that suffices.
 fn to_q8(values: &[f32]) -> Vec<f32> {
     let mut out = values.to_vec();
-    for block in out.chunks_mut(32) {
-        let scale = block.iter().fold(0f32, |max, v| max.max(v.abs())) / 127.0;
+    for block in out.chunks_mut(16) {
+        let largest = block.iter().fold(0f32, |max, v| max.max(v.abs()));
+        let scale = f32::from_bits(((largest / 127.0).to_bits() + 0xffff) & 0xffff_0000);
         if scale > 0.0 {
             block
                 .iter_mut()

@@ -1,8 +1,8 @@
 //! Tests of `ops/matvec.rs` and its parts.
 
 use kernels_gpu::abi::{
-    ACTIVATION_GROUP, ActivationType, DevicePtr, MatvecEpilogue, MatvecParams, MatvecPlan,
-    MatvecSegment, WeightType, matvec_pair_ends, matvec_vectors,
+    ActivationType, DevicePtr, MatvecEpilogue, MatvecParams, MatvecPlan, MatvecSegment, WeightType,
+    matvec_pair_ends, matvec_vectors,
 };
 use kernels_gpu::ops::matvec_entries::kernel;
 
@@ -10,6 +10,9 @@ use crate::harness::{Case, Random, Shape, Tolerance};
 use crate::weights::Matrix;
 
 const EPSILON: f32 = 1e-5;
+
+/// 8-bit activations that share a scale.
+const SCALE_GROUP: usize = 16;
 
 /// What is multiplied, and how.
 #[derive(Clone)]
@@ -188,7 +191,7 @@ impl Product {
         let mut x = random.floats(self.vectors * x_stride, 1.0);
         if self.exact {
             for (i, value) in x.iter_mut().enumerate() {
-                let largest = (i % x_stride).is_multiple_of(ACTIVATION_GROUP as usize);
+                let largest = (i % x_stride).is_multiple_of(SCALE_GROUP);
                 let integer = if largest {
                     127
                 } else {
@@ -265,13 +268,14 @@ impl Product {
 
     /// The largest possible error of a product.
     fn bound(&self, weights: &[f32], input: &[f64]) -> f64 {
-        let group = ACTIVATION_GROUP as usize;
+        let group = SCALE_GROUP;
         let groups = weights.chunks(group).zip(input.chunks(group));
         groups
             .map(|(weights, input)| {
                 let largest = input.iter().fold(0f64, |a, b| a.max(b.abs()));
                 let weights: f64 = weights.iter().map(|&w| f64::from(w).abs()).sum();
-                // Rounding to f16 or to 8 bits; for exact activations only that of the sums.
+                // Rounding to f16 or to 8 bits of a step that is rounded up to bfloat16; for exact activations
+                // only that of the sums.
                 let rounding = match self.activations {
                     _ if self.exact => 4e-7,
                     ActivationType::Q8 => 0.51 / 127.0,

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{DevicePtr, WeightType, kernel_params};
 
-/// Elements of an activation vector that share a scale in shared memory.
+/// Elements of an activation vector that lie together in shared memory, with their scales.
 pub const ACTIVATION_GROUP: u32 = 32;
 
 /// Most warps of a matrix-vector block: two blocks of one vector's kernels then fit on a multiprocessor with
@@ -14,11 +14,14 @@ pub const MATVEC_MAX_WARPS: u32 = 12;
 /// Most vectors of a matrix-vector kernel.
 pub const MATVEC_MAX_VECTORS: u32 = 8;
 
-/// Sums of squares that a block keeps: one of each warp and vector.
-pub const MATVEC_SQUARES: usize = (MATVEC_MAX_WARPS * MATVEC_MAX_VECTORS) as usize;
+/// Sums of squares that a block keeps of each vector: one of each warp, and zeros up to a multiple of four.
+pub const MATVEC_WARP_SQUARES: u32 = MATVEC_MAX_WARPS.next_multiple_of(4);
 
-/// Partial products that a block keeps, where warps share rows: of each warp, two rows and all vectors.
-pub const MATVEC_PARTIAL_SUMS: usize = 2 * MATVEC_SQUARES;
+/// Sums of squares that a block keeps.
+pub const MATVEC_SQUARES: usize = (MATVEC_WARP_SQUARES * MATVEC_MAX_VECTORS) as usize;
+
+/// Partial products that a block keeps: of each warp, two rows and all vectors.
+pub const MATVEC_PARTIAL_SUMS: usize = 2 * (MATVEC_MAX_WARPS * MATVEC_MAX_VECTORS) as usize;
 
 /// Vectors that the kernels for a type are made for: the numbers in their names. Fewer where quantized
 /// weights are multiplied in f32, which is for precision and not for speed.
@@ -32,7 +35,7 @@ pub const fn matvec_vectors(ty: WeightType, activations: ActivationType) -> &'st
 /// How a kernel keeps its activations in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ActivationType {
-    /// 8-bit integers with a scale for each group, for quantized weights only.
+    /// 8-bit integers with a scale for each half of a group, for quantized weights only.
     Q8,
     /// f16 with a power of two for each group.
     F16,
@@ -55,7 +58,7 @@ impl ActivationType {
         }
     }
 
-    /// Bytes of a group's scale, and for Q8 of the sums of its halves.
+    /// Bytes of a group's scale; for Q8 of the scales of its halves, and of their sums.
     pub const fn scale_bytes(self) -> u32 {
         match self {
             Self::Q8 => 8,
@@ -70,15 +73,35 @@ impl ActivationType {
     }
 }
 
-/// Tiles of a row that a warp has under way: enough that 12 warps keep 40 KB a multiprocessor in flight,
-/// and few enough that two blocks of 12 warps fit.
-pub const fn matvec_depth(ty: WeightType) -> u32 {
-    if ty.slot_bytes() <= 740 { 3 } else { 2 }
+/// Bytes that a warp takes of a row at a time.
+pub const fn matvec_tile_bytes(ty: WeightType) -> u32 {
+    ty.matvec_tiles() * ty.tile_bytes()
 }
 
-/// Shared memory of a warp for its tiles: of two rows, one more than are under way.
+/// What they take up in shared memory.
+pub const fn matvec_slot_bytes(ty: WeightType) -> u32 {
+    ty.slot_bytes(ty.matvec_tiles())
+}
+
+/// Pairs of tiles that a warp's ring has room for: as many as let all warps, with the vectors beside them,
+/// stay within half of an H100's shared memory. The weights of the next launch then come while a kernel
+/// waits for the one before it and encodes its vectors: 80 KB a multiprocessor are what memory delivers in
+/// the 3 us that this takes.
+pub const fn matvec_slots(ty: WeightType) -> u32 {
+    const RING_BYTES: u32 = 84_000;
+    let slots = RING_BYTES / (2 * MATVEC_MAX_WARPS * matvec_slot_bytes(ty));
+    if slots < 3 {
+        3
+    } else if slots > 8 {
+        8
+    } else {
+        slots
+    }
+}
+
+/// Shared memory of a warp for its tiles of two rows.
 pub const fn matvec_warp_bytes(ty: WeightType) -> u32 {
-    (matvec_depth(ty) + 1) * 2 * ty.slot_bytes()
+    matvec_slots(ty) * 2 * matvec_slot_bytes(ty)
 }
 
 /// What becomes of a product.
@@ -206,19 +229,22 @@ impl MatvecPlan {
         multiprocessors: u32,
         max_shared: u32,
     ) -> Option<Self> {
+        /// Fewer warps do not keep the memory busy, so that a block rather takes all shared memory.
+        const FEW_WARPS: u32 = 8;
         let kernels = matvec_vectors(ty, activations);
         let vectors = *kernels.iter().find(|&&n| n >= vectors && vectors > 0)?;
         let activation_bytes = activations.bytes(vectors, n_in);
-        let for_tiles =
-            max_shared.checked_sub(activation_bytes + MATVEC_STATIC_BYTES)? / matvec_warp_bytes(ty);
-        let most_warps = for_tiles.min(MATVEC_MAX_WARPS);
-        if most_warps == 0 {
-            return None;
-        }
+        let warps_in = |shared: u32| {
+            let for_tiles = shared.checked_sub(activation_bytes + MATVEC_STATIC_BYTES)?;
+            Some((for_tiles / matvec_warp_bytes(ty)).min(MATVEC_MAX_WARPS)).filter(|&n| n > 0)
+        };
+        let most_warps = warps_in(matvec_alone_bytes(max_shared) - MATVEC_STATIC_BYTES)
+            .filter(|&warps| warps >= FEW_WARPS)
+            .or_else(|| warps_in(max_shared))?;
 
         // A warp takes two rows at a time. Where that leaves warps idle, several share a row.
         let pairs = if gated { n_out } else { n_out.div_ceil(2) }.max(1);
-        let tiles = n_in.div_ceil(ty.tile_elements()).max(1);
+        let tiles = n_in.div_ceil(ty.tile_elements() * ty.matvec_tiles()).max(1);
         let split = (most_warps * multiprocessors / pairs).clamp(1, tiles.min(most_warps));
         let row_split_log2 = split.ilog2();
         let split = 1 << row_split_log2;
@@ -240,6 +266,11 @@ impl MatvecPlan {
 /// it a block; see [`MatvecPlan::shared_bytes`].
 pub const fn matvec_alone_bytes(max_shared: u32) -> u32 {
     max_shared / 2
+}
+
+/// The least shared memory that keeps two blocks from lying beside one of [`matvec_alone_bytes`].
+pub const fn matvec_beside_bytes(max_shared: u32) -> u32 {
+    max_shared / 4
 }
 
 /// At least the static shared memory of a matrix-vector kernel.

@@ -79,7 +79,7 @@ impl WeightType {
         n / self.block_elements() * self.block_bytes()
     }
 
-    /// Elements of a tile, which a warp takes at a time.
+    /// Elements of a tile, which a warp decodes at a time.
     pub const fn tile_elements(self) -> u32 {
         TILE_UNITS * self.unit()
     }
@@ -89,16 +89,25 @@ impl WeightType {
         self.row_bytes(self.tile_elements())
     }
 
+    /// Tiles that a warp of a matrix-vector kernel takes at a time: two of the types in which two units
+    /// share their bytes, which then are loaded once.
+    pub const fn matvec_tiles(self) -> u32 {
+        match self {
+            Self::Q4K | Self::Q5K | Self::Q6K => 2,
+            _ => 1,
+        }
+    }
+
     /// Whether every block begins at a multiple of 16 bytes.
     pub const fn is_aligned(self) -> bool {
         self.block_bytes().is_multiple_of(16)
     }
 
-    /// Bytes that a tile takes up in shared memory, where it lies as far from a multiple of 16 as in
-    /// global memory and is followed by [`over_read`](Self::over_read) bytes.
-    pub const fn slot_bytes(self) -> u32 {
+    /// Bytes that neighbouring tiles take up in shared memory, where they lie as far from a multiple of 16
+    /// as in global memory and are followed by [`over_read`](Self::over_read) bytes.
+    pub const fn slot_bytes(self, tiles: u32) -> u32 {
         let misalignment = if self.is_aligned() { 0 } else { 15 };
-        (misalignment + self.tile_bytes() + self.over_read()).next_multiple_of(16)
+        (misalignment + tiles * self.tile_bytes() + self.over_read()).next_multiple_of(16)
     }
 
     /// Bytes behind a block that its decoder may load without using them: a word, where blocks are
@@ -118,7 +127,7 @@ pub const DECODE_WARPS: u32 = 8;
 /// Dynamic shared memory of a warp of them: two tiles of blocks and one of results, of
 /// `element_bytes` bytes each.
 pub const fn decode_warp_bytes(ty: WeightType, element_bytes: u32) -> u32 {
-    2 * ty.slot_bytes() + ty.tile_elements() * element_bytes
+    2 * ty.slot_bytes(1) + ty.tile_elements() * element_bytes
 }
 
 /// The launch of a kernel that decodes weights; its blocks have [`DECODE_WARPS`] warps.

@@ -1,5 +1,5 @@
 //! Activations in shared memory, as the matrix-vector kernels multiply them: in groups of 32 elements
-//! with a scale each.
+//! with a scale or two.
 //!
 //! A group's elements are 16-byte pieces, and lanes read neighbouring groups at the same time. An
 //! exclusive or of the piece's number with that of its 128-byte line puts the pieces that eight lanes read
@@ -62,8 +62,9 @@ impl Layout {
     }
 }
 
-/// [`ActivationType::Q8`]: `d = max |x| / 127` and `round(x / d)`, halves to even. Beside `d` are the sums of
-/// the integers of both halves, for the weights' minimums and centers.
+/// [`ActivationType::Q8`]: for each half of a group `d = max |x| / 127`, rounded up to bfloat16 so that both
+/// halves' scales are one word, and `round(x / d)`, halves to even. Beside the scales are the sums of the
+/// integers of both halves, for the weights' minimums and centers.
 #[derive(Clone, Copy)]
 pub struct Q8(Layout);
 
@@ -77,31 +78,30 @@ impl<W: Quantized> Activations<W> for Q8 {
 
     #[inline(always)]
     unsafe fn encode(self, vector: u32, element: u32, values: [f32; 8]) {
-        // An f32 of this size has no place behind the point: to add it rounds, halves to even, and leaves
-        // the integer in the low bits. The GPU converts to integers at an eighth of the speed.
-        const ROUND: f32 = 12_582_912.0;
         // Below it 127 / x would not be finite, and the elements become zeros.
         const SMALLEST: f32 = 1e-30;
+        const NAN: u32 = 0x7fc0_0000;
         // SAFETY: the caller's: whole warps; a group inside the vector is inside shared memory.
         unsafe {
-            let largest = f32::from_bits(largest_of_group(values));
+            let largest = f32::from_bits(largest_of_lanes::<2>(values));
+            let scale = ((largest * (1.0 / 127.0)).to_bits() + 0xffff).min(NAN) & 0xffff_0000;
             let to_integer = if largest > SMALLEST {
-                127.0 * recip_approx(largest)
+                recip_approx(f32::from_bits(scale))
             } else {
                 0.0
             };
-            let q = values.map(|value| (value * to_integer + ROUND).to_bits());
+            // The sum's low bits are the integer. The GPU converts to integers at a quarter of the speed.
+            let q = values.map(|value| fma(value, to_integer, INTEGERS).to_bits());
             let words = [
                 pack_bytes([q[0], q[1], q[2], q[3]]),
                 pack_bytes([q[4], q[5], q[6], q[7]]),
             ];
             const ONES: u32 = 0x0101_0101;
-            let from_lane = |sum: i32, lanes: u32| {
-                shuffle_xor(f32::from_bits(sum as u32), lanes).to_bits() as i32
-            };
-            let sum = dp4a(ONES, words[0], dp4a(ONES, words[1], 0));
-            let sum = sum + from_lane(sum, 1);
-            let other_sum = from_lane(sum, 2);
+            let from_lane =
+                |value: u32, lanes: u32| shuffle_xor(f32::from_bits(value), lanes).to_bits();
+            let sum = dp4a(ONES, words[0], dp4a(ONES, words[1], 0)) as u32;
+            let sum = sum.wrapping_add(from_lane(sum, 1));
+            let (other_sum, other_scale) = (from_lane(sum, 2), from_lane(scale, 2));
 
             let group = element / 32;
             if group < self.0.groups {
@@ -111,10 +111,10 @@ impl<W: Quantized> Activations<W> for Q8 {
                 let place = self.0.elements.add(word).cast::<[u32; 2]>();
                 place.store(words);
                 if element.is_multiple_of(32) {
-                    let scale = largest * (1.0 / 127.0);
-                    let sums = sum as u32 & 0xffff | (other_sum as u32) << 16;
+                    let scales = scale >> 16 | other_scale;
+                    let sums = sum & 0xffff | other_sum << 16;
                     let place = self.0.scales.add(2 * (vector * self.0.groups + group));
-                    place.cast::<[u32; 2]>().store([scale.to_bits(), sums]);
+                    place.cast::<[u32; 2]>().store([scales, sums]);
                 }
             }
         }
@@ -136,7 +136,7 @@ impl<W: Quantized> Activations<W> for Q8 {
                 let pieces = self.0.elements.add(n as u32 * self.0.groups * 8);
                 let piece = |i: u32| pieces.add(4 * (2 * unit + (i ^ swizzle)));
                 // SAFETY: the caller's.
-                let (low, high, [scale, halves]) = unsafe {
+                let (low, high, [scales, halves]) = unsafe {
                     (
                         piece(0).cast::<[u32; 4]>().load(),
                         piece(1).cast::<[u32; 4]>().load(),
@@ -146,50 +146,58 @@ impl<W: Quantized> Activations<W> for Q8 {
                 let x = [
                     low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3],
                 ];
-                let scale = f32::from_bits(scale);
+                let scales = [scales << 16, scales & 0xffff_0000].map(f32::from_bits);
                 let half_sums = [halves as i16 as i32, halves as i32 >> 16];
-                sums[n][0] = fma(scale, product::<W>(&rows[0], x, half_sums), sums[n][0]);
-                sums[n][1] = fma(scale, product::<W>(&rows[1], x, half_sums), sums[n][1]);
+                sums[n][0] += product::<W>(&rows[0], x, scales, half_sums);
+                sums[n][1] += product::<W>(&rows[1], x, scales, half_sums);
             }
             n += 1;
         }
     }
 }
 
-/// The product of a unit with 32 integers, whose halves have the given sums.
+/// 1.5 * 2^23. An f32 of this size has no place behind the point and is an integer's bits plus those of this
+/// constant, as long as the integer is below 2^22: to add it converts, rounding halves to even.
+const INTEGERS: f32 = 12_582_912.0;
+
+/// The product of a unit with 32 integers, whose halves have the given scales and sums.
 #[inline(always)]
-fn product<W: Quantized>(unit: &QuantizedUnit, x: [u32; 8], half_sums: [i32; 2]) -> f32 {
-    let quarter = |i: usize, sum: i32| {
-        if W::SIGNED {
-            dp4a(unit.q[i], x[i], sum)
-        } else {
-            dp4a_us(unit.q[i], x[i], sum)
+fn product<W: Quantized>(
+    unit: &QuantizedUnit,
+    x: [u32; 8],
+    scales: [f32; 2],
+    half_sums: [i32; 2],
+) -> f32 {
+    let half = |half: usize| -> f32 {
+        let mut sum = INTEGERS.to_bits() as i32 - W::CENTER as i32 * half_sums[half];
+        let mut i = 4 * half;
+        while i < 4 * half + 4 {
+            sum = if W::SIGNED {
+                dp4a(unit.q[i], x[i], sum)
+            } else {
+                dp4a_us(unit.q[i], x[i], sum)
+            };
+            i += 1;
         }
+        f32::from_bits(sum as u32) - INTEGERS
     };
-    let center = W::CENTER as i32;
+    let scaled_sum = |half: usize| scales[half] * half_sums[half] as f32;
     if W::HALVES {
-        let start = |half: usize| -center * half_sums[half];
-        let low = quarter(3, quarter(2, quarter(1, quarter(0, start(0)))));
-        let high = quarter(7, quarter(6, quarter(5, quarter(4, start(1)))));
-        let dot = fma(unit.scale[0], low as f32, unit.scale[1] * high as f32);
+        let scale = [0, 1].map(|half| unit.scale[half] * scales[half]);
+        let dot = fma(scale[0], half(0), scale[1] * half(1));
         if W::MINIMUM {
-            let dot = fma(-unit.minimum[0], half_sums[0] as f32, dot);
-            fma(-unit.minimum[1], half_sums[1] as f32, dot)
+            let dot = fma(-unit.minimum[0], scaled_sum(0), dot);
+            fma(-unit.minimum[1], scaled_sum(1), dot)
         } else {
             dot
         }
     } else {
-        let sum = half_sums[0] + half_sums[1];
-        let mut dot = -center * sum;
-        let mut i = 0;
-        while i < 8 {
-            dot = quarter(i, dot);
-            i += 1;
-        }
+        let dot = fma(scales[0], half(0), scales[1] * half(1));
         if W::MINIMUM {
-            fma(unit.scale[0], dot as f32, -(unit.minimum[0] * sum as f32))
+            let sum = scaled_sum(0) + scaled_sum(1);
+            fma(unit.scale[0], dot, -(unit.minimum[0] * sum))
         } else {
-            unit.scale[0] * dot as f32
+            unit.scale[0] * dot
         }
     }
 }
@@ -215,7 +223,7 @@ impl<W: Weights> Activations<W> for Half {
         const ONE_TWICE: u32 = 0x7f00_0000;
         // SAFETY: the caller's: whole warps; a group inside the vector is inside shared memory.
         unsafe {
-            let scale = (largest_of_group(values) & EXPONENT).min(LARGEST_SCALE);
+            let scale = (largest_of_lanes::<4>(values) & EXPONENT).min(LARGEST_SCALE);
             let inverse = f32::from_bits(ONE_TWICE - scale);
             let [a, b, c, d, e, f, g, h] = values.map(|value| value * inverse);
             let group = element / 32;
@@ -293,13 +301,13 @@ impl<W: Weights> Activations<W> for Half {
     }
 }
 
-/// The bits of the largest magnitude of a group, a NaN being the largest: magnitudes are ordered as their
-/// bits are.
+/// The bits of the largest magnitude of the elements of `LANES` (a power of two) neighbouring lanes, a NaN
+/// being the largest: magnitudes are ordered as their bits are.
 ///
 /// # Safety
 /// All 32 lanes of the warp come here together.
 #[inline(always)]
-unsafe fn largest_of_group(values: [f32; 8]) -> u32 {
+unsafe fn largest_of_lanes<const LANES: u32>(values: [f32; 8]) -> u32 {
     let bits = values.map(|value| value.to_bits() & 0x7fff_ffff);
     let mut largest = bits[0];
     let mut i = 1;
@@ -307,7 +315,7 @@ unsafe fn largest_of_group(values: [f32; 8]) -> u32 {
         largest = largest.max(bits[i]);
         i += 1;
     }
-    let mut distance = 2;
+    let mut distance = LANES / 2;
     while distance > 0 {
         // SAFETY: the caller's.
         let other = unsafe { shuffle_xor(f32::from_bits(largest), distance) };

@@ -86,6 +86,7 @@ struct Tokens {
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
+    grid::launch_dependents();
     let group = div(p.n_heads, p.n_kv_heads);
     let head_blocks = group.div_ceil(HEADS);
     let kv_head = div(thread::block_idx_y(), head_blocks);

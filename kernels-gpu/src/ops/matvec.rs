@@ -16,14 +16,13 @@ use cuda_std::{prelude::*, static_shared};
 use super::activations::Activations;
 use super::elementwise::{Gate, GeluTanh, Silu};
 use super::matvec_input::{encode_input, inverse_norm, prefetch_norm};
-use super::matvec_rows::{Pair, Place, RowPairs};
+use super::matvec_rows::{Place, RowPairs};
 use super::matvec_tiles::{Share, Tiles};
 use super::weights::Weights;
 use crate::abi::{
     ACTIVATION_GROUP, MATVEC_MAX_VECTORS, MatvecEpilogue, MatvecParams, matvec_warp_bytes,
 };
 use crate::prim::grid;
-use crate::prim::integer::opaque;
 use crate::prim::reduce::{lanes_sums, shuffle_xor};
 
 /// Results of a warp: of two rows with as many vectors as a kernel can have.
@@ -35,6 +34,8 @@ const WARP_SUMS: u32 = 2 * MATVEC_MAX_VECTORS;
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecParams) {
+    grid::launch_dependents();
+
     let lane = thread::thread_idx_x() % 32;
     let warp = thread::thread_idx_x() / 32;
     let warps = thread::block_dim_x() / 32;
@@ -43,13 +44,14 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
     let (group, part) = (warp >> p.row_split_log2, warp & (split - 1));
 
     let units = p.n_in.div_ceil(W::TYPE.unit());
+    let tile_units = const { 32 * W::TYPE.matvec_tiles() };
     let pairs = RowPairs::of(&p);
     let share = Share {
         first_pair: group * thread::grid_dim_x() + thread::block_idx_x(),
         pair_step: (warps >> p.row_split_log2) * thread::grid_dim_x(),
         first_tile: part,
         tile_step: split,
-        tiles: units.div_ceil(32),
+        tiles: units.div_ceil(tile_units),
     };
     let activation_bytes = A::TYPE.bytes(N as u32, p.n_in).next_multiple_of(16);
     let slots = dynamic::<u32>()
@@ -59,6 +61,8 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
     prefetch_norm(&p);
     // SAFETY: the launch conditions.
     let mut tiles = unsafe { Tiles::<W>::start(&p, share, lane, slots) };
+    // SAFETY: as above.
+    let mut target = unsafe { Target::of::<W, N>(&p, share.first_pair, lane) };
     grid::wait();
 
     let groups = p.n_in.div_ceil(ACTIVATION_GROUP);
@@ -75,8 +79,8 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
         1.0
     } else {
         let vector = place.vector.min(p.vectors - 1);
-        // SAFETY: published above; the whole warp is here.
-        unsafe { inverse_norm(&p, squares, vector, const { 32 / N as u32 }) }
+        // SAFETY: published above.
+        unsafe { inverse_norm(&p, squares, vector) }
     };
 
     let partial_sums = static_shared![f32; crate::abi::MATVEC_PARTIAL_SUMS];
@@ -84,6 +88,9 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
     let mut first_number = thread::block_idx_x();
     while first_number < pairs.count() {
         let number = first_number + group * thread::grid_dim_x();
+        // Loaded before the product is computed, which takes as long.
+        // SAFETY: the target is in a matrix's results.
+        let before = unsafe { target.before(&p) };
         let mut sums = [[0f32; 2]; N];
         let mut tile = if number < pairs.count() {
             share.first_tile
@@ -98,10 +105,17 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
             unsafe {
                 warp::sync_warp(u32::MAX);
                 tiles.copy_next();
-                let unit = 32 * tile + lane;
-                if unit < units {
-                    let weights = tiles.units();
-                    activations.add_products::<N>(&weights, unit, p.vectors, &mut sums);
+                let first = tile_units * tile;
+                // Rows end with a block, in which both units of a lane are.
+                if first + W::number(lane, 0) < units {
+                    let weights = tiles.units(target.low_bits, tile);
+                    let mut which = 0;
+                    while which < W::TYPE.matvec_tiles() {
+                        let unit = first + W::number(lane, which);
+                        let weights = &weights[which as usize];
+                        activations.add_products::<N>(weights, unit, p.vectors, &mut sums);
+                        which += 1;
+                    }
                 }
             }
             tile += split;
@@ -128,45 +142,87 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
             thread::sync_threads();
         }
         if part == 0 && number < pairs.count() {
-            // SAFETY: the whole warp is here; the pair is one of the matrices.
-            unsafe { write::<N>(&p, pairs.place(number), lane, sum * norm) };
+            // SAFETY: the whole warp is here; the target is in a matrix's results.
+            unsafe { target.write::<N>(&p, sum * norm, before) };
         }
         first_number += share.pair_step;
+        // SAFETY: the launch conditions.
+        target = unsafe { Target::of::<W, N>(&p, number + share.pair_step, lane) };
     }
 }
 
-/// Writes a lane's product where it belongs.
-///
-/// # Safety
-/// The whole warp is here; the pair is one of the matrices.
-#[inline(always)]
-unsafe fn write<const N: usize>(p: &MatvecParams, pair: Pair, lane: u32, mut value: f32) {
-    let place = Place::of_lane::<N>(opaque(lane));
-    let pairs = RowPairs::of(p);
-    let (segment, row) = pairs.row(pair, place.row);
-    let mut inside = place.leads && place.vector < p.vectors && row < segment.n_out;
-    // SAFETY: the row is in the segment; the whole warp shuffles.
-    unsafe {
-        if inside && !segment.bias.is_null() {
-            value += *segment.bias.ptr().add(row as usize);
+/// A pair of rows, and where a lane's product of it belongs.
+struct Target {
+    /// The last four bits of the addresses where the rows' blocks begin.
+    low_bits: [u32; 2],
+    /// Null if this lane writes nothing.
+    y: *mut f32,
+    bias: f32,
+}
+
+impl Target {
+    /// The target for pair `number`, which may be behind the last.
+    ///
+    /// # Safety
+    /// The launch conditions.
+    #[inline(always)]
+    unsafe fn of<W: Weights, const N: usize>(p: &MatvecParams, number: u32, lane: u32) -> Self {
+        let pairs = RowPairs::of(p);
+        let pair = pairs.place(number);
+        let place = Place::of_lane::<N>(lane);
+        let (segment, row) = pairs.row(pair, place.row);
+        let inside = number < pairs.count() && row < segment.n_out;
+        let has_result = place.leads && inside && place.vector < p.vectors;
+        let writes = has_result && !(pairs.are_gated() && place.row == 1);
+        let offset = (place.vector * segment.y_stride + row) as usize;
+        let y = segment.y.mut_ptr().wrapping_add(offset);
+        let mut bias = 0.0;
+        if has_result && !segment.bias.is_null() {
+            // SAFETY: the row is in the segment.
+            bias = unsafe { *segment.bias.ptr().add(row as usize) };
         }
-        if pairs.are_gated() {
-            // The lanes of the first row have the gate, those of the second the other factor.
-            let up = shuffle_xor(value, const { 16 / N as u32 });
-            value = if p.epilogue == MatvecEpilogue::Silu as u32 {
-                Silu::apply(value) * up
-            } else {
-                GeluTanh::apply(value) * up
-            };
-            inside &= place.row == 0;
+        Self {
+            low_bits: pairs.rows::<W>(pair).map(|row| row as usize as u32 % 16),
+            y: if writes { y } else { core::ptr::null_mut() },
+            bias,
         }
-        if inside {
-            let at = place.vector as usize * segment.y_stride as usize + row as usize;
-            let y = segment.y.mut_ptr().add(at);
-            if p.epilogue == MatvecEpilogue::Add as u32 {
-                value += *y;
+    }
+
+    /// What the product is added to.
+    ///
+    /// # Safety
+    /// The kernels before have ended.
+    #[inline(always)]
+    unsafe fn before(&self, p: &MatvecParams) -> f32 {
+        if p.epilogue == MatvecEpilogue::Add as u32 && !self.y.is_null() {
+            // SAFETY: the caller's.
+            unsafe { *self.y }
+        } else {
+            0.0
+        }
+    }
+
+    /// Writes a lane's product.
+    ///
+    /// # Safety
+    /// The whole warp is here.
+    #[inline(always)]
+    unsafe fn write<const N: usize>(&self, p: &MatvecParams, mut value: f32, before: f32) {
+        // SAFETY: the whole warp shuffles; y is the lane's.
+        unsafe {
+            value += self.bias + before;
+            if RowPairs::of(p).are_gated() {
+                // The lanes of the first row have the gate, those of the second the other factor.
+                let up = shuffle_xor(value, const { 16 / N as u32 });
+                value = if p.epilogue == MatvecEpilogue::Silu as u32 {
+                    Silu::apply(value) * up
+                } else {
+                    GeluTanh::apply(value) * up
+                };
             }
-            *y = value;
+            if !self.y.is_null() {
+                *self.y = value;
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ macro_rules! matvec_entry_points {
             /// The launch conditions in the header of [`matvec`](super::matvec).
             #[cuda_std::kernel(
                 max_threads = 32 * MATVEC_MAX_WARPS,
-                min_blocks = if $vectors <= 2 { 2 } else { 1 }
+                min_blocks = if $vectors == 1 { 2 } else { 1 }
             )]
             pub unsafe fn $name(p: MatvecParams) {
                 // SAFETY: the caller's.

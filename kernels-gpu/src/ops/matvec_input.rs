@@ -8,17 +8,14 @@ use cuda_std::{prelude::*, static_shared};
 
 use super::activations::Activations;
 use super::weights::Weights;
-use crate::abi::{ACTIVATION_GROUP, MATVEC_MAX_WARPS, MatvecParams};
+use crate::abi::{ACTIVATION_GROUP, MATVEC_WARP_SQUARES, MatvecParams};
 use crate::prim::half::Activation;
 use crate::prim::load::prefetch;
 use crate::prim::math::{fma, recip_approx, rsqrt_approx};
-use crate::prim::reduce::{shuffle_xor, warp_sum};
+use crate::prim::reduce::warp_sum;
 
 /// Elements that a warp encodes together, eight a lane.
 const WARP_ELEMENTS: u32 = 256;
-
-/// Elements of a lane, and the norm's factors for them.
-type Loaded = ([f32; 8], [f32; 8]);
 
 /// Fetches the factors of the norms, which no kernel writes, into the L2 cache: meanwhile the weights of
 /// all other blocks have passed through it.
@@ -48,98 +45,45 @@ pub unsafe fn encode_input<W: Weights, A: Activations<W>>(
     activations: A,
     squares: Shared<f32>,
 ) {
-    let lane = thread::thread_idx_x() % 32;
-    let warp = thread::thread_idx_x() / 32;
-    let stride = 8 * thread::block_dim_x();
-    let padded = p.n_in.next_multiple_of(ACTIVATION_GROUP);
-
     let residual_squares = static_shared![f32; crate::abi::MATVEC_SQUARES];
     if !p.residual.is_null() {
-        let mut vector = 0;
-        while vector < p.vectors {
-            let mut sum = 0.0;
-            let mut i = 4 * thread::thread_idx_x();
-            while i < p.n_in {
-                // SAFETY: inside the vector.
-                sum = unsafe { add_squares(load::<W>(p, p.residual.ptr(), vector, i), sum) };
-                i += stride / 2;
-            }
-            // SAFETY: whole warps are here.
-            unsafe { store_warp_sum(residual_squares, vector, sum) };
-            vector += 1;
-        }
-        // Publishes the sums.
-        thread::sync_threads();
+        // SAFETY: all threads are here.
+        unsafe { square_residuals::<W>(p, residual_squares) };
     }
+    // The bounds are the same for a whole warp, so that its lanes stay together.
+    let first = 8 * thread::thread_idx_x();
+    let stride = 8 * thread::block_dim_x();
+    let padded = p.n_in.next_multiple_of(ACTIVATION_GROUP);
+    let first_of_warp = WARP_ELEMENTS * (thread::thread_idx_x() / 32);
 
     let mut vector = 0;
     while vector < p.vectors {
-        let residual_norm = if p.residual.is_null() {
-            0.0
-        } else {
-            // SAFETY: published above; whole warps are here.
-            unsafe { inverse_norm(p, residual_squares, vector, 32) }
-        };
-        // Four elements of the vector and their factors; zeros behind its end.
-        let quad = |i: u32| -> ([f32; 4], [f32; 4]) {
-            if i >= p.n_in {
-                return ([0.0; 4], [1.0; 4]);
-            }
-            // SAFETY: inside the vectors; only the first block writes, and nothing reads x_out here.
-            unsafe {
-                let mut weight = [1.0; 4];
-                if !p.norm_weight.is_null() {
-                    weight = load::<W>(p, p.norm_weight.ptr(), 0, i);
-                }
-                let mut x = load::<W>(p, p.x.ptr(), vector, i);
-                if !p.residual.is_null() {
-                    let residual = load::<W>(p, p.residual.ptr(), vector, i);
-                    let weight = load::<W>(p, p.residual_weight.ptr(), 0, i);
-                    let mut k = 0;
-                    while k < 4 {
-                        x[k] = (residual[k] * residual_norm).mul_add(weight[k], x[k]);
-                        k += 1;
-                    }
-                    if thread::block_idx_x() == 0 {
-                        store::<W>(p, vector, i, x);
-                    }
-                }
-                (x, weight)
-            }
-        };
-        let load_eight = |i: u32| -> Loaded {
-            let ([a, b, c, d], v) = quad(i);
-            let ([e, f, g, h], w) = quad(i + 4);
-            (
-                [a, b, c, d, e, f, g, h],
-                [v[0], v[1], v[2], v[3], w[0], w[1], w[2], w[3]],
-            )
-        };
         let mut sum = 0.0;
-        let mut encode = |i: u32, (mut values, weights): Loaded| {
+        let mut offset = 0;
+        while first_of_warp + offset < padded {
+            let i = first + offset;
+            let (mut values, mut factors) = ([0.0; 8], [1.0; 8]);
+            if i < p.n_in {
+                // SAFETY: inside the vectors; the sums of squares are published.
+                unsafe {
+                    values = load8::<W>(p, p.x.ptr(), vector, i);
+                    if !p.norm_weight.is_null() {
+                        factors = load8::<W>(p, p.norm_weight.ptr(), 0, i);
+                    }
+                    if !p.residual.is_null() {
+                        add_residual::<W>(p, residual_squares, vector, i, &mut values);
+                    }
+                }
+            }
             let mut k = 0;
             while k < 8 {
                 sum = values[k].mul_add(values[k], sum);
-                values[k] *= weights[k];
+                values[k] *= factors[k];
                 k += 1;
             }
             // SAFETY: the warp is here with neighbouring elements.
             unsafe { activations.encode(vector, i, values) };
-        };
-        // The bounds are the same for a whole warp, so that its lanes stay together. Two rounds are loaded
-        // before the first is encoded, because a load takes longer than that.
-        let mut begin = WARP_ELEMENTS * warp;
-        while begin < padded {
-            let i = begin + 8 * lane;
-            let first = load_eight(i);
-            if begin + stride < padded {
-                let second = load_eight(i + stride);
-                encode(i, first);
-                encode(i + stride, second);
-            } else {
-                encode(i, first);
-            }
-            begin += 2 * stride;
+            offset += stride;
         }
         // SAFETY: whole warps are here.
         unsafe { store_warp_sum(squares, vector, sum) };
@@ -147,27 +91,85 @@ pub unsafe fn encode_input<W: Weights, A: Activations<W>>(
     }
 }
 
-/// `1 / sqrt(mean of squares + epsilon)` of a vector, which may be another one for each `lanes` (a power of
-/// two) neighbouring lanes.
+/// Sums of squares of the residual vectors, published.
 ///
 /// # Safety
-/// All warps' sums have been published; whole warps come here.
+/// All threads of the block come here together; the launch conditions of the kernel.
 #[inline(always)]
-pub unsafe fn inverse_norm(p: &MatvecParams, squares: Shared<f32>, vector: u32, lanes: u32) -> f32 {
-    let warps = thread::block_dim_x() / 32;
-    let mut sum = 0.0;
-    let mut warp = thread::thread_idx_x() % lanes;
-    while warp < warps {
-        // SAFETY: the caller's.
-        sum += unsafe { squares.add(vector * MATVEC_MAX_WARPS + warp).load() };
-        warp += lanes;
+unsafe fn square_residuals<W: Weights>(p: &MatvecParams, squares: Shared<f32>) {
+    let mut vector = 0;
+    while vector < p.vectors {
+        let mut sum = 0.0;
+        let mut i = 8 * thread::thread_idx_x();
+        while i < p.n_in {
+            // SAFETY: inside the vector.
+            let values = unsafe { load8::<W>(p, p.residual.ptr(), vector, i) };
+            let mut k = 0;
+            while k < 8 {
+                sum = values[k].mul_add(values[k], sum);
+                k += 1;
+            }
+            i += 8 * thread::block_dim_x();
+        }
+        // SAFETY: whole warps are here.
+        unsafe { store_warp_sum(squares, vector, sum) };
+        vector += 1;
     }
-    let mut distance = lanes / 2;
-    while distance > 0 {
-        // SAFETY: the caller's.
-        sum += unsafe { shuffle_xor(sum, distance) };
-        distance /= 2;
+    // Publishes the sums.
+    thread::sync_threads();
+}
+
+/// Adds `rms_norm(residual) * residual_weight` to eight elements of `x`. The first block writes the sum to
+/// `x_out`.
+///
+/// # Safety
+/// Element `i` is in the vectors; the sums of the residual's squares have been published. Nothing reads
+/// `x_out` in this kernel.
+#[inline(always)]
+unsafe fn add_residual<W: Weights>(
+    p: &MatvecParams,
+    squares: Shared<f32>,
+    vector: u32,
+    i: u32,
+    x: &mut [f32; 8],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let norm = inverse_norm(p, squares, vector);
+        let residual = load8::<W>(p, p.residual.ptr(), vector, i);
+        let weight = load8::<W>(p, p.residual_weight.ptr(), 0, i);
+        let mut k = 0;
+        while k < 8 {
+            x[k] = (residual[k] * norm).mul_add(weight[k], x[k]);
+            k += 1;
+        }
+        if thread::block_idx_x() == 0 {
+            store8::<W>(p, vector, i, *x);
+        }
     }
+}
+
+/// `1 / sqrt(mean of squares + epsilon)` of a vector, which may be another one for each lane.
+///
+/// # Safety
+/// All warps' sums have been published.
+#[inline(always)]
+pub unsafe fn inverse_norm(p: &MatvecParams, squares: Shared<f32>, vector: u32) -> f32 {
+    let squares = squares.add(vector * MATVEC_WARP_SQUARES);
+    let mut sums = [0.0; 4];
+    let mut warp = 0;
+    // Every lane adds all of them, which takes less time than to exchange them.
+    while warp < MATVEC_WARP_SQUARES {
+        // SAFETY: the caller's.
+        let four = unsafe { squares.add(warp).cast::<[u32; 4]>().load() };
+        let mut i = 0;
+        while i < 4 {
+            sums[i] += f32::from_bits(four[i]);
+            i += 1;
+        }
+        warp += 4;
+    }
+    let sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
     // Within 4e-7 of the exact quotient and root, which take ten times as long.
     rsqrt_approx(fma(sum, recip_approx(p.n_in as f32), p.epsilon))
 }
@@ -177,63 +179,68 @@ pub unsafe fn inverse_norm(p: &MatvecParams, squares: Shared<f32>, vector: u32, 
 #[inline(always)]
 unsafe fn store_warp_sum(squares: Shared<f32>, vector: u32, sum: f32) {
     let thread = thread::thread_idx_x();
+    let warps = thread::block_dim_x() / 32;
     // SAFETY: the caller's.
     unsafe {
         let sum = warp_sum(sum);
         if thread.is_multiple_of(32) {
-            let place = squares.add(vector * MATVEC_MAX_WARPS + thread / 32);
-            place.store(sum);
+            let squares = squares.add(vector * MATVEC_WARP_SQUARES);
+            let mut warp = thread / 32;
+            squares.add(warp).store(sum);
+            // The places of warps that there are not.
+            warp += warps;
+            while warp < MATVEC_WARP_SQUARES {
+                squares.add(warp).store(0.0);
+                warp += warps;
+            }
         }
     }
 }
 
-#[inline(always)]
-fn add_squares(v: [f32; 4], sum: f32) -> f32 {
-    let sum = v[0].mul_add(v[0], v[1].mul_add(v[1], sum));
-    v[2].mul_add(v[2], v[3].mul_add(v[3], sum))
-}
-
-/// Elements `i` to `i + 3` of a vector. Those behind the end, which only plain types can have, are zeros.
+/// Elements `i` to `i + 7` of a vector. Those behind the end, which only plain types can have, are zeros.
 ///
 /// # Safety
 /// Element `i` is in the vector.
 #[inline(always)]
-unsafe fn load<W: Weights>(p: &MatvecParams, x: *const f32, vector: u32, i: u32) -> [f32; 4] {
+unsafe fn load8<W: Weights>(p: &MatvecParams, x: *const f32, vector: u32, i: u32) -> [f32; 8] {
     // SAFETY: the caller's; the vectors are aligned.
     unsafe {
-        let x = x.add(vector as usize * p.x_stride as usize + i as usize);
-        if W::TYPE.is_quantized() || i + 4 <= p.n_in {
-            f32::load4(x)
+        let x = x.add((vector * p.x_stride + i) as usize);
+        if W::TYPE.is_quantized() || i + 8 <= p.n_in {
+            let ([a, b, c, d], [e, f, g, h]) = (f32::load4(x), f32::load4(x.add(4)));
+            [a, b, c, d, e, f, g, h]
         } else {
-            let element = |k: u32| {
-                if i + k < p.n_in {
-                    *x.add(k as usize)
-                } else {
-                    0.0
+            let mut values = [0.0; 8];
+            let mut k = 0;
+            while k < 8 {
+                if i + (k as u32) < p.n_in {
+                    values[k] = *x.add(k);
                 }
-            };
-            [element(0), element(1), element(2), 0.0]
+                k += 1;
+            }
+            values
         }
     }
 }
 
-/// Writes elements `i` to `i + 3` of a vector of `x_out`, as far as they are inside.
+/// Writes elements `i` to `i + 7` of a vector of `x_out`, as far as they are inside.
 ///
 /// # Safety
 /// Element `i` is in the vector.
 #[inline(always)]
-unsafe fn store<W: Weights>(p: &MatvecParams, vector: u32, i: u32, values: [f32; 4]) {
+unsafe fn store8<W: Weights>(p: &MatvecParams, vector: u32, i: u32, values: [f32; 8]) {
     // SAFETY: the caller's; the vectors are aligned.
     unsafe {
-        let x = p.x_out.mut_ptr();
-        let x = x.add(vector as usize * p.x_stride as usize + i as usize);
-        if W::TYPE.is_quantized() || i + 4 <= p.n_in {
-            f32::store4(x, values);
+        let x = p.x_out.mut_ptr().add((vector * p.x_stride + i) as usize);
+        if W::TYPE.is_quantized() || i + 8 <= p.n_in {
+            let [a, b, c, d, e, f, g, h] = values;
+            f32::store4(x, [a, b, c, d]);
+            f32::store4(x.add(4), [e, f, g, h]);
         } else {
             let mut k = 0;
-            while k < 3 {
-                if i + k < p.n_in {
-                    *x.add(k as usize) = values[k as usize];
+            while k < 8 {
+                if i + (k as u32) < p.n_in {
+                    *x.add(k) = values[k];
                 }
                 k += 1;
             }

@@ -8,7 +8,9 @@ use super::matvec_rows::RowPairs;
 use super::weights::Weights;
 use super::weights::bytes::Bytes;
 use super::weights::tile::Tile;
-use crate::abi::{MatvecParams, matvec_depth, matvec_warp_bytes};
+use crate::abi::{
+    MatvecParams, matvec_slot_bytes, matvec_slots, matvec_tile_bytes, matvec_warp_bytes,
+};
 use crate::prim::async_copy::{commit, wait_group};
 use crate::prim::integer::opaque;
 
@@ -30,15 +32,13 @@ pub struct Share {
 /// A ring of slots for tiles of two rows.
 pub struct Tiles<'a, W> {
     params: &'a MatvecParams,
-    share: Share,
     lane: u32,
     slots: Shared<u32>,
     /// Bytes to the slots that are filled next. Because there is one pair of slots more than are under
     /// way, they are also the ones that are read next.
     slot: u32,
-    /// The last four bits of the addresses of the tiles under way: a byte a pair of tiles, the last one
-    /// in the highest byte.
-    low_bits: u32,
+    share: Share,
+    /// The pair and the tile that are copied next.
     pair: u32,
     tile: u32,
     rows: [*const u8; 2],
@@ -62,18 +62,17 @@ impl<'a, W: Weights> Tiles<'a, W> {
         let pairs = RowPairs::of(params);
         let mut tiles = Self {
             params,
-            share,
             lane,
             slots,
             slot: 0,
-            low_bits: 0,
+            share,
             pair: share.first_pair,
             tile: share.first_tile,
             rows: pairs.rows::<W>(pairs.place(share.first_pair)),
             weights: PhantomData,
         };
         // A loop that stays one: unrolled, it would be most of the kernel.
-        let mut to_start = opaque(const { matvec_depth(W::TYPE) });
+        let mut to_start = opaque(const { matvec_slots(W::TYPE) - 1 });
         while to_start > 0 {
             // SAFETY: no slot is in use.
             unsafe { tiles.copy_next() };
@@ -85,10 +84,13 @@ impl<'a, W: Weights> Tiles<'a, W> {
     /// Waits until the next tiles are there, for this lane's copies.
     #[inline(always)]
     pub fn wait(&self) {
-        if const { matvec_depth(W::TYPE) == 3 } {
-            wait_group::<2>();
-        } else {
-            wait_group::<1>();
+        match const { matvec_slots(W::TYPE) } {
+            8 => wait_group::<6>(),
+            7 => wait_group::<5>(),
+            6 => wait_group::<4>(),
+            5 => wait_group::<3>(),
+            4 => wait_group::<2>(),
+            _ => wait_group::<1>(),
         }
     }
 
@@ -100,19 +102,17 @@ impl<'a, W: Weights> Tiles<'a, W> {
     #[inline(always)]
     pub unsafe fn copy_next(&mut self) {
         let pairs = RowPairs::of(self.params);
-        let mut low_bits = 0;
         if self.pair < pairs.count() {
-            let start = self.tile * const { W::TYPE.tile_bytes() };
+            let start = self.tile * const { matvec_tile_bytes(W::TYPE) };
             let bytes = W::TYPE.row_bytes(self.params.n_in) - start;
-            let bytes = bytes.min(const { W::TYPE.tile_bytes() });
+            let bytes = bytes.min(const { matvec_tile_bytes(W::TYPE) });
             let slot = self.slots.byte_add(self.slot);
             let [first, second] = self.rows.map(|row| row.wrapping_add(start as usize));
-            low_bits = (first as usize as u32 % 16) | ((second as usize as u32 % 16) << 4);
             // SAFETY: the tiles are in the rows, the rows in the matrices; the slots are free.
             unsafe {
-                Tile::<W>::new(slot).copy(self.lane, first, bytes);
-                let slot = slot.byte_add(const { W::TYPE.slot_bytes() });
-                Tile::<W>::new(slot).copy(self.lane, second, bytes);
+                Tile::<W>::new(slot, W::TYPE.matvec_tiles()).copy(self.lane, first, bytes);
+                let slot = slot.byte_add(const { matvec_slot_bytes(W::TYPE) });
+                Tile::<W>::new(slot, W::TYPE.matvec_tiles()).copy(self.lane, second, bytes);
             }
             self.tile += self.share.tile_step;
             if self.tile >= self.share.tiles {
@@ -121,38 +121,46 @@ impl<'a, W: Weights> Tiles<'a, W> {
                 self.rows = pairs.rows::<W>(pairs.place(self.pair));
             }
         }
-        self.low_bits = self.low_bits >> 8 | low_bits << 24;
-        self.slot += const { 2 * W::TYPE.slot_bytes() };
+        self.slot += const { 2 * matvec_slot_bytes(W::TYPE) };
         if self.slot == const { matvec_warp_bytes(W::TYPE) } {
             self.slot = 0;
         }
         commit();
     }
 
-    /// This lane's units of the next tiles of both rows.
+    /// This lane's units of the next tiles of both rows, tiles `tile` of rows that begin at addresses with
+    /// these last four bits: its first one of both rows, and where it takes two its second one.
     ///
     /// # Safety
     /// They have arrived, for all lanes; [`copy_next`](Self::copy_next) has been called since the last
     /// tiles; and the units are in the rows.
     #[inline(always)]
-    pub unsafe fn units(&self) -> [W::Unit; 2] {
+    pub unsafe fn units(&self, low_bits: [u32; 2], tile: u32) -> [[W::Unit; 2]; 2] {
         // What follows from the lane's number is computed again for each tile: it would take up registers
         // that are scarce.
         let lane = opaque(self.lane);
-        // Those copied last are in the highest byte.
-        let low_bits = self.low_bits >> const { 8 * (3 - matvec_depth(W::TYPE)) };
+        let start = tile * const { matvec_tile_bytes(W::TYPE) };
         // SAFETY: the caller's.
         unsafe {
-            [
-                W::unit(self.bytes(0, low_bits), lane),
-                W::unit(self.bytes(1, low_bits >> 4), lane),
-            ]
+            let (first, second) = (
+                self.bytes(0, low_bits[0] + start),
+                self.bytes(1, low_bits[1] + start),
+            );
+            if const { W::TYPE.matvec_tiles() == 1 } {
+                let units = [W::unit(first, lane), W::unit(second, lane)];
+                [units, units]
+            } else {
+                let ([a, b], [c, d]) = (W::two_units(first, lane), W::two_units(second, lane));
+                [[a, c], [b, d]]
+            }
         }
     }
 
     #[inline(always)]
-    fn bytes(&self, row: u32, low_bits: u32) -> Bytes {
-        let slot = self.slots.byte_add(self.slot + row * W::TYPE.slot_bytes());
-        Tile::<W>::new(slot).bytes(low_bits)
+    fn bytes(&self, row: u32, address: u32) -> Bytes {
+        let slot = self
+            .slots
+            .byte_add(self.slot + row * matvec_slot_bytes(W::TYPE));
+        Tile::<W>::new(slot, W::TYPE.matvec_tiles()).bytes(address)
     }
 }

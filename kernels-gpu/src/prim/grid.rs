@@ -11,18 +11,29 @@
 #[cfg(all(target_arch = "nvptx64", target_feature = "sm_90"))]
 use core::arch::asm;
 
-/// Waits until the kernels before have ended and their writes are visible; then lets the next kernel of
-/// the stream start as soon as every block has come here or ended. Not earlier: the blocks of two kernels
-/// ahead would take the room that those of one ahead are to be spread over.
+/// Lets the next kernel of the stream start as soon as every block has come here or ended. To call it before
+/// [`wait`] is for kernels whose launches leave room for the next one's blocks, one a multiprocessor: where
+/// the blocks of two kernels ahead find room too, they take it from the nearer one.
 #[inline(always)]
-pub fn wait() {
+pub fn launch_dependents() {
     #[cfg(all(target_arch = "nvptx64", target_feature = "sm_90"))]
-    // SAFETY: they only wait and affect scheduling; without `nomem` no memory access moves over them.
+    // SAFETY: it only affects scheduling; without `nomem` no memory access moves over it.
     unsafe {
         asm!(
-            "griddepcontrol.wait;",
             "griddepcontrol.launch_dependents;",
             options(nostack, preserves_flags)
         );
     }
+}
+
+/// Waits until the kernels before have ended and their writes are visible; then lets the next kernel
+/// start, if it has not been let.
+#[inline(always)]
+pub fn wait() {
+    #[cfg(all(target_arch = "nvptx64", target_feature = "sm_90"))]
+    // SAFETY: it only waits; without `nomem` no memory access moves over it.
+    unsafe {
+        asm!("griddepcontrol.wait;", options(nostack, preserves_flags));
+    }
+    launch_dependents();
 }

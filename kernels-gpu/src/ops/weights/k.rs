@@ -1,7 +1,7 @@
 //! The K types: eight units a block; see [`crate::quant`] for the layouts.
 
 use super::bytes::Bytes;
-use super::{Quantized, QuantizedUnit, shared_scale};
+use super::{Quantized, QuantizedUnit, byte_to_f32, shared_scale};
 use crate::abi::WeightType;
 use crate::prim::half::f16x2_to_f32;
 
@@ -78,6 +78,25 @@ impl Quantized for Q3K {
 impl Quantized for Q4K {
     const TYPE: WeightType = WeightType::Q4K;
     const MINIMUM: bool = true;
+    const DISTANCE: u32 = 1;
+
+    #[inline(always)]
+    unsafe fn two_units(block: Bytes, index: u32) -> [QuantizedUnit; 2] {
+        // SAFETY: the caller's.
+        let (header, words): ([u32; 4], [u32; 8]) = unsafe {
+            let nibbles = block.add(16 + index / 2 * 32);
+            (block.words_aligned(), nibbles.words_aligned())
+        };
+        let [(low_scale, low_minimum), (high_scale, high_minimum)] =
+            two_scales_and_minimums(header, index);
+        // High nibbles stay where they are, as sixteen times the integer.
+        let low = words.map(|word| word & 0x0f0f_0f0f);
+        let high = words.map(|word| word & 0xf0f0_f0f0);
+        [
+            shared_scale(low, low_scale, low_minimum),
+            shared_scale(high, high_scale * (1.0 / 16.0), high_minimum),
+        ]
+    }
 
     #[inline(always)]
     unsafe fn unit(block: Bytes, index: u32) -> QuantizedUnit {
@@ -92,6 +111,34 @@ impl Quantized for Q4K {
 impl Quantized for Q5K {
     const TYPE: WeightType = WeightType::Q5K;
     const MINIMUM: bool = true;
+    const DISTANCE: u32 = 1;
+
+    #[inline(always)]
+    unsafe fn two_units(block: Bytes, index: u32) -> [QuantizedUnit; 2] {
+        // SAFETY: the caller's.
+        let (header, fifth_bits, words): ([u32; 4], [u32; 8], [u32; 8]) = unsafe {
+            let nibbles = block.add(48 + index / 2 * 32);
+            (
+                block.words_aligned(),
+                block.add(16).words_aligned(),
+                nibbles.words_aligned(),
+            )
+        };
+        let [(low_scale, low_minimum), (high_scale, high_minimum)] =
+            two_scales_and_minimums(header, index);
+        let (mut low, mut high) = ([0; 8], [0; 8]);
+        let mut i = 0;
+        while i < 8 {
+            let fifth = fifth_bits[i] >> index;
+            low[i] = words[i] & 0x0f0f_0f0f | (fifth & 0x0101_0101) << 4;
+            high[i] = words[i] >> 4 & 0x0f0f_0f0f | (fifth & 0x0202_0202) << 3;
+            i += 1;
+        }
+        [
+            shared_scale(low, low_scale, low_minimum),
+            shared_scale(high, high_scale, high_minimum),
+        ]
+    }
 
     #[inline(always)]
     unsafe fn unit(block: Bytes, index: u32) -> QuantizedUnit {
@@ -114,6 +161,41 @@ impl Quantized for Q6K {
     const TYPE: WeightType = WeightType::Q6K;
     const CENTER: u32 = 32;
     const HALVES: bool = true;
+    const DISTANCE: u32 = 2;
+
+    #[inline(always)]
+    unsafe fn two_units(block: Bytes, index: u32) -> [QuantizedUnit; 2] {
+        let (half, step) = (index / 4, index % 4);
+        // SAFETY: the caller's.
+        let (low_bits, high_bits, scales, d) = unsafe {
+            (
+                block.add(64 * half + 32 * step).words_unaligned::<8>(),
+                block.add(128 + 32 * half).words_unaligned::<8>(),
+                [
+                    block.add(192 + 2 * index).u16(),
+                    block.add(196 + 2 * index).u16(),
+                ],
+                block.add(208).f16(),
+            )
+        };
+        let (mut low, mut high) = ([0; 8], [0; 8]);
+        let mut i = 0;
+        while i < 8 {
+            let bits = high_bits[i] >> (2 * step);
+            low[i] = low_bits[i] & 0x0f0f_0f0f | (bits & 0x0303_0303) << 4;
+            high[i] = low_bits[i] >> 4 & 0x0f0f_0f0f | bits & 0x3030_3030;
+            i += 1;
+        }
+        let unit = |q: [u32; 8], scales: u32| QuantizedUnit {
+            q,
+            scale: [
+                d * (scales as u8 as i8) as f32,
+                d * ((scales >> 8) as u8 as i8) as f32,
+            ],
+            minimum: [0.0; 2],
+        };
+        [unit(low, scales[0]), unit(high, scales[1])]
+    }
 
     #[inline(always)]
     unsafe fn unit(block: Bytes, index: u32) -> QuantizedUnit {
@@ -173,4 +255,27 @@ fn scale_and_minimum(header: [u32; 4], index: u32) -> (f32, f32) {
         )
     };
     (d * scale as f32, dmin * minimum as f32)
+}
+
+/// Scale and minimum of groups `index`, an even number, and `index + 1`, whose bits are neighbours in every
+/// word of the header.
+#[inline(always)]
+fn two_scales_and_minimums(header: [u32; 4], index: u32) -> [(f32, f32); 2] {
+    let [d, dmin] = f16x2_to_f32(header[0]);
+    let shift = index % 4 * 8;
+    let (low, middle, high) = (header[1] >> shift, header[2] >> shift, header[3] >> shift);
+    let (scales, minimums) = if index < 4 {
+        (low & 0x3f3f, middle & 0x3f3f)
+    } else {
+        (
+            high & 0x0f0f | low >> 2 & 0x3030,
+            high >> 4 & 0x0f0f | middle >> 2 & 0x3030,
+        )
+    };
+    [0, 1].map(|i| {
+        (
+            d * byte_to_f32(scales, i, 0),
+            dmin * byte_to_f32(minimums, i, 0),
+        )
+    })
 }

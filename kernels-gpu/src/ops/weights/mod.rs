@@ -34,6 +34,16 @@ pub trait Weights {
     /// `tile` is a tile in shared memory as [`tile::Tile`] brings it; the unit is inside the row.
     unsafe fn unit(tile: Bytes, lane: u32) -> Self::Unit;
 
+    /// Reads both of a lane's units of two neighbouring tiles, of the types for which
+    /// [`matvec_tiles`](WeightType::matvec_tiles) is 2. Their numbers are [`number`](Self::number)'s.
+    ///
+    /// # Safety
+    /// As for [`unit`](Self::unit).
+    unsafe fn two_units(tiles: Bytes, lane: u32) -> [Self::Unit; 2];
+
+    /// The number in their tiles of the first or the second unit of a lane.
+    fn number(lane: u32, which: u32) -> u32;
+
     /// Elements `8 * eighth ..` of a unit, exactly as ggml decodes them.
     fn values(unit: &Self::Unit, eighth: usize) -> [f32; 8];
 }
@@ -68,6 +78,32 @@ pub trait Quantized {
     /// A whole block lies at `block` in shared memory, at the alignment that it has in a tensor at a
     /// multiple of 16, and is followed by a readable word.
     unsafe fn unit(block: Bytes, index: u32) -> QuantizedUnit;
+
+    /// Units between two that share their bytes, and are loaded together where
+    /// [`matvec_tiles`](WeightType::matvec_tiles) is 2.
+    const DISTANCE: u32 = 0;
+
+    /// Reads unit `index` of a block and the one [`DISTANCE`](Self::DISTANCE) behind it.
+    ///
+    /// # Safety
+    /// As for [`unit`](Self::unit).
+    #[inline(always)]
+    unsafe fn two_units(block: Bytes, index: u32) -> [QuantizedUnit; 2] {
+        // SAFETY: the caller's.
+        unsafe {
+            [
+                Self::unit(block, index),
+                Self::unit(block, index + Self::DISTANCE),
+            ]
+        }
+    }
+}
+
+/// The first unit in its block of a lane that takes two, `distance` apart.
+#[inline(always)]
+fn first_of_two(lane: u32, distance: u32) -> u32 {
+    let pair = lane % 4;
+    pair % distance + pair / distance * 2 * distance
 }
 
 impl<Q: Quantized> Weights for Q {
@@ -80,6 +116,22 @@ impl<Q: Quantized> Weights for Q {
         // SAFETY: the caller's.
         unsafe {
             <Q as Quantized>::unit(tile.add(lane / units * Q::TYPE.block_bytes()), lane % units)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn two_units(tiles: Bytes, lane: u32) -> [QuantizedUnit; 2] {
+        let block = tiles.add(lane / 4 * Q::TYPE.block_bytes());
+        // SAFETY: the caller's.
+        unsafe { <Q as Quantized>::two_units(block, first_of_two(lane, Q::DISTANCE)) }
+    }
+
+    #[inline(always)]
+    fn number(lane: u32, which: u32) -> u32 {
+        if Q::TYPE.matvec_tiles() == 1 {
+            lane
+        } else {
+            lane / 4 * 8 + first_of_two(lane, Q::DISTANCE) + which * Q::DISTANCE
         }
     }
 

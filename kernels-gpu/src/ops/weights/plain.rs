@@ -23,6 +23,17 @@ impl Weights for F16Weights {
     }
 
     #[inline(always)]
+    unsafe fn two_units(tiles: Bytes, lane: u32) -> [[u32; 4]; 2] {
+        // SAFETY: the caller's.
+        [unsafe { Self::unit(tiles, lane) }; 2]
+    }
+
+    #[inline(always)]
+    fn number(lane: u32, _: u32) -> u32 {
+        lane
+    }
+
+    #[inline(always)]
     fn values(unit: &[u32; 4], _: usize) -> [f32; 8] {
         pairs(unit.map(f16x2_to_f32))
     }
@@ -36,6 +47,17 @@ impl Weights for Bf16Weights {
     unsafe fn unit(tile: Bytes, lane: u32) -> [u32; 4] {
         // SAFETY: the caller's.
         unsafe { words16(tile.add(16 * lane)) }
+    }
+
+    #[inline(always)]
+    unsafe fn two_units(tiles: Bytes, lane: u32) -> [[u32; 4]; 2] {
+        // SAFETY: the caller's.
+        [unsafe { Self::unit(tiles, lane) }; 2]
+    }
+
+    #[inline(always)]
+    fn number(lane: u32, _: u32) -> u32 {
+        lane
     }
 
     #[inline(always)]
@@ -59,6 +81,17 @@ impl Weights for F32Weights {
                 place.words()
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn two_units(tiles: Bytes, lane: u32) -> [[u32; 8]; 2] {
+        // SAFETY: the caller's.
+        [unsafe { Self::unit(tiles, lane) }; 2]
+    }
+
+    #[inline(always)]
+    fn number(lane: u32, _: u32) -> u32 {
+        lane
     }
 
     #[inline(always)]

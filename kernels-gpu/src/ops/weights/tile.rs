@@ -16,27 +16,29 @@ use crate::prim::async_copy::{copy16, copy16_zero_fill};
 /// Bytes of a copy.
 const PIECE: u32 = 16;
 
-/// A tile's place in shared memory, of `slot_bytes` bytes.
+/// The place of neighbouring tiles in shared memory, of `slot_bytes` bytes.
 pub struct Tile<W> {
     slot: Shared<u32>,
+    tiles: u32,
     weights: PhantomData<W>,
 }
 
 impl<W: Weights> Tile<W> {
-    /// The tile at a multiple of 16 bytes.
+    /// So many tiles, a constant, at a multiple of 16 bytes.
     #[inline(always)]
-    pub fn new(slot: Shared<u32>) -> Self {
+    pub fn new(slot: Shared<u32>, tiles: u32) -> Self {
         Self {
             slot,
+            tiles,
             weights: PhantomData,
         }
     }
 
-    /// Starts copying the tile, all lanes of a warp together. What lies behind its last byte, as far as
+    /// Starts copying the tiles, all lanes of a warp together. What lies behind its last byte, as far as
     /// decoders may load it, becomes zeros; so an incomplete last unit ends in zeros.
     ///
     /// # Safety
-    /// `bytes` readable bytes at `start`, at most a tile's, which nothing writes; the matrix is at a
+    /// `bytes` readable bytes at `start`, at most the tiles', which nothing writes; the matrix is at a
     /// multiple of 16 bytes. Nothing accesses the slot until `commit` and `wait_group` of
     /// [`async_copy`](crate::prim::async_copy).
     #[inline(always)]
@@ -52,7 +54,7 @@ impl<W: Weights> Tile<W> {
         let pieces = (span + W::TYPE.over_read()).div_ceil(PIECE);
 
         let mut offset = 0;
-        while offset < const { W::TYPE.slot_bytes() / PIECE } {
+        while offset < W::TYPE.slot_bytes(self.tiles) / PIECE {
             let piece = offset + lane;
             if piece < pieces {
                 let from = first.wrapping_add((piece * PIECE) as usize).cast::<u32>();
@@ -71,18 +73,18 @@ impl<W: Weights> Tile<W> {
         }
     }
 
-    /// Where the tile's first byte is; `low_bits` are the last bits of its address in global memory.
+    /// Where the tile's first byte is; `address` has the last four bits of its address in global memory.
     #[inline(always)]
-    pub fn bytes(&self, low_bits: u32) -> Bytes {
-        Bytes::new(self.slot.byte_add(Self::misalignment(low_bits)))
+    pub fn bytes(&self, address: u32) -> Bytes {
+        Bytes::new(self.slot.byte_add(Self::misalignment(address)))
     }
 
     #[inline(always)]
-    fn misalignment(low_bits: u32) -> u32 {
+    fn misalignment(address: u32) -> u32 {
         if W::TYPE.is_aligned() {
             0
         } else {
-            low_bits % PIECE
+            address % PIECE
         }
     }
 }
