@@ -34,6 +34,8 @@ struct Decode<'a> {
     norm: bool,
     adjacent: bool,
     pairs: usize,
+    /// The scores' scale, times the root of the head's size.
+    scale: f32,
 }
 
 impl Decode<'_> {
@@ -45,8 +47,8 @@ impl Decode<'_> {
             head_dim,
         } = heads;
         let name = format!(
-            "{}, {n_heads}/{n_kv_heads} heads, positions {:?}, {} splits, window {:?}",
-            self.kernel.name, self.positions, self.splits, self.window
+            "{}, {n_heads}/{n_kv_heads} heads, positions {:?}, {} splits, window {:?}, scale {}",
+            self.kernel.name, self.positions, self.splits, self.window, self.scale
         );
         let mut random = Random::new(n_heads as u64 * 1000 + head_dim as u64);
         let n = self.positions.len();
@@ -60,7 +62,7 @@ impl Decode<'_> {
         let epsilon = 1e-6;
         let context = *capacities.iter().max().unwrap();
         let table = rope_table(context, self.pairs, 1e4);
-        let scale = 1.5 / (head_dim as f32).sqrt();
+        let scale = self.scale / (head_dim as f32).sqrt();
 
         let mut case = Case::new(name);
         let kv = case.in_out("kv", &cache.data);
@@ -180,6 +182,7 @@ const QWEN: Decode = Decode {
     norm: false,
     adjacent: false,
     pairs: 32,
+    scale: 1.5,
 };
 
 #[test]
@@ -204,6 +207,19 @@ fn sliding_windows() {
             positions: &[130, 64, 511],
             splits: 4,
             window: Some(window),
+            ..QWEN
+        }
+        .run();
+    }
+}
+
+#[test]
+fn scores_whose_exponentials_overflow() {
+    for splits in [1, 4] {
+        Decode {
+            positions: &[130, 7],
+            splits,
+            scale: 80.0,
             ..QWEN
         }
         .run();

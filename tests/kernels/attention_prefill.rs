@@ -16,18 +16,24 @@ const TOLERANCE: Tolerance = Tolerance {
 };
 
 /// First position and number of queries of each sequence.
-type Sequences<'a> = &'a [(usize, usize)];
+pub type Sequences<'a> = &'a [(usize, usize)];
 
-struct Prefill<'a> {
-    kernel: &'a KernelDef<AttentionPrefillParams>,
-    row_tiles: u32,
-    heads: Heads,
-    sequences: Sequences<'a>,
-    window: Option<usize>,
+/// What attends to what, and how.
+#[derive(Clone, Copy)]
+pub struct Prefill<'a> {
+    pub kernel: &'a KernelDef<AttentionPrefillParams>,
+    /// Tiles of rows of a warp that the kernel is made for.
+    pub row_tiles: u32,
+    pub heads: Heads,
+    pub sequences: Sequences<'a>,
+    pub window: Option<usize>,
+    /// The scores' scale, times the root of the head's size.
+    pub scale: f32,
 }
 
 impl Prefill<'_> {
-    fn run(&self) {
+    /// Attends on the device and in f64, and compares.
+    pub fn run(&self) {
         let heads = self.heads;
         let Heads {
             n_heads,
@@ -35,16 +41,15 @@ impl Prefill<'_> {
             head_dim,
         } = heads;
         let name = format!(
-            "{}, {n_heads}/{n_kv_heads} heads, sequences {:?}, window {:?}",
-            self.kernel.name, self.sequences, self.window
+            "{}, {n_heads}/{n_kv_heads} heads, sequences {:?}, window {:?}, scale {}",
+            self.kernel.name, self.sequences, self.window, self.scale
         );
         let mut random = Random::new(n_heads as u64 * 1000 + head_dim as u64);
         let lengths: Vec<usize> = self.sequences.iter().map(|(first, n)| first + n).collect();
         let cache = Cache::new(heads, &lengths, &lengths, &mut random);
         let tokens: usize = self.sequences.iter().map(|(_, n)| n).sum();
         let q = random.halves(tokens * n_heads * head_dim, 2.0);
-        // Large enough that the softmax has an edge.
-        let scale = 2.0 / (head_dim as f32).sqrt();
+        let scale = self.scale / (head_dim as f32).sqrt();
 
         let mut starts = vec![0];
         let mut expected = Vec::with_capacity(q.len());
@@ -100,10 +105,24 @@ impl Prefill<'_> {
     }
 }
 
-const QWEN: Heads = Heads {
-    n_heads: 14,
-    n_kv_heads: 2,
-    head_dim: 64,
+/// Qwen2.5-0.5B's heads, with scores large enough that the softmax has an edge.
+pub const QWEN: Prefill = Prefill {
+    kernel: &kernels::ATTENTION_PREFILL_64,
+    row_tiles: 1,
+    heads: Heads {
+        n_heads: 14,
+        n_kv_heads: 2,
+        head_dim: 64,
+    },
+    sequences: &[(0, 17)],
+    window: None,
+    scale: 2.0,
+};
+
+/// [`QWEN`] with scores whose exponentials are too large for f16, and for f32.
+pub const LARGE_SCORES: Prefill = Prefill {
+    scale: 80.0,
+    ..QWEN
 };
 
 #[test]
@@ -121,14 +140,13 @@ fn sequences_of_many_lengths() {
             (&kernels::ATTENTION_PREFILL_64, 1),
             (&kernels::ATTENTION_PREFILL_64_WIDE, 2),
         ] {
-            let prefill = Prefill {
+            Prefill {
                 kernel,
                 row_tiles,
-                heads: QWEN,
                 sequences,
-                window: None,
-            };
-            prefill.run();
+                ..QWEN
+            }
+            .run();
         }
     }
 }
@@ -136,9 +154,7 @@ fn sequences_of_many_lengths() {
 #[test]
 fn sliding_windows() {
     for window in [1, 2, 63, 64, 65, 100] {
-        let prefill = Prefill {
-            kernel: &kernels::ATTENTION_PREFILL_64,
-            row_tiles: 1,
+        Prefill {
             heads: Heads {
                 n_heads: 4,
                 n_kv_heads: 2,
@@ -146,9 +162,27 @@ fn sliding_windows() {
             },
             sequences: &[(0, 70), (150, 33)],
             window: Some(window),
-        };
-        prefill.run();
+            ..QWEN
+        }
+        .run();
     }
+}
+
+#[test]
+fn scores_whose_exponentials_overflow() {
+    LARGE_SCORES.run();
+    Prefill {
+        kernel: &kernels::ATTENTION_PREFILL_128_WIDE,
+        row_tiles: 2,
+        heads: Heads {
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 128,
+        },
+        sequences: &[(60, 70)],
+        ..LARGE_SCORES
+    }
+    .run();
 }
 
 #[test]
@@ -170,7 +204,7 @@ fn every_head_size() {
             (9, 3, &[(126, 3), (0, 1)]),
         ];
         for (n_heads, n_kv_heads, sequences) in shapes {
-            let prefill = Prefill {
+            Prefill {
                 kernel,
                 row_tiles,
                 heads: Heads {
@@ -179,9 +213,9 @@ fn every_head_size() {
                     head_dim,
                 },
                 sequences,
-                window: None,
-            };
-            prefill.run();
+                ..QWEN
+            }
+            .run();
         }
     }
 }

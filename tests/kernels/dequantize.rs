@@ -11,7 +11,7 @@ use crate::weights::Matrix;
 
 /// Decodes on the device, on a grid for `multiprocessors`, and compares bits with the reader's decoding
 /// rounded once.
-fn check(name: &str, ty: WeightType, matrix: &Matrix, multiprocessors: u32) {
+pub fn check(name: &str, ty: WeightType, matrix: &Matrix, multiprocessors: u32) {
     let n = matrix.values.len();
     let mut case = Case::new(format!("dequantize {}, {name}", ty.name()));
     let weights = case.input("weights", &matrix.bytes);

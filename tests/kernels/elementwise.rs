@@ -11,7 +11,7 @@ use crate::harness::{Case, Element, Random, Shape, Tolerance};
 const SIZES: [usize; 5] = [1, 31, 256, 896, 4097];
 
 /// A float type that the kernels are made for.
-trait Float: Element {
+pub trait Float: Element {
     /// The nearest value.
     fn round(value: f64) -> Self;
     /// Random values up to `scale`.
@@ -42,7 +42,8 @@ fn blocks(n: usize) -> Shape {
     Shape::new([n.div_ceil(256) as u32, 1, 1], 256)
 }
 
-fn check_add<T: Float>(kernel: &KernelDef<AddParams>, n: usize, in_place: bool) {
+/// Adds on the device and in f64, and compares.
+pub fn check_add<T: Float>(kernel: &KernelDef<AddParams>, n: usize, in_place: bool) {
     let mut random = Random::new(n as u64);
     let (a, b) = (
         T::random(&mut random, n, 4.0),

@@ -14,26 +14,25 @@
 //! buffers end exactly where the data ends, and it reports each access outside. Inputs must be
 //! unchanged when the case ends.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytemuck::Pod;
 use half::f16;
-use hyperion::gpu::choice::{self, DeviceChoice, PtxImage};
-use hyperion::gpu::{Buffer, Device, Launch, ptx};
+use hyperion::gpu::{Buffer, Launch};
 use kernels_gpu::abi::{DevicePtr, KernelDef, KernelParams};
 use kernels_gpu::prim::half::F16;
+
+use crate::device::{TestDevice, record, test_device};
 
 /// Every float type reads this as NaN.
 const POISON: u8 = 0xff;
 /// No float that a kernel writes has these bytes often.
 const GUARD: u8 = 0xa5;
-/// Keeps the data aligned as an allocation is.
-const GUARD_BYTES: usize = 1024;
 
 /// One test of one kernel or of a few that work together.
 pub struct Case {
     name: String,
-    device: &'static TestDevice,
+    device: Arc<TestDevice>,
     buffers: Vec<Guarded>,
 }
 
@@ -147,6 +146,7 @@ impl Case {
             shape.block,
             kernel.name
         );
+        record(kernel.name, &self.name);
         let device = &self.device.device;
         let run = || {
             let launch = Launch {
@@ -290,40 +290,6 @@ fn compare(actual: &[f64], expected: &[f64], tolerance: Tolerance) -> Result<(),
         )),
         _ => Ok(()),
     }
-}
-
-struct TestDevice {
-    device: Arc<dyn Device>,
-    guard_bytes: usize,
-}
-
-/// The device of `HYPERION_TEST_DEVICE`, opened once.
-fn test_device() -> &'static TestDevice {
-    static DEVICE: OnceLock<TestDevice> = OnceLock::new();
-    DEVICE.get_or_init(|| {
-        let name = std::env::var("HYPERION_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
-        open(&name).unwrap_or_else(|error| panic!("HYPERION_TEST_DEVICE={name}: {error}"))
-    })
-}
-
-fn open(name: &str) -> Result<TestDevice, String> {
-    let choice: DeviceChoice = name.parse()?;
-    let images: Vec<PtxImage> = ptx::modules()
-        .iter()
-        .map(|module| PtxImage {
-            arch: module.compute_capability,
-            text: module.ptx,
-        })
-        .collect();
-    let opened = choice::open(choice, &images).map_err(|error| error.to_string())?;
-    Ok(TestDevice {
-        device: opened.device.ok_or("kernels need a GPU or the simulator")?,
-        guard_bytes: if choice == DeviceChoice::Sim {
-            0
-        } else {
-            GUARD_BYTES
-        },
-    })
 }
 
 /// The same numbers for the same seed on every machine (SplitMix64).

@@ -2,12 +2,15 @@
 //!
 //! The kernels run on the simulator; with `HYPERION_TEST_DEVICE=cuda` the same tests run on a GPU
 //! (and need nothing but this binary there). One file a family of operations, named as in
-//! `kernels-gpu/src/ops`; [`harness`] says what a test consists of.
+//! `kernels-gpu/src/ops`; [`harness`] says what a test consists of, [`seeded_bugs`] that bugs are found, and
+//! [`coverage`] that no kernel is left out.
 
 mod argmax;
 mod attention_decode;
 mod attention_prefill;
+mod coverage;
 mod dequantize;
+mod device;
 mod elementwise;
 mod embed;
 mod harness;
@@ -16,4 +19,5 @@ mod norm;
 mod paged;
 mod rope_kv;
 mod sample;
+mod seeded_bugs;
 mod weights;

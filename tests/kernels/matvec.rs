@@ -322,21 +322,25 @@ fn every_type_has_kernels() {
     }
 }
 
+/// Rows and columns. Minimal; a row in an odd number of rows; tiles that end inside a row, rows over several
+/// warps; Qwen2.5-0.5B's; more rows than warps.
+fn shapes(ty: WeightType) -> [(usize, usize); 6] {
+    let block = ty.block_elements() as usize;
+    let whole = |n: usize| n.next_multiple_of(block);
+    [
+        (1, block),
+        (3, 3 * block),
+        (5, whole(1024 + 160)),
+        (33, whole(896)),
+        (7, whole(4864)),
+        (150, block),
+    ]
+}
+
 #[test]
 fn shapes_of_every_type() {
     for (ty, activations) in types() {
-        let block = ty.block_elements() as usize;
-        let whole = |n: usize| n.next_multiple_of(block);
-        // Minimal; a row in an odd number of rows; tiles that end inside a row, rows over several warps;
-        // Qwen2.5-0.5B's; more rows than warps.
-        for (n_out, n_in) in [
-            (1, block),
-            (3, 3 * block),
-            (5, whole(1024 + 160)),
-            (33, whole(896)),
-            (7, whole(4864)),
-            (150, block),
-        ] {
+        for (n_out, n_in) in shapes(ty) {
             Product::new(ty, activations, n_out, n_in).check();
         }
     }
@@ -345,17 +349,19 @@ fn shapes_of_every_type() {
 #[test]
 fn several_vectors() {
     for (ty, activations) in types() {
-        let n_in = 896_usize.next_multiple_of(ty.block_elements() as usize);
-        let most = *matvec_vectors(ty, activations)
-            .last()
-            .expect("there are some") as usize;
-        for vectors in [2, 3, 7, 8].map(|vectors: usize| vectors.min(most)) {
-            Product {
-                vectors,
-                norm: vectors % 2 == 0,
-                ..Product::new(ty, activations, 9, n_in)
+        let kernels = matvec_vectors(ty, activations);
+        for (i, (n_out, n_in)) in shapes(ty).into_iter().enumerate() {
+            for sizes in kernels.windows(2) {
+                // All numbers of vectors that a kernel is for, one after the other.
+                let [smaller, largest] = [sizes[0], sizes[1]].map(|n| n as usize);
+                let vectors = largest - i % (largest - smaller);
+                Product {
+                    vectors,
+                    norm: i % 2 == 0,
+                    ..Product::new(ty, activations, n_out, n_in)
+                }
+                .check();
             }
-            .check();
         }
     }
 }

@@ -8,9 +8,16 @@ use crate::harness::{Case, Element, Random, Shape, Tolerance};
 
 const EPSILON: f32 = 1e-6;
 
+/// Of results in f32.
+pub const F32_TOLERANCE: Tolerance = Tolerance {
+    relative: 1e-6,
+    absolute: 0.0,
+    reason: "a dozen f32 roundings",
+};
+
 /// Rows of a test: `heads` of `width` elements side by side for each of `tokens` tokens, with `gap`
 /// elements behind them.
-struct Rows {
+pub struct Rows {
     tokens: usize,
     heads: usize,
     width: usize,
@@ -29,7 +36,8 @@ const ROWS: [Rows; 7] = [
     rows(2, 1, 4864, 4, 1024),
 ];
 
-const fn rows(tokens: usize, heads: usize, width: usize, gap: usize, threads: u32) -> Rows {
+/// Rows as they are in [`Rows`].
+pub const fn rows(tokens: usize, heads: usize, width: usize, gap: usize, threads: u32) -> Rows {
     Rows {
         tokens,
         heads,
@@ -39,7 +47,8 @@ const fn rows(tokens: usize, heads: usize, width: usize, gap: usize, threads: u3
     }
 }
 
-fn check<Y: Element>(
+/// Normalizes on the device and in f64, and compares.
+pub fn check<Y: Element>(
     kernel: &KernelDef<RmsNormParams>,
     rows: &Rows,
     with_residual: bool,
@@ -107,14 +116,9 @@ fn check<Y: Element>(
 
 #[test]
 fn rms_norm_to_f32() {
-    let tolerance = Tolerance {
-        relative: 1e-6,
-        absolute: 0.0,
-        reason: "a dozen f32 roundings",
-    };
     for rows in &ROWS {
-        check::<f32>(&RMS_NORM_F32, rows, false, tolerance);
-        check::<f32>(&RMS_NORM_F32, rows, true, tolerance);
+        check::<f32>(&RMS_NORM_F32, rows, false, F32_TOLERANCE);
+        check::<f32>(&RMS_NORM_F32, rows, true, F32_TOLERANCE);
     }
 }
 
