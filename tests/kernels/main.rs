@@ -11,6 +11,7 @@ mod dequantize;
 mod elementwise;
 mod embed;
 mod harness;
+mod matmul;
 mod matvec;
 mod norm;
 mod paged;

@@ -94,11 +94,17 @@ impl WeightType {
         self.block_bytes().is_multiple_of(16)
     }
 
-    /// Bytes that a tile takes up in shared memory, where it lies as far from a multiple of 16 as in
-    /// global memory and is followed by [`over_read`](Self::over_read) bytes.
+    /// Bytes that a tile takes up in shared memory.
     pub const fn slot_bytes(self) -> u32 {
+        self.span_bytes(self.tile_elements())
+    }
+
+    /// Bytes that `n` neighbouring elements (whole blocks) take up in shared memory, where they lie as
+    /// far from a multiple of 16 as in global memory and are followed by
+    /// [`over_read`](Self::over_read) bytes.
+    pub const fn span_bytes(self, n: u32) -> u32 {
         let misalignment = if self.is_aligned() { 0 } else { 15 };
-        (misalignment + self.tile_bytes() + self.over_read()).next_multiple_of(16)
+        (misalignment + self.row_bytes(n) + self.over_read()).next_multiple_of(16)
     }
 
     /// Bytes behind a block that its decoder may load without using them: a word, where blocks are

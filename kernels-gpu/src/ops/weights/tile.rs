@@ -41,48 +41,91 @@ impl<W: Weights> Tile<W> {
     /// [`async_copy`](crate::prim::async_copy).
     #[inline(always)]
     pub unsafe fn copy(&self, lane: u32, start: *const u8, bytes: u32) {
-        let misalignment = Self::misalignment(start as usize as u32);
-        let first = start.wrapping_sub(misalignment as usize);
-        let end = misalignment + bytes;
-        let span = if W::TYPE.is_quantized() {
-            end
-        } else {
-            misalignment + bytes.next_multiple_of(const { W::TYPE.unit() * W::TYPE.block_bytes() })
-        };
-        let pieces = (span + W::TYPE.over_read()).div_ceil(PIECE);
-
+        let span = Span::of::<W>(start, bytes);
         let mut offset = 0;
         while offset < const { W::TYPE.slot_bytes() / PIECE } {
             let piece = offset + lane;
-            if piece < pieces {
-                let from = first.wrapping_add((piece * PIECE) as usize).cast::<u32>();
-                let to = self.slot.byte_add(piece * PIECE);
-                // SAFETY: the caller's; only bytes up to the end are read.
-                unsafe {
-                    if W::TYPE.is_aligned() {
-                        copy16(to, from);
-                    } else {
-                        let inside = end.saturating_sub(piece * PIECE).min(PIECE);
-                        copy16_zero_fill(to, from, inside);
-                    }
-                }
+            if piece < span.pieces {
+                // SAFETY: the caller's.
+                unsafe { self.copy_piece(&span, piece) };
             }
             offset += 32;
+        }
+    }
+
+    /// [`copy`](Self::copy) of any number of whole blocks of a quantized type by `lanes` lanes, of which
+    /// this is number `lane`.
+    ///
+    /// # Safety
+    /// As for [`copy`](Self::copy); the slot has room for them.
+    #[inline(always)]
+    pub unsafe fn copy_blocks(&self, lane: u32, lanes: u32, start: *const u8, bytes: u32) {
+        let span = Span::of::<W>(start, bytes);
+        let mut piece = lane;
+        while piece < span.pieces {
+            // SAFETY: the caller's.
+            unsafe { self.copy_piece(&span, piece) };
+            piece += lanes;
+        }
+    }
+
+    /// # Safety
+    /// As for [`copy`](Self::copy).
+    #[inline(always)]
+    unsafe fn copy_piece(&self, span: &Span, piece: u32) {
+        let from = span.first.wrapping_add((piece * PIECE) as usize);
+        let from = from.cast::<u32>();
+        let to = self.slot.byte_add(piece * PIECE);
+        // SAFETY: the caller's; only bytes up to the end are read.
+        unsafe {
+            if W::TYPE.is_aligned() {
+                copy16(to, from);
+            } else {
+                let inside = span.end.saturating_sub(piece * PIECE).min(PIECE);
+                copy16_zero_fill(to, from, inside);
+            }
         }
     }
 
     /// Where the tile's first byte is; `low_bits` are the last bits of its address in global memory.
     #[inline(always)]
     pub fn bytes(&self, low_bits: u32) -> Bytes {
-        Bytes::new(self.slot.byte_add(Self::misalignment(low_bits)))
+        Bytes::new(self.slot.byte_add(misalignment::<W>(low_bits)))
     }
+}
 
+/// The pieces around some bytes in global memory.
+struct Span {
+    first: *const u8,
+    pieces: u32,
+    /// From `first` to the last of the bytes.
+    end: u32,
+}
+
+impl Span {
     #[inline(always)]
-    fn misalignment(low_bits: u32) -> u32 {
-        if W::TYPE.is_aligned() {
-            0
+    fn of<W: Weights>(start: *const u8, bytes: u32) -> Self {
+        let misalignment = misalignment::<W>(start as usize as u32);
+        let end = misalignment + bytes;
+        let span = if W::TYPE.is_quantized() {
+            end
         } else {
-            low_bits % PIECE
+            misalignment + bytes.next_multiple_of(const { W::TYPE.unit() * W::TYPE.block_bytes() })
+        };
+        Self {
+            first: start.wrapping_sub(misalignment as usize),
+            pieces: (span + W::TYPE.over_read()).div_ceil(PIECE),
+            end,
         }
+    }
+}
+
+/// How far behind a multiple of 16 an address with these last bits is.
+#[inline(always)]
+fn misalignment<W: Weights>(low_bits: u32) -> u32 {
+    if W::TYPE.is_aligned() {
+        0
+    } else {
+        low_bits % PIECE
     }
 }
