@@ -82,7 +82,7 @@ impl Product {
             accumulate: self.accumulate.into(),
             k_groups_log2: plan.k_groups.ilog2(),
             stages: plan.stages,
-            reserved: 0,
+            row_groups_log2: plan.row_groups.ilog2(),
         };
         let shape = Shape {
             grid: plan.grid,
@@ -190,10 +190,9 @@ fn blocks_of_every_shape() {
                         ..Product::new(ty, 130, 2304, vectors)
                     };
                     let plan = product.plan();
-                    let row_groups = plan.block / 32 / plan.k_groups;
                     // What no device of the tests has shared memory for is only planned.
                     if plan.shared_bytes <= MAX_SHARED[1]
-                        && seen.insert((row_groups, plan.k_groups, plan.stages))
+                        && seen.insert((plan.row_groups, plan.k_groups, plan.stages))
                     {
                         product.check();
                     }
@@ -230,7 +229,8 @@ fn plans_are_within_the_device_and_cover_the_matrix() {
                     assert!(plan.shared_bytes <= max_shared, "{what}");
                     assert!((2..=MATMUL_MAX_STAGES).contains(&plan.stages), "{what}");
                     assert!(MATMUL_TILES.contains(&plan.tiles), "{what}");
-                    let rows = plan.grid[1] * warps / plan.k_groups * MATMUL_WARP_ROWS;
+                    assert_eq!(warps, plan.row_groups * plan.k_groups, "{what}");
+                    let rows = plan.grid[1] * plan.row_groups * MATMUL_WARP_ROWS;
                     assert!(rows >= n_out, "{what}");
                     let covered = plan.grid[0] * plan.tiles * MATMUL_TILE_VECTORS;
                     assert!(covered >= vectors, "{what}");
@@ -266,7 +266,7 @@ fn a_nan_in_a_vector_is_a_nan_in_all_its_results_and_no_others() {
         accumulate: 0,
         k_groups_log2: plan.k_groups.ilog2(),
         stages: plan.stages,
-        reserved: 0,
+        row_groups_log2: plan.row_groups.ilog2(),
     };
     let shape = Shape {
         grid: plan.grid,

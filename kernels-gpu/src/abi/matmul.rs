@@ -15,19 +15,23 @@ pub const MATMUL_TILE_VECTORS: u32 = 8;
 /// Tiles of vectors that there are kernels for: a block multiplies with all vectors of its tiles.
 pub const MATMUL_TILES: [u32; 3] = [2, 4, 8];
 
-/// Most warps of a block: with 128 registers a thread they fill a multiprocessor.
+/// Most warps of a block: with 128 registers a thread they fill a multiprocessor. The kernels for the fewest
+/// tiles have 64, so that two blocks fit.
 pub const MATMUL_MAX_WARPS: u32 = 16;
+
+/// Most groups of rows of a block.
+const MAX_ROW_GROUPS: u32 = 4;
 
 /// Most stages: a thread counts the groups of its copies at compile time.
 pub const MATMUL_MAX_STAGES: u32 = 4;
 
-/// Fewest groups of warps along the rows: with them a stage is whole blocks of every type.
-const FEWEST_K_GROUPS: u32 = 2;
+/// Fewest warps that share rows: with them a stage is whole blocks of every type.
+pub const MATMUL_MIN_K_GROUPS: u32 = 2;
 
 kernel_params! {
     /// `y[t][o] = sum over i of weights[o][i] * x[t][i]`, or that added to `y`.
     pub struct MatmulParams [56] {
-        /// Vectors, f16 `[vectors][n_in]`, at a multiple of 16 bytes.
+        /// Vectors, f16 `[vectors][n_in]`, at a multiple of 16 bytes; below 2^32 elements.
         pub x: DevicePtr<F16>,
         /// Blocks of the matrix `[n_out][n_in]`, row after row, at a multiple of 16 bytes.
         pub weights: DevicePtr<u8>,
@@ -47,8 +51,8 @@ kernel_params! {
         pub k_groups_log2: u32,
         /// [`MatmulPlan::stages`].
         pub stages: u32,
-        /// Zero.
-        pub reserved: u32,
+        /// [`MatmulPlan::row_groups`], as a power of two.
+        pub row_groups_log2: u32,
     }
 }
 
@@ -74,7 +78,9 @@ pub const fn matmul_vector_bytes(tiles: u32, k_groups: u32) -> u32 {
 pub struct MatmulPlan {
     /// Tiles of the kernel to take: one of [`MATMUL_TILES`].
     pub tiles: u32,
-    /// Groups of warps that share [`MATMUL_WARP_ROWS`] rows, each a part of every stage; a power of two.
+    /// [`MATMUL_WARP_ROWS`] rows each, of a block; a power of two.
+    pub row_groups: u32,
+    /// Warps that share a group of rows, each with a part of every stage; a power of two.
     pub k_groups: u32,
     /// Stages in shared memory, of which one is multiplied while the others are on their way.
     pub stages: u32,
@@ -110,31 +116,37 @@ impl MatmulPlan {
         let blocks = |row_groups: u32| n_out.div_ceil(MATMUL_WARP_ROWS * row_groups).max(1);
 
         // More rows a block move the vectors less often, as long as there is a block for nearly every
-        // multiprocessor. Few vectors cost little, and leave room for two blocks on one.
-        let most_row_groups = if tiles == few { 2 } else { 4 };
+        // multiprocessor.
         let fills = |row_groups: u32| 8 * grid_x * blocks(row_groups) >= 7 * multiprocessors;
-        let mut row_groups = most_row_groups;
+        let mut row_groups = MAX_ROW_GROUPS;
         while row_groups > 1 && !fills(row_groups) {
             row_groups /= 2;
         }
 
         loop {
-            // A block that has the multiprocessor to itself takes twice the warps.
+            // A block that has the multiprocessor to itself takes all the warps that fit.
             let alone = grid_x * blocks(row_groups) <= multiprocessors;
-            let mut k_groups = if alone && row_groups <= 2 { 8 } else { 4 };
-            while k_groups > FEWEST_K_GROUPS && n_in <= matmul_stage_elements(k_groups / 2) {
+            let mut k_groups = if alone && row_groups < MAX_ROW_GROUPS {
+                8
+            } else {
+                4
+            };
+            while k_groups > MATMUL_MIN_K_GROUPS && n_in <= matmul_stage_elements(k_groups / 2) {
                 k_groups /= 2;
             }
-            while k_groups >= FEWEST_K_GROUPS {
+            while k_groups >= MATMUL_MIN_K_GROUPS {
                 let stage_bytes = matmul_vector_bytes(tiles, k_groups)
                     + MATMUL_WARP_ROWS * row_groups * matmul_row_bytes(ty, k_groups);
-                if let Some(stages) = stages(stage_bytes, max_shared) {
+                let warps = row_groups * k_groups;
+                let two = !alone && (tiles == few || 2 * warps <= MATMUL_MAX_WARPS);
+                if let Some(stages) = stages(stage_bytes, two, max_shared) {
                     return Some(Self {
                         tiles,
+                        row_groups,
                         k_groups,
                         stages,
                         grid: [grid_x, blocks(row_groups), 1],
-                        block: 32 * row_groups * k_groups,
+                        block: 32 * warps,
                         shared_bytes: stages * stage_bytes,
                     });
                 }
@@ -148,15 +160,14 @@ impl MatmulPlan {
     }
 }
 
-/// How many stages of a size to have: at least three where two blocks then still fit on a multiprocessor, or
-/// as many as fit.
-fn stages(stage_bytes: u32, max_shared: u32) -> Option<u32> {
+/// How many stages of a size to have: as many as leave room for another block, where two are to be on a
+/// multiprocessor (the registers suffice for both), or as many as fit; two at least.
+fn stages(stage_bytes: u32, two: bool, max_shared: u32) -> Option<u32> {
     // The driver keeps a kilobyte of each block for itself.
-    let beside_another = (max_shared.saturating_sub(1024) / 2) / stage_bytes;
-    let alone = max_shared / stage_bytes;
-    match (beside_another, alone) {
-        (3.., _) => Some(beside_another.min(MATMUL_MAX_STAGES)),
-        (_, 2..) => Some(alone.min(3)),
-        _ => None,
-    }
+    let beside_another = max_shared.saturating_sub(1024) / 2 / stage_bytes;
+    let stages = match two && beside_another >= 2 {
+        true => beside_another,
+        false => max_shared / stage_bytes,
+    };
+    (stages >= 2).then_some(stages.min(MATMUL_MAX_STAGES))
 }

@@ -24,9 +24,9 @@ pub use attention::{
 };
 pub use elementwise::{AddParams, BiasParams, GatedParams};
 pub use matmul::{
-    MATMUL_MAX_STAGES, MATMUL_MAX_WARPS, MATMUL_TILE_VECTORS, MATMUL_TILES, MATMUL_WARP_ELEMENTS,
-    MATMUL_WARP_ROWS, MatmulParams, MatmulPlan, matmul_row_bytes, matmul_stage_elements,
-    matmul_vector_bytes,
+    MATMUL_MAX_STAGES, MATMUL_MAX_WARPS, MATMUL_MIN_K_GROUPS, MATMUL_TILE_VECTORS, MATMUL_TILES,
+    MATMUL_WARP_ELEMENTS, MATMUL_WARP_ROWS, MatmulParams, MatmulPlan, matmul_row_bytes,
+    matmul_stage_elements, matmul_vector_bytes,
 };
 pub use matvec::{
     ACTIVATION_GROUP, ActivationType, MATVEC_MAX_VECTORS, MATVEC_MAX_WARPS, MATVEC_PARTIAL_SUMS,

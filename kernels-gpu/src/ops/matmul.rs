@@ -20,6 +20,7 @@ use super::weights::store::Decoded;
 use crate::abi::{MATMUL_TILE_VECTORS, MATMUL_WARP_ROWS, MatmulParams};
 use crate::prim::grid;
 use crate::prim::half::F16;
+use crate::prim::integer::opaque;
 use crate::prim::mma::mma_f16;
 
 /// Units that a warp takes of a row at a time, and eighths of a unit.
@@ -81,15 +82,17 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
         let first_unit = FOUR * (stage << p.k_groups_log2);
         let warps_first = first_unit + FOUR * part;
         if warps_first < units {
+            // What follows from the lane's number is computed again for each stage: it would take up registers
+            // that are scarce.
+            let lane = opaque(lane);
+            let (g, t) = (lane / 4, lane % 4);
             // Behind the row's end its last unit again, times zeros.
             let unit = (warps_first + t).min(units - 1) - first_unit;
             let row = MATMUL_WARP_ROWS * row_group + g;
             // SAFETY: the rows and vectors of the stage have arrived; the unit is in the rows.
             unsafe {
-                let rows = [
-                    W::unit(stages.row(stage, slot, row), unit),
-                    W::unit(stages.row(stage, slot, row + 8), unit),
-                ];
+                let [upper, lower] = stages.rows(stage, slot, row);
+                let rows = [W::unit(upper, unit), W::unit(lower, unit)];
                 let vectors = stages.eighths(slot, part, g, t);
                 add_products::<W, TILES>(rows, vectors, &mut sums);
             }

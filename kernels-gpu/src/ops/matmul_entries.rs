@@ -12,7 +12,10 @@ macro_rules! matmul_entry_points {
             ///
             /// # Safety
             /// The launch conditions in the header of [`matmul`](super::matmul).
-            #[cuda_std::kernel(max_threads = 32 * MATMUL_MAX_WARPS)]
+            #[cuda_std::kernel(
+                max_threads = 32 * MATMUL_MAX_WARPS,
+                min_blocks = if $tiles == 2 { 2 } else { 1 }
+            )]
             pub unsafe fn $name(p: MatmulParams) {
                 // SAFETY: the caller's.
                 unsafe { matmul::<$weights, $tiles>(p) }

@@ -13,10 +13,11 @@ use super::weights::Weights;
 use super::weights::bytes::Bytes;
 use super::weights::tile::Tile;
 use crate::abi::{
-    MATMUL_TILE_VECTORS, MATMUL_WARP_ELEMENTS, MATMUL_WARP_ROWS, MatmulParams, matmul_row_bytes,
-    matmul_stage_elements, matmul_vector_bytes,
+    MATMUL_MIN_K_GROUPS, MATMUL_TILE_VECTORS, MATMUL_WARP_ELEMENTS, MATMUL_WARP_ROWS, MatmulParams,
+    WeightType, matmul_row_bytes, matmul_stage_elements, matmul_vector_bytes,
 };
 use crate::prim::async_copy::{commit, copy16_zero_fill, wait_group};
+use crate::prim::integer::opaque;
 
 /// Elements of a 16-byte piece of a vector.
 const PIECE: u32 = 8;
@@ -29,8 +30,6 @@ pub type Slot = Shared<[u32; 4]>;
 /// The stages of a block, for kernels of `TILES` tiles of vectors.
 pub struct Stages<'a, W, const TILES: usize> {
     params: &'a MatmulParams,
-    /// Groups of warps that share rows.
-    row_groups: u32,
     /// The block's first row.
     pub first_row: u32,
     /// The block's first vector.
@@ -45,11 +44,9 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
     /// The stages of this block.
     #[inline(always)]
     pub fn of_block(params: &'a MatmulParams) -> Self {
-        let row_groups = thread::block_dim_x() / 32 >> params.k_groups_log2;
         Self {
             params,
-            row_groups,
-            first_row: thread::block_idx_y() * row_groups * MATMUL_WARP_ROWS,
+            first_row: thread::block_idx_y() * (MATMUL_WARP_ROWS << params.row_groups_log2),
             first_vector: thread::block_idx_x() * Self::VECTORS,
             weights: PhantomData,
         }
@@ -66,7 +63,8 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
     /// Bytes of one in shared memory.
     #[inline(always)]
     pub fn bytes(&self) -> u32 {
-        self.vector_bytes() + self.row_groups * MATMUL_WARP_ROWS * self.row_bytes()
+        let rows = MATMUL_WARP_ROWS << self.params.row_groups_log2;
+        self.vector_bytes() + rows * self.row_bytes()
     }
 
     /// Starts copying the rows of stage `stage`, if there is one.
@@ -81,7 +79,8 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
         let p = self.params;
         // A row's threads are neighbours: each warp of its group takes two rows' pieces.
         let lanes_log2 = 1 + p.k_groups_log2;
-        let row = thread::thread_idx_x() >> lanes_log2;
+        let thread = opaque(thread::thread_idx_x());
+        let row = thread >> lanes_log2;
         let row_bytes = W::TYPE.row_bytes(p.n_in);
         let start = stage * W::TYPE.row_bytes(self.elements());
         let bytes = (row_bytes - start).min(W::TYPE.row_bytes(self.elements()));
@@ -92,13 +91,15 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
         // SAFETY: whole blocks of a row; the row's part of the slot has room for them.
         unsafe {
             let lanes = 1 << lanes_log2;
-            let lane = thread::thread_idx_x() & (lanes - 1);
-            self.tile(slot, row).copy_blocks(lane, lanes, from, bytes);
+            let lane = thread & (lanes - 1);
+            let rounds = const { copy_rounds(W::TYPE) };
+            let tile = Tile::<W>::new(self.tile(slot, row));
+            tile.copy_blocks(lane, lanes, rounds, from, bytes);
         }
     }
 
     /// Starts copying the vectors of stage `stage`, if there is one, and ends a group of copies, also if
-    /// there is none. Vectors behind the last and elements behind their end become zeros.
+    /// there is none. Elements behind the end of the vectors become zeros.
     ///
     /// # Safety
     /// As for [`copy_rows`](Self::copy_rows).
@@ -106,24 +107,32 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
     pub unsafe fn copy_vectors(&self, stage: u32, slot: Slot) {
         let p = self.params;
         if stage < self.count() {
-            // A thread has the same piece of several vectors, whose numbers differ by an even number.
-            let pieces = PART_PIECES << p.k_groups_log2;
-            let piece = thread::thread_idx_x() & (pieces - 1);
-            let mut vector = thread::thread_idx_x() / PART_PIECES >> p.k_groups_log2;
+            // What follows from the thread's number is computed again for each stage: it would take up
+            // registers that are scarce.
+            let thread = opaque(thread::thread_idx_x());
+            // A thread has the same piece of neighbouring vectors, an even number of them.
+            let pieces_log2 = const { PART_PIECES.ilog2() } + p.k_groups_log2;
+            let piece = thread & ((1 << pieces_log2) - 1);
+            let count = (MATMUL_TILE_VECTORS * TILES as u32 / 2) >> p.row_groups_log2;
+            let first = (thread >> pieces_log2) * count;
             let element = stage * self.elements() + piece * PIECE;
-            let part = Self::part(slot, piece / PART_PIECES);
-            let place = Self::swizzled(piece % PART_PIECES, vector);
-            while vector < Self::VECTORS {
-                let number = self.first_vector + vector;
-                let inside = number < p.vectors && element < p.n_in;
-                let at = number as usize * p.n_in as usize + element as usize;
-                let from = p.x.ptr().wrapping_add(if inside { at } else { 0 });
-                // SAFETY: inside, eight elements at a multiple of 16 bytes; else nothing is read.
-                unsafe {
-                    let to = part.add(vector * PART_PIECES + place);
-                    copy16_zero_fill(to, from.cast::<u32>(), if inside { 16 } else { 0 });
-                }
-                vector += 2 * self.row_groups;
+            let bytes = if element < p.n_in { 16 } else { 0 };
+            let copy = |vector: u32, to: Slot| {
+                // Behind the last vector that one again: what becomes of it is not stored.
+                let number = (self.first_vector + vector).min(p.vectors - 1);
+                let from = p.x.ptr().wrapping_add((number * p.n_in + element) as usize);
+                // SAFETY: eight elements at a multiple of 16 bytes, or nothing is read.
+                unsafe { copy16_zero_fill(to, from.cast(), bytes) };
+            };
+            let even = Self::swizzled(piece % PART_PIECES, 0);
+            let odd = Self::swizzled(piece % PART_PIECES, 1) + PART_PIECES;
+            let mut to = Self::part(slot, piece / PART_PIECES).add(first * PART_PIECES);
+            let mut vector = first;
+            while vector < first + count {
+                copy(vector, to.add(even));
+                copy(vector + 1, to.add(odd));
+                to = to.add(2 * PART_PIECES);
+                vector += 2;
             }
         }
         commit();
@@ -139,16 +148,21 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
         }
     }
 
-    /// Blocks of row `row` of the block in stage `stage`.
+    /// Blocks of rows `row` and `row + 8` of the block in stage `stage`.
     #[inline(always)]
-    pub fn row(&self, stage: u32, slot: Slot, row: u32) -> Bytes {
+    pub fn rows(&self, stage: u32, slot: Slot, row: u32) -> [Bytes; 2] {
         let p = self.params;
-        let number = (self.first_row + row).min(p.n_out - 1);
+        let first = self.tile(slot, row);
+        let start = stage * W::TYPE.row_bytes(self.elements());
         // Products may wrap around: only the last bits of the address count.
-        let start = number
-            .wrapping_mul(W::TYPE.row_bytes(p.n_in))
-            .wrapping_add(stage * W::TYPE.row_bytes(self.elements()));
-        self.tile(slot, row).bytes(start)
+        let low_bits = |row: u32| {
+            let number = (self.first_row + row).min(p.n_out - 1);
+            number.wrapping_mul(W::TYPE.row_bytes(p.n_in)) + start
+        };
+        [
+            Tile::<W>::new(first).bytes(low_bits(row)),
+            Tile::<W>::new(first.byte_add(8 * self.row_bytes())).bytes(low_bits(row + 8)),
+        ]
     }
 
     /// For a lane that multiplies with vector `vector` of each tile and unit `unit` of a part: where the
@@ -180,9 +194,9 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
     }
 
     #[inline(always)]
-    fn tile(&self, slot: Slot, row: u32) -> Tile<W> {
+    fn tile(&self, slot: Slot, row: u32) -> Shared<u32> {
         let offset = self.vector_bytes() + row * self.row_bytes();
-        Tile::new(slot.byte_add(offset).cast())
+        slot.byte_add(offset).cast()
     }
 
     #[inline(always)]
@@ -195,6 +209,13 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
     /// places of a 128-byte line.
     #[inline(always)]
     fn swizzled(piece: u32, vector: u32) -> u32 {
-        piece ^ piece / 4 ^ vector % 2
+        piece ^ (piece / 4) ^ (vector % 2)
     }
+}
+
+/// Rounds in which a row's threads, two for each of the warps that share it, copy its part of a stage: most
+/// with the fewest warps.
+const fn copy_rounds(ty: WeightType) -> u32 {
+    let pieces = ty.span_bytes(matmul_stage_elements(MATMUL_MIN_K_GROUPS)) / 16;
+    pieces.div_ceil(2 * MATMUL_MIN_K_GROUPS)
 }

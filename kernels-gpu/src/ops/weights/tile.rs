@@ -54,18 +54,28 @@ impl<W: Weights> Tile<W> {
     }
 
     /// [`copy`](Self::copy) of any number of whole blocks of a quantized type by `lanes` lanes, of which
-    /// this is number `lane`.
+    /// this is number `lane`, in at most `rounds` rounds.
     ///
     /// # Safety
-    /// As for [`copy`](Self::copy); the slot has room for them.
+    /// As for [`copy`](Self::copy); the slot has room for them, and the rounds suffice.
     #[inline(always)]
-    pub unsafe fn copy_blocks(&self, lane: u32, lanes: u32, start: *const u8, bytes: u32) {
+    pub unsafe fn copy_blocks(
+        &self,
+        lane: u32,
+        lanes: u32,
+        rounds: u32,
+        start: *const u8,
+        bytes: u32,
+    ) {
         let span = Span::of::<W>(start, bytes);
-        let mut piece = lane;
-        while piece < span.pieces {
-            // SAFETY: the caller's.
-            unsafe { self.copy_piece(&span, piece) };
-            piece += lanes;
+        let mut round = 0;
+        while round < rounds {
+            let piece = lane + round * lanes;
+            if piece < span.pieces {
+                // SAFETY: the caller's.
+                unsafe { self.copy_piece(&span, piece) };
+            }
+            round += 1;
         }
     }
 
