@@ -63,7 +63,7 @@ fn gpu(model: &Arc<Model>, activations: Activations) -> GpuBackend {
     let limits = Limits {
         context: CONTEXT,
         n_pages: Engine::pages_for(CONTEXT, 4),
-        max_tokens: 64,
+        max_tokens: 128,
     };
     GpuBackend::new(
         model.clone(),
@@ -309,6 +309,56 @@ fn a_step_of_mixed_sequences_gives_each_its_own() {
 }
 
 /// Prompts of three sequences and then a token each, with three ways to choose the next one.
+/// Steps of more tokens than products straight from the blocks take, and of more sequences than the kernels for
+/// decoding take.
+#[test]
+fn a_long_prompt_and_a_step_of_many_sequences() {
+    const SEQUENCES: usize = 9;
+    let _lock = device_lock();
+    for name in ["tiny-llama-q4_k_m-1", "tiny-qwen3-q8_0-1"] {
+        let model = model(name);
+        let vocab = model.vocab();
+        // The first sequence has the long prompt, and alone needs a second page.
+        let prompt = |sequence: usize| if sequence == 0 { 100 } else { 4 };
+        let run = |backend: &mut dyn Backend, sink: &mut dyn TraceSink| {
+            let texts: Vec<Vec<u32>> = (0..SEQUENCES)
+                .map(|s| text(s, prompt(s) + 1, vocab))
+                .collect();
+            let pages: Vec<[u32; 2]> = (0..SEQUENCES as u32).map(|s| [s, 15]).collect();
+            let step = |s: usize, start: usize, end: usize| SequenceStep {
+                tokens: &texts[s][start..end],
+                start,
+                pages: &pages[s],
+                want: Want::AllLogits,
+            };
+            let mut all = Vec::new();
+            for s in 0..SEQUENCES {
+                all.extend(
+                    backend
+                        .step(&[step(s, 0, prompt(s))], sink)
+                        .expect("a prompt"),
+                );
+            }
+            let steps: Vec<SequenceStep<'_>> = (0..SEQUENCES)
+                .map(|s| step(s, prompt(s), prompt(s) + 1))
+                .collect();
+            all.extend(backend.step(&steps, sink).expect("a step"));
+            let all = all.into_iter().flat_map(logits);
+            all.collect::<Vec<f32>>()
+        };
+        let cpu = || CpuBackend::new(model.clone(), 16);
+        let expected = run(&mut cpu(), &mut NoTrace);
+        let rounded = run(&mut cpu(), &mut RoundToF16::default());
+        let ours = run(&mut gpu(&model, Activations::F16), &mut NoTrace);
+        assert_eq!(ours.len(), (100 + 8 * 4 + SEQUENCES) * vocab);
+        let row = |values: &[f32], t: usize| values[t * vocab..][..vocab].to_vec();
+        let shares: Vec<f64> = (0..ours.len() / vocab)
+            .map(|t| share_of_bound(&row(&ours, t), &row(&expected, t), &row(&rounded, t)))
+            .collect();
+        assert_close(&shares, name);
+    }
+}
+
 #[test]
 fn tokens_drawn_on_the_device() {
     let _lock = device_lock();
