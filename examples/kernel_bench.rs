@@ -61,7 +61,7 @@ fn main() -> Result<()> {
             for vectors in [1, 8] {
                 bench.matvec(ty, n_out, n_in, vectors)?;
             }
-            for vectors in [16, 32, 64] {
+            for vectors in [16, 32, 64, 128, 256] {
                 bench.matmul(ty, n_out, n_in, vectors)?;
             }
             bench.dequantize(ty, n_out, n_in)?;

@@ -10,8 +10,9 @@ use super::prefill::Target;
 use super::weights::GpuMatrix;
 use crate::gpu::{Buffer, GpuError, Result};
 
-/// Most vectors that are multiplied straight from the blocks: from here on, decoding the matrix to f16 and
-/// multiplying with cuBLAS is faster.
+/// Most vectors that are multiplied straight from the blocks: as many as one block of the kernels takes. With
+/// more of them a launch reads the matrix again for each 64, which at some number costs as much as
+/// decoding it for cuBLAS; `examples/kernel_bench.rs` times both.
 const MATMUL_MAX_VECTORS: usize = 64;
 
 impl GpuBackend {

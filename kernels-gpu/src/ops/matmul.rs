@@ -23,8 +23,10 @@ use crate::prim::half::F16;
 use crate::prim::integer::opaque;
 use crate::prim::mma::mma_f16;
 
-/// Units that a warp takes of a row at a time, and eighths of a unit.
-const FOUR: u32 = 4;
+/// Units that a warp takes of a row at a time: one for each `t`.
+const UNITS: u32 = 4;
+/// Pieces of eight elements of a unit.
+const EIGHTHS: u32 = 4;
 
 /// A lane's sums: of each tile, rows `g` and `g + 8` with vectors `2t` and `2t + 1`.
 type Sums<const TILES: usize> = [[f32; 4]; TILES];
@@ -79,8 +81,8 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
         }
 
         let slot = slots.byte_add(multiplied);
-        let first_unit = FOUR * (stage << p.k_groups_log2);
-        let warps_first = first_unit + FOUR * part;
+        let first_unit = UNITS * (stage << p.k_groups_log2);
+        let warps_first = first_unit + UNITS * part;
         if warps_first < units {
             // What follows from the lane's number is computed again for each stage: it would take up registers
             // that are scarce.
@@ -118,7 +120,8 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
     };
     let mut tile = 0;
     while tile < TILES {
-        // SAFETY: a place of this thread alone; fewer bytes than a stage's vectors for each group of rows.
+        // SAFETY: a place of this thread alone; four groups of rows take up as much as a stage's vectors, and
+        // there are no more.
         unsafe { sums_at(part, tile as u32).store(sums[tile]) };
         tile += 1;
     }
@@ -146,7 +149,7 @@ unsafe fn add_products<W: Weights, const TILES: usize>(
     sums: &mut Sums<TILES>,
 ) {
     let mut eighth = 0;
-    while eighth < FOUR {
+    while eighth < EIGHTHS {
         let [upper, lower] = units.map(|unit| F16::pieces(W::values(&unit, eighth as usize))[0]);
         let place = first.add(eighth ^ swizzle);
         let mut tile = 0;

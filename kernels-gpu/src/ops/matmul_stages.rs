@@ -1,8 +1,8 @@
 //! The stages of a matrix product: what a block multiplies at a time, on its way to shared memory.
 //!
 //! A stage is a range of columns. First come the block's vectors, cut into parts of
-//! [`MATMUL_WARP_ELEMENTS`] elements that one group of warps reads, each `[vectors][elements]`; then the
-//! block's rows of the matrix, each as its bytes lie in global memory.
+//! [`MATMUL_WARP_ELEMENTS`] elements, one for each of the warps that share rows, each
+//! `[vectors][elements]`; then the block's rows of the matrix, each as its bytes lie in global memory.
 
 use core::marker::PhantomData;
 
@@ -38,6 +38,8 @@ pub struct Stages<'a, W, const TILES: usize> {
 }
 
 impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
+    /// From a tile of vectors to the next, in pieces.
+    pub const TILE_STEP: u32 = MATMUL_TILE_VECTORS * PART_PIECES;
     /// Vectors of a block.
     const VECTORS: u32 = MATMUL_TILE_VECTORS * TILES as u32;
 
@@ -77,9 +79,11 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
             return;
         }
         let p = self.params;
-        // A row's threads are neighbours: each warp of its group takes two rows' pieces.
-        let lanes_log2 = 1 + p.k_groups_log2;
+        // What follows from the thread's number is computed again for each stage: it would take up registers
+        // that are scarce.
         let thread = opaque(thread::thread_idx_x());
+        // Each row of the block has two threads for each warp that multiplies it.
+        let lanes_log2 = 1 + p.k_groups_log2;
         let row = thread >> lanes_log2;
         let row_bytes = W::TYPE.row_bytes(p.n_in);
         let start = stage * W::TYPE.row_bytes(self.elements());
@@ -107,8 +111,7 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
     pub unsafe fn copy_vectors(&self, stage: u32, slot: Slot) {
         let p = self.params;
         if stage < self.count() {
-            // What follows from the thread's number is computed again for each stage: it would take up
-            // registers that are scarce.
+            // Again for each stage, as for the rows.
             let thread = opaque(thread::thread_idx_x());
             // A thread has the same piece of neighbouring vectors, an even number of them.
             let pieces_log2 = const { PART_PIECES.ilog2() } + p.k_groups_log2;
@@ -157,7 +160,9 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
         // Products may wrap around: only the last bits of the address count.
         let low_bits = |row: u32| {
             let number = (self.first_row + row).min(p.n_out - 1);
-            number.wrapping_mul(W::TYPE.row_bytes(p.n_in)) + start
+            number
+                .wrapping_mul(W::TYPE.row_bytes(p.n_in))
+                .wrapping_add(start)
         };
         [
             Tile::<W>::new(first).bytes(low_bits(row)),
@@ -174,9 +179,6 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
         let first = Self::part(slot, part).add(vector * PART_PIECES + (place & !3));
         (first, place % 4)
     }
-
-    /// From a tile to the next, in pieces.
-    pub const TILE_STEP: u32 = MATMUL_TILE_VECTORS * PART_PIECES;
 
     #[inline(always)]
     fn elements(&self) -> u32 {
@@ -213,8 +215,7 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
     }
 }
 
-/// Rounds in which a row's threads, two for each of the warps that share it, copy its part of a stage: most
-/// with the fewest warps.
+/// Rounds in which a row's threads copy its part of a stage: the most, which the fewest threads take.
 const fn copy_rounds(ty: WeightType) -> u32 {
     let pieces = ty.span_bytes(matmul_stage_elements(MATMUL_MIN_K_GROUPS)) / 16;
     pieces.div_ceil(2 * MATMUL_MIN_K_GROUPS)
