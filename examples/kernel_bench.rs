@@ -13,16 +13,17 @@ use hyperion::gpu::choice::{self, DeviceChoice};
 use hyperion::gpu::{Buffer, Device, Launch};
 use kernels_gpu::abi::{
     ActivationType, DECODE_WARPS, DecodePlan, DequantizeParams, DevicePtr, KernelDef, KernelParams,
-    MatvecEpilogue, MatvecParams, MatvecPlan, MatvecSegment, WeightType, matvec_alone_bytes,
-    matvec_beside_bytes, matvec_pair_ends,
+    MatmulParams, MatmulPlan, MatvecEpilogue, MatvecParams, MatvecPlan, MatvecSegment, WeightType,
+    matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends,
 };
-use kernels_gpu::ops::{dequantize, matvec_entries};
+use kernels_gpu::ops::{dequantize, matmul_entries, matvec_entries};
 
 /// Rows and columns of the matrices of models from 135M to 8B.
-const SHAPES: [(u32, u32); 9] = [
+const SHAPES: [(u32, u32); 10] = [
     (128_256, 4096),
     (28_672, 4096),
     (14_336, 4096),
+    (4096, 14_336),
     (4096, 4096),
     (2048, 2048),
     (896, 896),
@@ -59,6 +60,9 @@ fn main() -> Result<()> {
             }
             for vectors in [1, 8] {
                 bench.matvec(ty, n_out, n_in, vectors)?;
+            }
+            for vectors in [16, 32, 64, 128, 256] {
+                bench.matmul(ty, n_out, n_in, vectors)?;
             }
             bench.dequantize(ty, n_out, n_in)?;
         }
@@ -150,6 +154,48 @@ impl Bench {
                     .max(matvec_beside_bytes(info.max_shared_per_block)),
             };
             self.launch(&kernel, grid, plan.block, shared_bytes, &params(i % copies))
+        })?;
+        self.print(kernel.name, n_out, n_in, time, weight_bytes);
+        Ok(())
+    }
+
+    fn matmul(&self, ty: WeightType, n_out: u32, n_in: u32, vectors: u32) -> Result<()> {
+        let info = self.device.info();
+        let plan = MatmulPlan::new(
+            ty,
+            n_out,
+            n_in,
+            vectors,
+            info.multiprocessors,
+            info.max_shared_per_block,
+        );
+        let Some(plan) = plan else { return Ok(()) };
+        let Some(kernel) = matmul_entries::kernel(ty, plan.tiles) else {
+            return Ok(());
+        };
+        if !self.wanted(kernel.name, n_out, n_in) {
+            return Ok(());
+        }
+        let weight_bytes = n_out as usize * ty.row_bytes(n_in) as usize;
+        let (copies, weights) = self.weights(weight_bytes)?;
+        let x = self.filled((vectors * n_in) as usize * 2, "x")?;
+        let y = self.filled((vectors * n_out) as usize * 4, "y")?;
+        let time = self.time(LAUNCHES.max(copies), &mut |i| {
+            let copy = (i % copies * aligned(weight_bytes)) as u64;
+            let params = MatmulParams {
+                x: DevicePtr::from_address(x.addr()),
+                weights: DevicePtr::from_address(weights.addr() + copy),
+                y: DevicePtr::from_address(y.addr()),
+                n_in,
+                n_out,
+                vectors,
+                y_stride: n_out,
+                accumulate: 0,
+                k_groups_log2: plan.k_groups.ilog2(),
+                stages: plan.stages,
+                row_groups_log2: plan.row_groups.ilog2(),
+            };
+            self.launch(&kernel, plan.grid, plan.block, plan.shared_bytes, &params)
         })?;
         self.print(kernel.name, n_out, n_in, time, weight_bytes);
         Ok(())

@@ -18,6 +18,7 @@ use hyperion::engine::{Decode, Engine, Sequence};
 use hyperion::gpu::{Device, choice};
 use hyperion::gpu_backend::{GpuBackend, Limits};
 use hyperion::model::Model;
+use hyperion::sampling::argmax;
 use hyperion::verify::Isolate;
 use support::{Reference, fixture, relative_error};
 
@@ -63,7 +64,7 @@ fn gpu(model: &Arc<Model>, activations: Activations) -> GpuBackend {
     let limits = Limits {
         context: CONTEXT,
         n_pages: Engine::pages_for(CONTEXT, 4),
-        max_tokens: 64,
+        max_tokens: 128,
     };
     GpuBackend::new(
         model.clone(),
@@ -304,6 +305,89 @@ fn a_step_of_mixed_sequences_gives_each_its_own() {
                 assert!(relative_error(&ours, &expected) < F16_BOUND);
             }
             (ours, expected) => assert_eq!(ours, expected),
+        }
+    }
+}
+
+/// Steps of more tokens than products straight from the blocks take, and of more sequences than the kernels for
+/// decoding take.
+#[test]
+fn a_long_prompt_and_a_step_of_many_sequences() {
+    const SEQUENCES: usize = 10;
+    let _lock = device_lock();
+    for name in ["tiny-llama-q4_k_m-1", "tiny-qwen3-q8_0-1"] {
+        let model = model(name);
+        let vocab = model.vocab();
+        // The first sequence has the long prompt, and alone needs a second page.
+        let prompt = |sequence: usize| if sequence == 0 { 100 } else { 4 };
+        let texts: Vec<Vec<u32>> = (0..SEQUENCES)
+            .map(|s| text(s, prompt(s) + 1, vocab))
+            .collect();
+        let pages: Vec<[u32; 2]> = (0..SEQUENCES as u32).map(|s| [s, 15]).collect();
+        let step = |s: usize, start: usize, end: usize, want| SequenceStep {
+            tokens: &texts[s][start..end],
+            start,
+            pages: &pages[s],
+            want,
+        };
+        let last = |s: usize, want| step(s, prompt(s), prompt(s) + 1, want);
+        let run = |backend: &mut dyn Backend, sink: &mut dyn TraceSink| {
+            let mut all = Vec::new();
+            for s in 0..SEQUENCES {
+                let prompt = step(s, 0, prompt(s), Want::AllLogits);
+                all.extend(backend.step(&[prompt], sink).expect("a prompt"));
+            }
+            let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, Want::LastLogits)).collect();
+            all.extend(backend.step(&steps, sink).expect("a step"));
+            all.into_iter().flat_map(logits).collect::<Vec<f32>>()
+        };
+        let cpu = || CpuBackend::new(model.clone(), 16);
+        let expected = run(&mut cpu(), &mut NoTrace);
+        let rounded = run(&mut cpu(), &mut RoundToF16::default());
+        let mut backend = gpu(&model, Activations::F16);
+        let ours = run(&mut backend, &mut NoTrace);
+        assert_eq!(ours.len(), (100 + 9 * 4 + SEQUENCES) * vocab);
+        let row = |values: &[f32], t: usize| values[t * vocab..][..vocab].to_vec();
+        let shares: Vec<f64> = (0..ours.len() / vocab)
+            .map(|t| share_of_bound(&row(&ours, t), &row(&expected, t), &row(&rounded, t)))
+            .collect();
+        assert_close(&shares, name);
+
+        // The same step once more, for the likeliest tokens of all but one.
+        let want = |s: usize| if s == 4 { Want::Nothing } else { Want::Argmax };
+        let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, want(s))).collect();
+        let outputs = backend.step(&steps, &mut NoTrace).expect("a step");
+        let first = ours.len() / vocab - SEQUENCES;
+        for (s, output) in outputs.into_iter().enumerate() {
+            match output {
+                Output::Nothing => assert_eq!(s, 4, "{name}"),
+                Output::Token(token) => {
+                    let likeliest = argmax(&row(&ours, first + s));
+                    assert_eq!(token, likeliest, "{name}: sequence {s}");
+                }
+                Output::Logits(_) => panic!("{name}: sequence {s} got logits"),
+            }
+        }
+
+        // Many sequences are multiplied in f16 also where few are in 8 bits.
+        let (mut in_8_bits, mut reference) = (gpu(&model, Activations::Q8), cpu());
+        run(&mut in_8_bits, &mut NoTrace);
+        run(&mut reference, &mut NoTrace);
+        let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, Want::LastLogits)).collect();
+        let mut recorder = Recorder::new(|_| true);
+        in_8_bits.step(&steps, &mut recorder).expect("a step");
+        let mut isolate = Isolate::new(&recorder.tensors);
+        reference
+            .step(&steps, &mut isolate)
+            .expect("a reference step");
+        assert!(isolate.rows.len() > 8, "{name}: few tensors were compared");
+        for row in &isolate.rows {
+            assert!(
+                row.lengths.is_none() && row.difference.within(F16_BOUND),
+                "{name}: {} is off by {:.2e}",
+                row.name,
+                row.difference.relative
+            );
         }
     }
 }

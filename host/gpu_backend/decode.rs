@@ -43,7 +43,7 @@ pub enum Choice {
 
 impl Choice {
     /// The quickest that gives what all of `sequences` want, on a device that draws or does not.
-    fn of(sequences: &[SequenceStep<'_>], draws: bool) -> Choice {
+    pub fn of(sequences: &[SequenceStep<'_>], draws: bool) -> Choice {
         let all = |wanted: fn(Want) -> bool| sequences.iter().all(|step| wanted(step.want));
         if all(|want| want == Want::Argmax) {
             Choice::Argmax
@@ -162,11 +162,7 @@ impl GpuBackend {
         let vectors = stream.vectors(key.n, &self.weights.output_norm);
         let head = Product::new(&self.weights.output, &w.logits);
         self.matvec(vectors, &[head], MatvecEpilogue::Store)?;
-        match key.choice {
-            Choice::Host => {}
-            Choice::Argmax => self.send_argmax(key.n)?,
-            Choice::Draw => self.send_draw(0, key.n)?,
-        }
+        self.choose(0, key.n, key.choice)?;
         trace.layer = Some(self.model.config.n_layers - 1);
         self.trace_post_norm_sum("l_out", &stream, trace)?;
         trace.layer = None;

@@ -21,19 +21,44 @@ impl GpuBackend {
         sequences: &[SequenceStep<'_>],
         trace: &mut DeviceTracer<'_>,
     ) -> Result<Vec<Output>> {
+        let ends = sequences.iter().scan(0, |end, step| {
+            *end += step.tokens.len();
+            Some(*end)
+        });
+        let ends: Vec<usize> = ends.collect();
+        let rows = sequences.iter().map(|step| match step.want {
+            Want::Nothing => 0,
+            Want::AllLogits => step.tokens.len(),
+            Want::LastLogits | Want::Argmax | Want::Draw(_) => 1,
+        });
+        let few = rows.sum::<usize>() <= DECODE_SEQUENCES;
         let mut outputs = Vec::with_capacity(sequences.len());
         let mut traced = Vec::new();
-        let mut first = 0;
-        for (index, step) in sequences.iter().enumerate() {
-            let end = first + step.tokens.len();
-            outputs.push(match step.want {
-                Want::Nothing => Output::Nothing,
-                Want::AllLogits => Output::Logits(self.all_logits(first, end, &mut traced)?),
-                Want::LastLogits | Want::Argmax | Want::Draw(_) => {
-                    self.last_output(index, end - 1, step.want, &mut traced, trace)?
+        while outputs.len() < sequences.len() {
+            let first = outputs.len();
+            let (step, end) = (&sequences[first], ends[first]);
+            match step.want {
+                Want::Nothing => outputs.push(Output::Nothing),
+                Want::AllLogits => {
+                    let logits = self.all_logits(end - step.tokens.len(), end, &mut traced)?;
+                    outputs.push(Output::Logits(logits));
                 }
-            });
-            first = end;
+                Want::LastLogits | Want::Argmax | Want::Draw(_) => {
+                    let neighbours = sequences[first..].iter().take(LOGIT_ROWS);
+                    let together = neighbours
+                        .take_while(|step| !matches!(step.want, Want::Nothing | Want::AllLogits))
+                        .count();
+                    let range = first..first + together;
+                    let steps = &sequences[range.clone()];
+                    self.last_logits(&ends[range], few)?;
+                    let choice = Choice::of(steps, self.draws());
+                    self.choose(first, together, choice)?;
+                    if trace.wants("result_output") {
+                        traced.extend(self.read_logits(0, together)?);
+                    }
+                    outputs.extend(self.chosen(steps, choice)?);
+                }
+            }
         }
         if !traced.is_empty() {
             trace.values("result_output", self.model.vocab(), &traced);
@@ -56,39 +81,45 @@ impl GpuBackend {
         Ok(all)
     }
 
-    fn last_output(
-        &self,
-        sequence: usize,
-        row: usize,
-        want: Want,
-        traced: &mut Vec<f32>,
-        trace: &DeviceTracer<'_>,
-    ) -> Result<Output> {
+    /// The logits of the rows before `ends` of the residual stream, by the kernel for decoding where the step
+    /// has `few` rows of logits.
+    fn last_logits(&self, ends: &[usize], few: bool) -> Result<()> {
         let (width, w) = (self.model.config.width, &self.workspace);
-        let device = &*self.launcher.device;
-        let from = w.x.slice(4 * row * width, 4 * width)?;
-        device.copy(w.last.slice(0, 4 * width)?, from)?;
-        let vectors = Vectors {
-            x: &w.last,
-            count: 1,
-            norm: Some(&self.weights.output_norm),
-            residual: None,
-        };
-        let head = Product::new(&self.weights.output, &w.logits);
-        self.matvec(vectors, &[head], MatvecEpilogue::Store)?;
-        if trace.wants("result_output") {
-            traced.extend(self.read_logits(0, 1)?);
+        let mut copied = 0;
+        for rows in ends.chunk_by(|end, next| end + 1 == *next) {
+            let bytes = 4 * rows.len() * width;
+            let from = w.x.slice(4 * (rows[0] - 1) * width, bytes)?;
+            let to = w.last.slice(4 * copied * width, bytes)?;
+            self.device().copy(to, from)?;
+            copied += rows.len();
         }
-        match want {
-            Want::Argmax => self.send_argmax(1)?,
-            Want::Draw(_) if self.draws() => self.send_draw(sequence, 1)?,
-            _ => return Ok(Output::Logits(self.read_logits(0, 1)?)),
+        let (norm, head) = (&self.weights.output_norm, &self.weights.output);
+        if few {
+            let vectors = Vectors {
+                x: &w.last,
+                count: copied,
+                norm: Some(norm),
+                residual: None,
+            };
+            let head = Product::new(head, &w.logits);
+            return self.matvec(vectors, &[head], MatvecEpilogue::Store);
         }
-        Ok(Output::Token(self.read_tokens(1)?[0]))
+        self.norm_rows(&w.last, 0, norm, copied)?;
+        let target = dense(&w.logits, self.model.vocab());
+        self.product(&head.matrix, &w.normed, copied, target)
+    }
+
+    /// Starts choosing tokens for the `n` sequences from `first` on, whose logits are there.
+    pub(super) fn choose(&self, first: usize, n: usize, choice: Choice) -> Result<()> {
+        match choice {
+            Choice::Host => Ok(()),
+            Choice::Argmax => self.send_argmax(n),
+            Choice::Draw => self.send_draw(first, n),
+        }
     }
 
     /// Starts choosing the likeliest token of each of `rows` rows of logits.
-    pub(super) fn send_argmax(&self, rows: usize) -> Result<()> {
+    fn send_argmax(&self, rows: usize) -> Result<()> {
         /// Logits of a block: several for each of its 256 threads, to be worth its start.
         const BLOCK_LOGITS: u32 = 4096;
         let (vocab, w) = (self.model.vocab() as u32, &self.workspace);
@@ -106,7 +137,7 @@ impl GpuBackend {
     }
 
     /// Starts choosing a token for each of `rows` rows of logits, as the sequences from `first` on want.
-    pub(super) fn send_draw(&self, first: usize, rows: usize) -> Result<()> {
+    fn send_draw(&self, first: usize, rows: usize) -> Result<()> {
         let (vocab, w) = (self.model.vocab() as u32, &self.workspace);
         let params = SampleParams {
             logits: at(&w.logits, 0),
@@ -127,13 +158,16 @@ impl GpuBackend {
         choice: Choice,
         trace: &mut DeviceTracer<'_>,
     ) -> Result<Vec<Output>> {
-        debug_assert!(sequences.len() <= DECODE_SEQUENCES);
-        let n = sequences.len();
-        let vocab = self.model.vocab();
         if trace.wants("result_output") {
-            let logits = self.read_logits(0, n)?;
-            trace.values("result_output", vocab, &logits);
+            let logits = self.read_logits(0, sequences.len())?;
+            trace.values("result_output", self.model.vocab(), &logits);
         }
+        self.chosen(sequences, choice)
+    }
+
+    /// What each of `sequences` wants of the logits, of which each has a row, or of the chosen tokens.
+    fn chosen(&self, sequences: &[SequenceStep<'_>], choice: Choice) -> Result<Vec<Output>> {
+        let n = sequences.len();
         if choice != Choice::Host {
             let tokens = self.read_tokens(n)?;
             return Ok(tokens.into_iter().map(Output::Token).collect());

@@ -1,14 +1,16 @@
 //! A model on a GPU, real or simulated.
 //!
 //! A step of one new token for each of up to [`DECODE_SEQUENCES`] sequences takes the matrix-vector
-//! kernels ([`decode`]), recorded in a graph; any other step decodes each matrix to f16 and multiplies
-//! with cuBLAS ([`prefill`]). Both share the KV cache and the workspace.
+//! kernels ([`decode`]), recorded in a graph. Any other step ([`prefill`]) multiplies in f16 on tensor
+//! cores: quantized matrices straight from their blocks ([`matmul`]) with few tokens, decoded and with
+//! cuBLAS with more. Both share the KV cache and the workspace.
 
 mod cache;
 mod decode;
 mod inputs;
 mod launcher;
 mod logits;
+mod matmul;
 mod matvec;
 mod prefill;
 mod trace;

@@ -1,4 +1,5 @@
-//! Steps of many tokens: every matrix is decoded to f16 and multiplied by cuBLAS.
+//! Steps of many tokens: quantized matrices are multiplied straight from their blocks with few tokens, and
+//! decoded to f16 for cuBLAS with more.
 
 use kernels_gpu::abi::{
     AddParams, AttentionPrefillParams, BiasParams, DECODE_WARPS, DecodePlan, DequantizeParams,
@@ -242,9 +243,22 @@ impl GpuBackend {
         }
     }
 
-    /// `y = x W^T` for `rows` rows of the f16 matrix `x`; the matrix is decoded in parts that fit the
-    /// workspace.
+    /// `y = x W^T` for `rows` rows of the f16 matrix `x`.
     pub(super) fn product(
+        &self,
+        matrix: &GpuMatrix,
+        x: &Buffer,
+        rows: usize,
+        y: Target<'_>,
+    ) -> Result<()> {
+        match self.matmul_plan(matrix, rows) {
+            Some(plan) => self.matmul(matrix, x, rows, y, plan),
+            None => self.decoded_product(matrix, x, rows, y),
+        }
+    }
+
+    /// [`product`](Self::product) by cuBLAS; the matrix is decoded in parts that fit the workspace.
+    fn decoded_product(
         &self,
         matrix: &GpuMatrix,
         x: &Buffer,

@@ -26,7 +26,7 @@ pub struct CheckedProduct {
     pub ty: String,
     /// Row-major shapes of input, matrix and result.
     pub shapes: [[usize; 2]; 3],
-    /// What a matrix library is given for these shapes.
+    /// What cuBLAS is given for these shapes, where the backend leaves the product to it.
     pub call: String,
     /// Rows of the matrix that were recomputed.
     pub rows: Vec<usize>,

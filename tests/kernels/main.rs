@@ -14,6 +14,7 @@ mod device;
 mod elementwise;
 mod embed;
 mod harness;
+mod matmul;
 mod matvec;
 mod norm;
 mod paged;

@@ -64,8 +64,8 @@ fn write_product(out: &mut impl Write, product: &CheckedProduct) -> io::Result<(
     let [x, w, y] = product.shapes;
     writeln!(
         out,
-        "{:<16} step {:<2} {:<28} {:<6} x {x:?} W {w:?} y {y:?}\n{:<24} {}\n{:<24} {} rows by hand: \
-         relative error {:.1e}, bound {:.1e}{}",
+        "{:<16} step {:<2} {:<28} {:<6} x {x:?} W {w:?} y {y:?}\n{:<24} in cuBLAS's terms: {}\n\
+         {:<24} {} rows by hand: relative error {:.1e}, bound {:.1e}{}",
         product.output,
         product.step,
         product.tensor,

@@ -81,7 +81,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "X", requires = "kl")]
     pub kl_bound: Option<f64>,
     /// Recompute rows of every matrix product by hand, in f64 and from the file's own bytes, and
-    /// print shapes, transposes and leading dimensions
+    /// print shapes, transposes and leading dimensions in cuBLAS's terms
     #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "16",
           conflicts_with_all = ["against", "dump", "kl", "html"])]
     pub gemm: Option<usize>,

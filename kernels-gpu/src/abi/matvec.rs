@@ -80,7 +80,7 @@ pub const fn matvec_tile_bytes(ty: WeightType) -> u32 {
 
 /// What they take up in shared memory.
 pub const fn matvec_slot_bytes(ty: WeightType) -> u32 {
-    ty.slot_bytes(ty.matvec_tiles())
+    ty.span_bytes(ty.matvec_tiles() * ty.tile_elements())
 }
 
 /// Pairs of tiles that a warp's ring has room for: as many as let all warps, with the vectors beside them,

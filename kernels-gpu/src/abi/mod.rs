@@ -11,6 +11,7 @@ use bytemuck::{Pod, Zeroable};
 
 mod attention;
 mod elementwise;
+mod matmul;
 mod matvec;
 mod norm;
 mod sampling;
@@ -22,6 +23,11 @@ pub use attention::{
     decode_partial_floats, decode_query_stride, decode_shared_bytes, prefill_shared_bytes,
 };
 pub use elementwise::{AddParams, BiasParams, GatedParams};
+pub use matmul::{
+    MATMUL_MAX_STAGES, MATMUL_MAX_WARPS, MATMUL_MIN_K_GROUPS, MATMUL_TILE_VECTORS, MATMUL_TILES,
+    MATMUL_WARP_ELEMENTS, MATMUL_WARP_ROWS, MatmulParams, MatmulPlan, matmul_row_bytes,
+    matmul_stage_elements, matmul_vector_bytes,
+};
 pub use matvec::{
     ACTIVATION_GROUP, ActivationType, MATVEC_MAX_VECTORS, MATVEC_MAX_WARPS, MATVEC_PARTIAL_SUMS,
     MATVEC_SQUARES, MATVEC_WARP_SQUARES, MatvecEpilogue, MatvecParams, MatvecPlan, MatvecSegment,

@@ -79,7 +79,7 @@ impl WeightType {
         n / self.block_elements() * self.block_bytes()
     }
 
-    /// Elements of a tile, which a warp decodes at a time.
+    /// Elements of a tile, which a warp takes at a time.
     pub const fn tile_elements(self) -> u32 {
         TILE_UNITS * self.unit()
     }
@@ -103,11 +103,17 @@ impl WeightType {
         self.block_bytes().is_multiple_of(16)
     }
 
-    /// Bytes that neighbouring tiles take up in shared memory, where they lie as far from a multiple of 16
-    /// as in global memory and are followed by [`over_read`](Self::over_read) bytes.
-    pub const fn slot_bytes(self, tiles: u32) -> u32 {
+    /// Bytes that a tile takes up in shared memory.
+    pub const fn slot_bytes(self) -> u32 {
+        self.span_bytes(self.tile_elements())
+    }
+
+    /// Bytes that `n` neighbouring elements (whole blocks) take up in shared memory, where they lie as
+    /// far from a multiple of 16 as in global memory and are followed by
+    /// [`over_read`](Self::over_read) bytes.
+    pub const fn span_bytes(self, n: u32) -> u32 {
         let misalignment = if self.is_aligned() { 0 } else { 15 };
-        (misalignment + tiles * self.tile_bytes() + self.over_read()).next_multiple_of(16)
+        (misalignment + self.row_bytes(n) + self.over_read()).next_multiple_of(16)
     }
 
     /// Bytes behind a block that its decoder may load without using them: a word, where blocks are
@@ -127,7 +133,7 @@ pub const DECODE_WARPS: u32 = 8;
 /// Dynamic shared memory of a warp of them: two tiles of blocks and one of results, of
 /// `element_bytes` bytes each.
 pub const fn decode_warp_bytes(ty: WeightType, element_bytes: u32) -> u32 {
-    2 * ty.slot_bytes(1) + ty.tile_elements() * element_bytes
+    2 * ty.slot_bytes() + ty.tile_elements() * element_bytes
 }
 
 /// The launch of a kernel that decodes weights; its blocks have [`DECODE_WARPS`] warps.

@@ -50,7 +50,7 @@ pub unsafe fn dequantize<W: Weights>(p: DequantizeParams) {
     let lane = thread::thread_idx_x() % 32;
     let warp = thread::thread_idx_x() / 32;
     let tile_elements = const { W::TYPE.tile_elements() };
-    let slot_bytes = const { W::TYPE.slot_bytes(1) };
+    let slot_bytes = const { W::TYPE.slot_bytes() };
     let shared = dynamic::<u32>()
         .byte_add(warp * const { decode_warp_bytes(W::TYPE, size_of::<F16>() as u32) });
     let scratch = shared.byte_add(2 * slot_bytes);
@@ -66,7 +66,7 @@ pub unsafe fn dequantize<W: Weights>(p: DequantizeParams) {
             let start = tile as usize * const { W::TYPE.tile_bytes() } as usize;
             // SAFETY: the tile is in the matrix; the slot is this warp's and not in use.
             unsafe {
-                Tile::<W>::new(shared.byte_add(slot), 1).copy(
+                Tile::<W>::new(shared.byte_add(slot)).copy(
                     lane,
                     p.weights.ptr().add(start),
                     W::TYPE.row_bytes(elements(tile)),
@@ -93,7 +93,7 @@ pub unsafe fn dequantize<W: Weights>(p: DequantizeParams) {
         // ends with the warp's barrier, behind which the slot may be overwritten.
         unsafe {
             let low_bits = tile * const { W::TYPE.tile_bytes() };
-            let bytes = Tile::<W>::new(shared.byte_add(slot), 1).bytes(low_bits);
+            let bytes = Tile::<W>::new(shared.byte_add(slot)).bytes(low_bits);
             let unit = if lane * W::TYPE.unit() < count {
                 Some(W::unit(bytes, lane))
             } else {

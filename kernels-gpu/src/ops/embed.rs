@@ -56,12 +56,12 @@ pub unsafe fn embed<W: Weights>(p: EmbedParams) {
     let count = (p.width - first).min(const { W::TYPE.tile_elements() });
     let shared = dynamic::<u32>()
         .byte_add(warp * const { decode_warp_bytes(W::TYPE, size_of::<f32>() as u32) });
-    let scratch = shared.byte_add(const { 2 * W::TYPE.slot_bytes(1) });
+    let scratch = shared.byte_add(const { 2 * W::TYPE.slot_bytes() });
 
     // SAFETY: the row is in the table, the tile in the row; the whole warp is here, and the shared
     // memory is its own.
     unsafe {
-        let slot = Tile::<W>::new(shared, 1);
+        let slot = Tile::<W>::new(shared);
         let token = thread::block_idx_x() as usize;
         let row = *p.tokens.ptr().add(token);
         let known = row < p.rows;

@@ -110,9 +110,9 @@ impl<'a, W: Weights> Tiles<'a, W> {
             let [first, second] = self.rows.map(|row| row.wrapping_add(start as usize));
             // SAFETY: the tiles are in the rows, the rows in the matrices; the slots are free.
             unsafe {
-                Tile::<W>::new(slot, W::TYPE.matvec_tiles()).copy(self.lane, first, bytes);
+                copy::<W>(slot, self.lane, first, bytes);
                 let slot = slot.byte_add(const { matvec_slot_bytes(W::TYPE) });
-                Tile::<W>::new(slot, W::TYPE.matvec_tiles()).copy(self.lane, second, bytes);
+                copy::<W>(slot, self.lane, second, bytes);
             }
             self.tile += self.share.tile_step;
             if self.tile >= self.share.tiles {
@@ -161,6 +161,24 @@ impl<'a, W: Weights> Tiles<'a, W> {
         let slot = self
             .slots
             .byte_add(self.slot + row * matvec_slot_bytes(W::TYPE));
-        Tile::<W>::new(slot, W::TYPE.matvec_tiles()).bytes(address)
+        Tile::<W>::new(slot).bytes(address)
+    }
+}
+
+/// Starts copying the tiles that a warp takes of a row at a time.
+///
+/// # Safety
+/// As for [`Tile::copy`].
+#[inline(always)]
+unsafe fn copy<W: Weights>(slot: Shared<u32>, lane: u32, start: *const u8, bytes: u32) {
+    let tile = Tile::<W>::new(slot);
+    // SAFETY: the caller's.
+    unsafe {
+        if const { W::TYPE.matvec_tiles() == 1 } {
+            tile.copy(lane, start, bytes);
+        } else {
+            let rounds = const { matvec_slot_bytes(W::TYPE).div_ceil(16 * 32) };
+            tile.copy_blocks(lane, 32, rounds, start, bytes);
+        }
     }
 }

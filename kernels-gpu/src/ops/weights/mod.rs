@@ -20,6 +20,7 @@ pub use plain::{Bf16Weights, F16Weights, F32Weights};
 use self::bytes::Bytes;
 use crate::abi::WeightType;
 use crate::prim::integer::byte_permute;
+use crate::prim::math::fma;
 
 /// A tensor type.
 pub trait Weights {
@@ -147,11 +148,13 @@ impl<Q: Quantized> Weights for Q {
         let mut i = 0;
         while i < 8 {
             let q = byte_to_f32(unit.q[2 * eighth + i / 4] ^ flip, i as u32 % 4, center);
-            // One rounding each, never fused, as in ggml.
-            values[i] = q * unit.scale[half];
-            if Q::MINIMUM {
-                values[i] -= unit.minimum[half];
-            }
+            // Rounded as in ggml, which multiplies and then subtracts: where there is a minimum, the product
+            // is exact (at most 5 bits times the 17 of a scale), so that it may be fused.
+            values[i] = if Q::MINIMUM {
+                fma(q, unit.scale[half], -unit.minimum[half])
+            } else {
+                q * unit.scale[half]
+            };
             i += 1;
         }
         values

@@ -1,0 +1,281 @@
+//! Tests of `ops/matmul.rs` and its parts.
+
+use half::f16;
+use kernels_gpu::abi::{
+    MATMUL_MAX_STAGES, MATMUL_MAX_WARPS, MATMUL_TILE_VECTORS, MATMUL_TILES, MATMUL_WARP_ROWS,
+    MatmulParams, MatmulPlan, WeightType,
+};
+use kernels_gpu::ops::matmul_entries::kernel;
+
+use crate::harness::{Case, Random, Shape, Tolerance, widen};
+use crate::weights::Matrix;
+
+/// Of the devices that there are: the least, that of the simulator, and the most.
+const MAX_SHARED: [u32; 3] = [99 << 10, 163 << 10, 227 << 10];
+
+/// What is multiplied, and how.
+#[derive(Clone, Copy)]
+struct Product {
+    ty: WeightType,
+    n_out: usize,
+    n_in: usize,
+    vectors: usize,
+    accumulate: bool,
+    /// What the launch is planned for.
+    multiprocessors: u32,
+    max_shared: u32,
+}
+
+impl Product {
+    fn new(ty: WeightType, n_out: usize, n_in: usize, vectors: usize) -> Self {
+        Self {
+            ty,
+            n_out,
+            n_in: n_in.next_multiple_of(ty.block_elements() as usize),
+            vectors,
+            accumulate: false,
+            multiprocessors: 2,
+            max_shared: 163 << 10,
+        }
+    }
+
+    fn plan(&self) -> MatmulPlan {
+        MatmulPlan::new(
+            self.ty,
+            self.n_out as u32,
+            self.n_in as u32,
+            self.vectors as u32,
+            self.multiprocessors,
+            self.max_shared,
+        )
+        .expect("two stages fit")
+    }
+
+    /// Multiplies on the device and in f64, and compares.
+    fn check(&self) {
+        let &Self {
+            ty,
+            n_out,
+            n_in,
+            vectors,
+            ..
+        } = self;
+        let mut random = Random::new((n_in * n_out + vectors) as u64);
+        let matrix = Matrix::random(ty, n_out, n_in, &mut random);
+        let x = random.halves(vectors * n_in, 1.0);
+        let y_stride = n_out + 3;
+        let before = random.floats(vectors * y_stride, 1.0);
+
+        let plan = self.plan();
+        let mut case = Case::new(format!(
+            "{} {n_out}x{n_in}, {vectors} vectors, {plan:?}",
+            ty.name()
+        ));
+        let params = MatmulParams {
+            x: case.input("x", &x),
+            weights: case.input("weights", &matrix.bytes),
+            y: case.in_out("y", &before),
+            n_in: n_in as u32,
+            n_out: n_out as u32,
+            vectors: vectors as u32,
+            y_stride: y_stride as u32,
+            accumulate: self.accumulate.into(),
+            k_groups_log2: plan.k_groups.ilog2(),
+            stages: plan.stages,
+            row_groups_log2: plan.row_groups.ilog2(),
+        };
+        let shape = Shape {
+            grid: plan.grid,
+            block: plan.block,
+            shared_bytes: plan.shared_bytes,
+        };
+        let kernel = kernel(ty, plan.tiles).expect("there is one");
+        case.launch(&kernel, shape, params);
+
+        let weights: Vec<f64> = matrix
+            .values
+            .iter()
+            .map(|&value| f16::from_f32(value).to_f64())
+            .collect();
+        let mut expected = widen(&before);
+        let mut largest = 0f64;
+        for (t, x) in widen(&x).chunks_exact(n_in).enumerate() {
+            for (o, row) in weights.chunks_exact(n_in).enumerate() {
+                let terms = || row.iter().zip(x).map(|(w, x)| w * x);
+                let y = &mut expected[t * y_stride + o];
+                *y = terms().sum::<f64>() + if self.accumulate { *y } else { 0.0 };
+                largest = largest.max(terms().map(f64::abs).sum());
+            }
+        }
+        let tolerance = Tolerance {
+            relative: 1.2e-7,
+            absolute: 4e-7 * largest,
+            reason: "f32 sums of exact products, whose roundings mostly cancel: a wrong element would \
+                     change a sum of 5,000 by 2e-4 of the magnitudes",
+        };
+        case.check(params.y, &expected, tolerance);
+    }
+}
+
+fn quantized() -> impl Iterator<Item = WeightType> {
+    let all = WeightType::ALL.iter().copied();
+    all.filter(|ty| ty.is_quantized())
+}
+
+#[test]
+fn every_quantized_type_has_kernels() {
+    for &ty in WeightType::ALL {
+        for tiles in MATMUL_TILES {
+            assert_eq!(kernel(ty, tiles).is_some(), ty.is_quantized(), "{ty:?}");
+        }
+        assert!(kernel(ty, 3).is_none());
+    }
+}
+
+#[test]
+fn numbers_of_vectors() {
+    for ty in quantized() {
+        // A tile and less, whole kernels and one more; two blocks of vectors.
+        for vectors in [1, 9, 16, 17, 33, 64, 70] {
+            Product::new(ty, 20, 320, vectors).check();
+        }
+    }
+}
+
+#[test]
+fn shapes_of_every_type() {
+    for ty in quantized() {
+        // A block; rows that end inside a warp's and inside a block; rows of Qwen2.5-0.5B, whose ends are
+        // in the middle of a stage; odd numbers of blocks.
+        for (n_out, n_in) in [(1, 32), (5, 96), (100, 896), (37, 4864), (17, 1056)] {
+            Product::new(ty, n_out, n_in, 9).check();
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_small_model() {
+    for (ty, vectors) in [
+        (WeightType::Q4K, 64),
+        (WeightType::Q6K, 33),
+        (WeightType::Q5_0, 17),
+        (WeightType::Q8_0, 10),
+    ] {
+        Product::new(ty, 896, 896, vectors).check();
+    }
+}
+
+#[test]
+fn sums_are_added_to_what_is_there() {
+    for ty in quantized() {
+        Product {
+            accumulate: true,
+            ..Product::new(ty, 18, 256, 11)
+        }
+        .check();
+    }
+}
+
+#[test]
+fn blocks_of_every_shape() {
+    // From warps that all share their rows to warps that share them by twos, with two to four stages.
+    let mut seen = std::collections::BTreeSet::new();
+    for max_shared in MAX_SHARED {
+        for multiprocessors in [1, 3, 16] {
+            for vectors in [16, 32, 64] {
+                for ty in [WeightType::Q3K, WeightType::Q4K, WeightType::Q8_0] {
+                    let product = Product {
+                        multiprocessors,
+                        max_shared,
+                        ..Product::new(ty, 130, 2304, vectors)
+                    };
+                    let plan = product.plan();
+                    // What no device of the tests has shared memory for is only planned.
+                    if plan.shared_bytes <= MAX_SHARED[1]
+                        && seen.insert((plan.row_groups, plan.k_groups, plan.stages))
+                    {
+                        product.check();
+                    }
+                }
+            }
+        }
+    }
+    let values = |of: fn(&(u32, u32, u32)) -> u32| {
+        let values: std::collections::BTreeSet<u32> = seen.iter().map(of).collect();
+        values.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(values(|seen| seen.0), [1, 2, 4], "row groups");
+    assert_eq!(values(|seen| seen.1), [2, 4, 8], "k groups");
+    assert_eq!(values(|seen| seen.2), [2, 3, 4], "stages");
+}
+
+#[test]
+fn plans_are_within_the_device_and_cover_the_matrix() {
+    for ty in quantized() {
+        for max_shared in MAX_SHARED {
+            for (n_out, n_in) in [
+                (1, 256),
+                (896, 896),
+                (4096, 14_336),
+                (28_672, 4096),
+                (151_936, 1024),
+            ] {
+                for vectors in [1, 16, 17, 64, 65, 1000] {
+                    let plan = MatmulPlan::new(ty, n_out, n_in, vectors, 132, max_shared);
+                    let plan = plan.expect("two stages fit");
+                    let what = format!("{ty:?} {n_out}x{n_in}, {vectors} vectors: {plan:?}");
+                    let warps = plan.block / 32;
+                    assert!(warps <= MATMUL_MAX_WARPS, "{what}");
+                    assert!(plan.shared_bytes <= max_shared, "{what}");
+                    assert!((2..=MATMUL_MAX_STAGES).contains(&plan.stages), "{what}");
+                    assert!(MATMUL_TILES.contains(&plan.tiles), "{what}");
+                    assert_eq!(warps, plan.row_groups * plan.k_groups, "{what}");
+                    let rows = plan.grid[1] * plan.row_groups * MATMUL_WARP_ROWS;
+                    assert!(rows >= n_out, "{what}");
+                    let covered = plan.grid[0] * plan.tiles * MATMUL_TILE_VECTORS;
+                    assert!(covered >= vectors, "{what}");
+                }
+            }
+        }
+    }
+    // Not even a stage fits twice.
+    assert_eq!(
+        MatmulPlan::new(WeightType::Q8_0, 64, 4096, 64, 132, 48 << 10),
+        None
+    );
+}
+
+#[test]
+fn a_nan_in_a_vector_is_a_nan_in_all_its_results_and_no_others() {
+    let (n_out, n_in, vectors) = (20, 288, 9);
+    let product = Product::new(WeightType::Q4_0, n_out, n_in, vectors);
+    let plan = product.plan();
+    let mut random = Random::new(3);
+    let matrix = Matrix::random(product.ty, n_out, n_in, &mut random);
+    let mut x = random.halves(vectors * n_in, 1.0);
+    x[3 * n_in + 270].0 = f16::NAN.to_bits();
+    let mut case = Case::new("a NaN");
+    let params = MatmulParams {
+        x: case.input("x", &x),
+        weights: case.input("weights", &matrix.bytes),
+        y: case.output("y", vectors * n_out),
+        n_in: n_in as u32,
+        n_out: n_out as u32,
+        vectors: vectors as u32,
+        y_stride: n_out as u32,
+        accumulate: 0,
+        k_groups_log2: plan.k_groups.ilog2(),
+        stages: plan.stages,
+        row_groups_log2: plan.row_groups.ilog2(),
+    };
+    let shape = Shape {
+        grid: plan.grid,
+        block: plan.block,
+        shared_bytes: plan.shared_bytes,
+    };
+    let kernel = kernel(product.ty, plan.tiles).expect("there is one");
+    case.launch(&kernel, shape, params);
+    for (t, y) in case.read(params.y).chunks_exact(n_out).enumerate() {
+        assert!(y.iter().all(|y| y.is_nan() == (t == 3)), "vector {t}");
+    }
+}
