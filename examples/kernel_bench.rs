@@ -13,8 +13,8 @@ use hyperion::gpu::choice::{self, DeviceChoice};
 use hyperion::gpu::{Buffer, Device, Launch};
 use kernels_gpu::abi::{
     ActivationType, DECODE_WARPS, DecodePlan, DequantizeParams, DevicePtr, KernelDef, KernelParams,
-    MatmulParams, MatmulPlan, MatvecEpilogue, MatvecParams, MatvecPlan, MatvecSegment, WeightType,
-    matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends,
+    MatmulParams, MatmulPlan, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment,
+    WeightType, matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends,
 };
 use kernels_gpu::ops::{dequantize, matmul_entries, matvec_entries};
 
@@ -141,7 +141,7 @@ impl Bench {
                 epilogue: MatvecEpilogue::Store as u32,
                 row_split_log2: plan.row_split_log2,
                 pair_ends: matvec_pair_ends(&segments, MatvecEpilogue::Store),
-                reserved: 0,
+                order: MatvecOrder::InTurn as u32,
             }
         };
         let grid = [plan.grid, 1, 1];

@@ -4,7 +4,8 @@
 //! positions whose attention takes as many blocks.
 
 use kernels_gpu::abi::{
-    AttentionDecodeParams, DECODE_MAX_SPLITS, KernelDef, MatvecEpilogue, decode_shared_bytes,
+    AttentionDecodeParams, DECODE_MAX_SPLITS, KernelDef, MatvecEpilogue, MatvecOrder,
+    decode_shared_bytes,
 };
 use kernels_gpu::ops::attention_decode::*;
 use kernels_gpu::ops::elementwise::{GEGLU_F32, SWIGLU_F32};
@@ -161,7 +162,7 @@ impl GpuBackend {
         let w = &self.workspace;
         let vectors = stream.vectors(key.n, &self.weights.output_norm);
         let head = Product::new(&self.weights.output, &w.logits);
-        self.matvec(vectors, &[head], MatvecEpilogue::Store)?;
+        self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn)?;
         self.choose(0, key.n, key.choice)?;
         trace.layer = Some(self.model.config.n_layers - 1);
         self.trace_post_norm_sum("l_out", &stream, trace)?;
@@ -233,19 +234,26 @@ impl GpuBackend {
         )
     }
 
-    /// Products of several matrices with the same vectors: together where they have one type.
+    /// Products of several matrices with the same vectors: together where they have one type, else beside
+    /// each other.
     fn products(&self, mut vectors: Vectors<'_>, products: &[Product<'_>]) -> Result<()> {
         let mut rest: Vec<Product<'_>> = products.to_vec();
+        let mut before = MatvecOrder::InTurn;
         while let Some(first) = rest.first() {
             let ty = first.linear.matrix.ty;
             let is_same = |product: &Product<'_>| product.linear.matrix.ty == ty;
             let (same, others): (Vec<_>, Vec<_>) = rest.iter().partition(|p| is_same(p));
-            self.matvec(vectors, &same, MatvecEpilogue::Store)?;
-            // The first launch has written the sum.
+            let order = match before {
+                MatvecOrder::First => MatvecOrder::Beside,
+                // The sum that the first launch writes is what the second one reads.
+                _ if others.is_empty() || vectors.residual.is_some() => MatvecOrder::InTurn,
+                _ => MatvecOrder::First,
+            };
+            self.matvec(vectors, &same, MatvecEpilogue::Store, order)?;
             if let Some(residual) = vectors.residual.take() {
                 vectors.x = residual.sum;
             }
-            rest = others;
+            (before, rest) = (order, others);
         }
         Ok(())
     }
@@ -260,7 +268,7 @@ impl GpuBackend {
         };
         if gate.matrix.ty == up.matrix.ty {
             let products = [Product::new(gate, &w.gated), Product::new(up, &w.gated)];
-            return self.matvec(vectors, &products, epilogue);
+            return self.matvec(vectors, &products, epilogue, MatvecOrder::InTurn);
         }
         self.products(
             vectors,
@@ -291,12 +299,22 @@ impl GpuBackend {
         match post_norm {
             None => {
                 let product = Product::new(linear, stream.x);
-                self.matvec(vectors, &[product], MatvecEpilogue::Add)?;
+                self.matvec(
+                    vectors,
+                    &[product],
+                    MatvecEpilogue::Add,
+                    MatvecOrder::InTurn,
+                )?;
                 trace.residual_and_addend(product_name, sum_name, width, stream.x)
             }
             Some(weight) => {
                 let product = Product::new(linear, &w.block_out);
-                self.matvec(vectors, &[product], MatvecEpilogue::Store)?;
+                self.matvec(
+                    vectors,
+                    &[product],
+                    MatvecEpilogue::Store,
+                    MatvecOrder::InTurn,
+                )?;
                 stream.pending = Some((&w.block_out, weight));
                 trace.f32(product_name, width, &w.block_out)
             }

@@ -1,6 +1,6 @@
 //! From the residual stream to what a step gives back.
 
-use kernels_gpu::abi::{ArgmaxParams, MatvecEpilogue, SampleParams};
+use kernels_gpu::abi::{ArgmaxParams, MatvecEpilogue, MatvecOrder, SampleParams};
 use kernels_gpu::ops::argmax::ARGMAX;
 use kernels_gpu::ops::sample::SAMPLE;
 
@@ -102,7 +102,7 @@ impl GpuBackend {
                 residual: None,
             };
             let head = Product::new(head, &w.logits);
-            return self.matvec(vectors, &[head], MatvecEpilogue::Store);
+            return self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn);
         }
         self.norm_rows(&w.last, 0, norm, copied)?;
         let target = dense(&w.logits, self.model.vocab());
@@ -121,7 +121,7 @@ impl GpuBackend {
     /// Starts choosing the likeliest token of each of `rows` rows of logits.
     fn send_argmax(&self, rows: usize) -> Result<()> {
         /// Logits of a block: several for each of its 256 threads, to be worth its start.
-        const BLOCK_LOGITS: u32 = 4096;
+        const BLOCK_LOGITS: u32 = 1024;
         let (vocab, w) = (self.model.vocab() as u32, &self.workspace);
         let params = ArgmaxParams {
             logits: at(&w.logits, 0),

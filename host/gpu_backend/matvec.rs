@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use kernels_gpu::abi::{
-    ActivationType, DevicePtr, MatvecEpilogue, MatvecParams, MatvecPlan, MatvecSegment,
-    matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends,
+    ActivationType, DevicePtr, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan,
+    MatvecSegment, matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends,
 };
 use kernels_gpu::ops::matvec_entries;
 
@@ -91,6 +91,7 @@ impl GpuBackend {
         vectors: Vectors<'_>,
         products: &[Product<'_>],
         epilogue: MatvecEpilogue,
+        order: MatvecOrder,
     ) -> Result<()> {
         let mut first = 0;
         let mut at_a_time = vectors.count;
@@ -102,6 +103,12 @@ impl GpuBackend {
                         vectors,
                         products,
                         epilogue,
+                        // Only launches that take all vectors at once can be beside each other.
+                        if count == vectors.count {
+                            order
+                        } else {
+                            MatvecOrder::InTurn
+                        },
                         (first, count),
                         kernel_type,
                         plan,
@@ -154,11 +161,13 @@ impl GpuBackend {
         Some((activations, plan))
     }
 
+    #[allow(clippy::too_many_arguments)] // what a launch consists of
     fn launch_matvec(
         &self,
         vectors: Vectors<'_>,
         products: &[Product<'_>],
         epilogue: MatvecEpilogue,
+        order: MatvecOrder,
         (first, count): (usize, usize),
         activations: ActivationType,
         plan: MatvecPlan,
@@ -194,7 +203,7 @@ impl GpuBackend {
             epilogue: epilogue as u32,
             row_split_log2: plan.row_split_log2,
             pair_ends: matvec_pair_ends(&segments, epilogue),
-            reserved: 0,
+            order: order as u32,
         };
         let kernel =
             matvec_entries::kernel(matrix.ty, activations, plan.vectors).ok_or_else(|| {

@@ -1,8 +1,8 @@
 //! Tests of `ops/matvec.rs` and its parts.
 
 use kernels_gpu::abi::{
-    ActivationType, DevicePtr, MatvecEpilogue, MatvecParams, MatvecPlan, MatvecSegment, WeightType,
-    matvec_pair_ends, matvec_vectors,
+    ActivationType, DevicePtr, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan,
+    MatvecSegment, WeightType, matvec_pair_ends, matvec_vectors,
 };
 use kernels_gpu::ops::matvec_entries::kernel;
 
@@ -142,7 +142,7 @@ impl Product {
             epilogue: self.epilogue as u32,
             row_split_log2: plan.row_split_log2,
             pair_ends: matvec_pair_ends(&segments, self.epilogue),
-            reserved: 0,
+            order: MatvecOrder::InTurn as u32,
         };
         if self.residual {
             params.x_out = case.in_out("x_out", &vec![0f32; vectors * x_stride]);
@@ -481,7 +481,7 @@ fn a_nan_in_the_activations_is_a_nan_in_every_result() {
             epilogue: MatvecEpilogue::Store as u32,
             row_split_log2: plan.row_split_log2,
             pair_ends: matvec_pair_ends(&segments, MatvecEpilogue::Store),
-            reserved: 0,
+            order: MatvecOrder::InTurn as u32,
         };
         let shape = Shape {
             grid: [plan.grid, 1, 1],

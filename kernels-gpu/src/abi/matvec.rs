@@ -118,6 +118,21 @@ pub enum MatvecEpilogue {
     Gelu = 3,
 }
 
+/// How launches with the same vectors follow each other, that do not depend on each other otherwise: products
+/// with matrices of different types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum MatvecOrder {
+    /// Waits for the launch before; lets the next one start at once, to load its first weights.
+    InTurn = 0,
+    /// Waits for the launch before, and lets the next one start only then: it is [`Beside`](Self::Beside) this
+    /// one.
+    First = 1,
+    /// Starts when what the launch before has waited for is complete, and so does not wait for that launch, but
+    /// in the end, because those that follow rely on both.
+    Beside = 2,
+}
+
 /// One of the matrices that a launch multiplies with.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -189,8 +204,8 @@ kernel_params! {
         pub row_split_log2: u32,
         /// [`matvec_pair_ends`] of the segments.
         pub pair_ends: [u32; 3],
-        /// Zero.
-        pub reserved: u32,
+        /// A [`MatvecOrder`].
+        pub order: u32,
     }
 }
 

@@ -30,9 +30,9 @@ pub use matmul::{
 };
 pub use matvec::{
     ACTIVATION_GROUP, ActivationType, MATVEC_MAX_VECTORS, MATVEC_MAX_WARPS, MATVEC_PARTIAL_SUMS,
-    MATVEC_SQUARES, MATVEC_WARP_SQUARES, MatvecEpilogue, MatvecParams, MatvecPlan, MatvecSegment,
-    matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends, matvec_slot_bytes, matvec_slots,
-    matvec_tile_bytes, matvec_vectors, matvec_warp_bytes,
+    MATVEC_SQUARES, MATVEC_WARP_SQUARES, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan,
+    MatvecSegment, matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends, matvec_slot_bytes,
+    matvec_slots, matvec_tile_bytes, matvec_vectors, matvec_warp_bytes,
 };
 pub use norm::RmsNormParams;
 pub use sampling::{ArgmaxParams, SampleParams, SampleSettings};

@@ -20,7 +20,8 @@ use super::matvec_rows::{Place, RowPairs};
 use super::matvec_tiles::{Share, Tiles};
 use super::weights::Weights;
 use crate::abi::{
-    ACTIVATION_GROUP, MATVEC_MAX_VECTORS, MatvecEpilogue, MatvecParams, matvec_warp_bytes,
+    ACTIVATION_GROUP, MATVEC_MAX_VECTORS, MatvecEpilogue, MatvecOrder, MatvecParams,
+    matvec_warp_bytes,
 };
 use crate::prim::grid;
 use crate::prim::reduce::{lanes_sums, shuffle_xor};
@@ -34,7 +35,9 @@ const WARP_SUMS: u32 = 2 * MATVEC_MAX_VECTORS;
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecParams) {
-    grid::launch_dependents();
+    if p.order == MatvecOrder::InTurn as u32 {
+        grid::launch_dependents();
+    }
 
     let lane = thread::thread_idx_x() % 32;
     let warp = thread::thread_idx_x() / 32;
@@ -63,7 +66,12 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
     let mut tiles = unsafe { Tiles::<W>::start(&p, share, lane, slots) };
     // SAFETY: as above.
     let mut target = unsafe { Target::of::<W, N>(&p, share.first_pair, lane) };
-    grid::wait();
+    let is_beside = p.order == MatvecOrder::Beside as u32;
+    if is_beside {
+        grid::launch_dependents();
+    } else {
+        grid::wait();
+    }
 
     let groups = p.n_in.div_ceil(ACTIVATION_GROUP);
     let activations = A::new(dynamic::<u32>(), N as u32, groups);
@@ -148,6 +156,9 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
         first_number += share.pair_step;
         // SAFETY: the launch conditions.
         target = unsafe { Target::of::<W, N>(&p, number + share.pair_step, lane) };
+    }
+    if is_beside {
+        grid::wait();
     }
 }
 
