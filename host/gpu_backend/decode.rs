@@ -4,8 +4,8 @@
 //! positions whose attention takes as many blocks.
 
 use kernels_gpu::abi::{
-    AttentionDecodeParams, DECODE_MAX_SPLITS, KernelDef, MatvecEpilogue, MatvecOrder,
-    decode_shared_bytes,
+    AttentionDecodeParams, DECODE_FEW_HEADS, DECODE_HEADS, DECODE_MAX_SPLITS, KernelDef,
+    MatvecEpilogue, MatvecOrder, decode_grid_y, decode_shared_bytes,
 };
 use kernels_gpu::ops::attention_decode::*;
 use kernels_gpu::ops::elementwise::{GEGLU_F32, SWIGLU_F32};
@@ -128,17 +128,24 @@ impl GpuBackend {
     }
 
     /// Blocks that share the context of a sequence: a power of two, so that few graphs serve all
-    /// lengths, of at least a page each, and together no more than fill the GPU. A short context is not
-    /// shared, because to put the parts together takes longer than a few pages.
+    /// lengths, of at least two pages each, because to begin and to put the parts together takes as long, and
+    /// together no more than run at the same time.
     fn splits(&self, n: usize, longest: usize) -> u32 {
         let pages = longest.div_ceil(PAGE_TOKENS) as u32;
-        let others = grid_y(&self.model.config) * n as u32;
+        let config = &self.model.config;
         if pages <= UNSHARED_PAGES {
             return 1;
         }
-        let room = 4 * self.launcher.device.info().multiprocessors / others;
-        let most = room.clamp(1, DECODE_MAX_SPLITS).next_power_of_two();
-        pages.next_power_of_two().min(most).min(DECODE_MAX_SPLITS)
+        // Blocks of a multiprocessor, which the registers limit.
+        let resident = match config.head_dim {
+            ..=64 => 4,
+            ..=128 => 2,
+            _ => 1,
+        };
+        let others = grid_y(config) * n as u32;
+        let room = resident * self.launcher.device.info().multiprocessors / others;
+        let most = 1 << room.clamp(1, DECODE_MAX_SPLITS).ilog2();
+        pages.div_ceil(2).next_power_of_two().min(most)
     }
 
     fn send_decode(
@@ -337,6 +344,11 @@ impl GpuBackend {
     fn decode_attention(&self, layer: usize, key: GraphKey, weights: &GpuLayer) -> Result<()> {
         let (config, w) = (&self.model.config, &self.workspace);
         let rope = &self.ropes[config.layers[layer].rope];
+        // Blocks that share a context read all of it for their heads: as many heads as possible.
+        let block_heads = match key.splits {
+            1 => DECODE_FEW_HEADS,
+            _ => DECODE_HEADS,
+        };
         let params = AttentionDecodeParams {
             q: at(&w.q, 0),
             k: at(&w.k, 0),
@@ -361,10 +373,15 @@ impl GpuBackend {
             window: self.window(layer),
             scale: config.attention_scale,
             epsilon: config.rms_eps,
-            reserved: 0,
+            block_heads,
         };
+        let (n_heads, n_kv_heads) = (config.n_heads as u32, config.n_kv_heads as u32);
         let geometry = Geometry {
-            grid: [key.splits, grid_y(config), key.n as u32],
+            grid: [
+                key.splits,
+                decode_grid_y(n_heads, n_kv_heads, block_heads),
+                key.n as u32,
+            ],
             block: 128,
             shared_bytes: decode_shared_bytes(config.head_dim as u32),
         };

@@ -2,8 +2,8 @@
 
 use half::f16;
 use kernels_gpu::abi::{
-    AttentionDecodeParams, KernelDef, NO_WINDOW, ROPE_ADJACENT, ROPE_HALVES, decode_grid_y,
-    decode_partial_floats, decode_shared_bytes,
+    AttentionDecodeParams, DECODE_FEW_HEADS, DECODE_HEADS, KernelDef, NO_WINDOW, ROPE_ADJACENT,
+    ROPE_HALVES, decode_grid_y, decode_partial_floats, decode_shared_bytes,
 };
 use kernels_gpu::ops::attention_decode as kernels;
 use kernels_gpu::prim::half::F16;
@@ -30,6 +30,7 @@ struct Decode<'a> {
     /// Position of each sequence's new token.
     positions: &'a [usize],
     splits: usize,
+    block_heads: u32,
     window: Option<usize>,
     norm: bool,
     adjacent: bool,
@@ -47,8 +48,13 @@ impl Decode<'_> {
             head_dim,
         } = heads;
         let name = format!(
-            "{}, {n_heads}/{n_kv_heads} heads, positions {:?}, {} splits, window {:?}, scale {}",
-            self.kernel.name, self.positions, self.splits, self.window, self.scale
+            "{}, {n_heads}/{n_kv_heads} heads, {} a block, positions {:?}, {} splits, window {:?}, scale {}",
+            self.kernel.name,
+            self.block_heads,
+            self.positions,
+            self.splits,
+            self.window,
+            self.scale
         );
         let mut random = Random::new(n_heads as u64 * 1000 + head_dim as u64);
         let n = self.positions.len();
@@ -98,7 +104,7 @@ impl Decode<'_> {
         let at = |offset: usize| {
             kernels_gpu::abi::DevicePtr::from_address(qkv.address() + 4 * offset as u64)
         };
-        let grid_y = decode_grid_y(n_heads as u32, n_kv_heads as u32);
+        let grid_y = decode_grid_y(n_heads as u32, n_kv_heads as u32, self.block_heads);
         let out = case.output::<f32>("out", n * q_width);
         let partial_floats = decode_partial_floats(head_dim as u32, self.splits as u32, grid_y);
         let arrived = case.in_out("arrived", &vec![0u32; n * grid_y as usize]);
@@ -138,7 +144,7 @@ impl Decode<'_> {
             window: self.window.map_or(NO_WINDOW, |window| window as u32),
             scale,
             epsilon,
-            reserved: 0,
+            block_heads: self.block_heads,
         };
         let shape = Shape {
             grid: [self.splits as u32, grid_y, n as u32],
@@ -178,6 +184,7 @@ const QWEN: Decode = Decode {
     },
     positions: &[0],
     splits: 1,
+    block_heads: DECODE_HEADS,
     window: None,
     norm: false,
     adjacent: false,
@@ -189,10 +196,11 @@ const QWEN: Decode = Decode {
 fn contexts_and_splits() {
     let positions: [&[usize]; 5] = [&[0], &[1, 15, 16, 17], &[63, 64, 65], &[300], &[700, 5]];
     for positions in positions {
-        for splits in [1, 3, 8] {
+        for (splits, block_heads) in [(1, DECODE_HEADS), (1, DECODE_FEW_HEADS), (3, 5), (8, 8)] {
             Decode {
                 positions,
                 splits,
+                block_heads,
                 ..QWEN
             }
             .run();

@@ -148,7 +148,9 @@ fn shapes_of_every_type() {
         // A block; rows that end inside a warp's and inside a block; rows of Qwen2.5-0.5B, whose ends are
         // in the middle of a stage; odd numbers of blocks.
         for (n_out, n_in) in [(1, 32), (5, 96), (100, 896), (37, 4864), (17, 1056)] {
-            Product::new(ty, n_out, n_in, 9).check();
+            for vectors in [9, 20, 40] {
+                Product::new(ty, n_out, n_in, vectors).check();
+            }
         }
     }
 }

@@ -18,8 +18,12 @@ pub const NO_WINDOW: u32 = u32::MAX;
 /// Query rows of a tile of attention over many tokens, for each of a warp's row tiles.
 pub const PREFILL_TILE_ROWS: u32 = 64;
 
-/// Heads that a block of decoding attention handles: more heads of a group take more blocks.
+/// Heads that a block of decoding attention handles at most: more heads of a group take more blocks.
 pub const DECODE_HEADS: u32 = 8;
+
+/// Heads of a block where the context is so short that to prepare the queries takes longer than to read it: one a
+/// warp.
+pub const DECODE_FEW_HEADS: u32 = 4;
 
 /// The most blocks that share a context in decoding attention.
 pub const DECODE_MAX_SPLITS: u32 = 128;
@@ -153,8 +157,8 @@ kernel_params! {
         pub scale: f32,
         /// Added to the mean square in the norms.
         pub epsilon: f32,
-        /// Zero.
-        pub reserved: u32,
+        /// Heads of a block, at most [`DECODE_HEADS`].
+        pub block_heads: u32,
     }
 }
 
@@ -164,9 +168,9 @@ pub const fn prefill_shared_bytes(head_dim: u32, row_tiles: u32) -> u32 {
     (PREFILL_TILE_ROWS * row_tiles + 2 * PAGE_TOKENS) * (2 * head_dim + 16)
 }
 
-/// Blocks in y of `attention_decode`.
-pub const fn decode_grid_y(n_heads: u32, n_kv_heads: u32) -> u32 {
-    n_kv_heads * (n_heads / n_kv_heads).div_ceil(DECODE_HEADS)
+/// Blocks in y of `attention_decode` with `block_heads` heads each.
+pub const fn decode_grid_y(n_heads: u32, n_kv_heads: u32, block_heads: u32) -> u32 {
+    n_kv_heads * (n_heads / n_kv_heads).div_ceil(block_heads)
 }
 
 /// Bytes from row to row of a decoding block's queries in shared memory: an odd multiple of 64, so

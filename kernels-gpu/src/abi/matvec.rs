@@ -11,6 +11,15 @@ pub const ACTIVATION_GROUP: u32 = 32;
 /// 80 registers a thread, so that one kernel starts while the one before ends.
 pub const MATVEC_MAX_WARPS: u32 = 12;
 
+/// Most warps for a type of weights: fewer where two units take more registers, and their tiles so much shared
+/// memory that no more would fit.
+pub const fn matvec_max_warps(ty: WeightType) -> u32 {
+    match ty {
+        WeightType::Q5K | WeightType::Q6K => 10,
+        _ => MATVEC_MAX_WARPS,
+    }
+}
+
 /// Most vectors of a matrix-vector kernel.
 pub const MATVEC_MAX_VECTORS: u32 = 8;
 
@@ -251,7 +260,7 @@ impl MatvecPlan {
         let activation_bytes = activations.bytes(vectors, n_in);
         let warps_in = |shared: u32| {
             let for_tiles = shared.checked_sub(activation_bytes + MATVEC_STATIC_BYTES)?;
-            Some((for_tiles / matvec_warp_bytes(ty)).min(MATVEC_MAX_WARPS)).filter(|&n| n > 0)
+            Some((for_tiles / matvec_warp_bytes(ty)).min(matvec_max_warps(ty))).filter(|&n| n > 0)
         };
         let most_warps = warps_in(matvec_alone_bytes(max_shared) - MATVEC_STATIC_BYTES)
             .filter(|&warps| warps >= FEW_WARPS)

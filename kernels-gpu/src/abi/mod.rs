@@ -18,9 +18,10 @@ mod sampling;
 mod weights;
 
 pub use attention::{
-    AttentionDecodeParams, AttentionPrefillParams, DECODE_HEADS, DECODE_MAX_SPLITS, NO_WINDOW,
-    PREFILL_TILE_ROWS, ROPE_ADJACENT, ROPE_HALVES, RopeKvParams, decode_grid_y,
-    decode_partial_floats, decode_query_stride, decode_shared_bytes, prefill_shared_bytes,
+    AttentionDecodeParams, AttentionPrefillParams, DECODE_FEW_HEADS, DECODE_HEADS,
+    DECODE_MAX_SPLITS, NO_WINDOW, PREFILL_TILE_ROWS, ROPE_ADJACENT, ROPE_HALVES, RopeKvParams,
+    decode_grid_y, decode_partial_floats, decode_query_stride, decode_shared_bytes,
+    prefill_shared_bytes,
 };
 pub use elementwise::{AddParams, BiasParams, GatedParams};
 pub use matmul::{
@@ -31,8 +32,8 @@ pub use matmul::{
 pub use matvec::{
     ACTIVATION_GROUP, ActivationType, MATVEC_MAX_VECTORS, MATVEC_MAX_WARPS, MATVEC_PARTIAL_SUMS,
     MATVEC_SQUARES, MATVEC_WARP_SQUARES, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan,
-    MatvecSegment, matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends, matvec_slot_bytes,
-    matvec_slots, matvec_tile_bytes, matvec_vectors, matvec_warp_bytes,
+    MatvecSegment, matvec_alone_bytes, matvec_beside_bytes, matvec_max_warps, matvec_pair_ends,
+    matvec_slot_bytes, matvec_slots, matvec_tile_bytes, matvec_vectors, matvec_warp_bytes,
 };
 pub use norm::RmsNormParams;
 pub use sampling::{ArgmaxParams, SampleParams, SampleSettings};

@@ -90,10 +90,10 @@ impl WeightType {
     }
 
     /// Tiles that a warp of a matrix-vector kernel takes at a time: two of the types in which two units
-    /// share their bytes, which then are loaded once.
+    /// share their bytes, which then are loaded once, and of those whose units are small.
     pub const fn matvec_tiles(self) -> u32 {
         match self {
-            Self::Q4K | Self::Q5K | Self::Q6K => 2,
+            Self::Q4K | Self::Q5K | Self::Q6K | Self::F16 | Self::BF16 => 2,
             _ => 1,
         }
     }

@@ -88,10 +88,10 @@ struct Tokens {
 pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
     grid::launch_dependents();
     let group = div(p.n_heads, p.n_kv_heads);
-    let head_blocks = group.div_ceil(HEADS);
+    let head_blocks = div(group + p.block_heads - 1, p.block_heads);
     let kv_head = div(thread::block_idx_y(), head_blocks);
-    let first_of_group = rem(thread::block_idx_y(), head_blocks) * HEADS;
-    let heads = (group - first_of_group).min(HEADS);
+    let first_of_group = rem(thread::block_idx_y(), head_blocks) * p.block_heads;
+    let heads = (group - first_of_group).min(p.block_heads).min(HEADS);
     let first_head = kv_head * group + first_of_group;
     let sequence = thread::block_idx_z();
     // Positions, pages and the tokens before this one were there before the step began: only what its
@@ -172,7 +172,6 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
         };
         let row = sequence as usize;
         let query = |item: u32| {
-            // Rows without a head take part in the products; they get zeros.
             let head = first_head + item.min(heads - 1);
             let at = row * p.q_stride as usize + head as usize * DIM;
             head_of(p.q.ptr().add(at), p.q_norm.ptr())
@@ -190,18 +189,27 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
             }
         };
         // All loads before the first use of one.
-        let raw = [
-            query(warp).load(rotation),
-            query(warp + WARPS).load(rotation),
-        ];
+        let has_second = warp + WARPS < heads;
+        let mut raw = [query(warp).load(rotation); 2];
+        if has_second {
+            raw[1] = query(warp + WARPS).load(rotation);
+        }
         let new_raw = new.load(new_rotation);
         let mut i = 0;
         while i < 2 {
             let item = warp + WARPS * i as u32;
-            let factor = if item < heads { p.scale * LOG2_E } else { 0.0 };
-            query(item).for_each(raw[i], rotation, &turns, |i, x| {
-                memory.store_query(item, i, x * factor);
-            });
+            if item < heads {
+                query(item).for_each(raw[i], rotation, &turns, |i, x| {
+                    memory.store_query(item, i, x * (p.scale * LOG2_E));
+                });
+            } else {
+                // Rows without a head take part in the products.
+                let mut element = lane;
+                while element < DIM as u32 {
+                    memory.store_query(item, element, 0.0);
+                    element += 32;
+                }
+            }
             i += 1;
         }
         if has_new {

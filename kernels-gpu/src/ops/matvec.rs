@@ -114,15 +114,16 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
                 warp::sync_warp(u32::MAX);
                 tiles.copy_next();
                 let first = tile_units * tile;
-                // Rows end with a block, in which both units of a lane are.
                 if first + W::number(lane, 0) < units {
-                    let weights = tiles.units(target.low_bits, tile);
-                    let mut which = 0;
-                    while which < W::TYPE.matvec_tiles() {
-                        let unit = first + W::number(lane, which);
-                        let weights = &weights[which as usize];
-                        activations.add_products::<N>(weights, unit, p.vectors, &mut sums);
-                        which += 1;
+                    // Rows of a quantized type end with a block, in which both units of a lane are.
+                    let has_second = W::TYPE.matvec_tiles() == 2
+                        && (W::TYPE.is_quantized() || first + W::number(lane, 1) < units);
+                    let [one, two] = tiles.units(target.low_bits, tile, has_second);
+                    let unit = first + W::number(lane, 0);
+                    activations.add_products::<N>(&one, unit, p.vectors, &mut sums);
+                    if has_second {
+                        let unit = first + W::number(lane, 1);
+                        activations.add_products::<N>(&two, unit, p.vectors, &mut sums);
                     }
                 }
             }

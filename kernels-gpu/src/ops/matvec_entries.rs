@@ -3,7 +3,7 @@
 use super::activations::{Activations, Half, Q8};
 use super::matvec::matvec;
 use super::weights::*;
-use crate::abi::{ActivationType, KernelDef, MATVEC_MAX_WARPS, MatvecParams, WeightType};
+use crate::abi::{ActivationType, KernelDef, MatvecParams, WeightType, matvec_max_warps};
 
 /// A row: weights, activations, and an entry point for each number of vectors.
 macro_rules! matvec_entry_points {
@@ -15,7 +15,7 @@ macro_rules! matvec_entry_points {
             /// # Safety
             /// The launch conditions in the header of [`matvec`](super::matvec).
             #[cuda_std::kernel(
-                max_threads = 32 * MATVEC_MAX_WARPS,
+                max_threads = 32 * matvec_max_warps(<$weights as Weights>::TYPE),
                 min_blocks = if $vectors == 1 { 2 } else { 1 }
             )]
             pub unsafe fn $name(p: MatvecParams) {
@@ -42,7 +42,7 @@ macro_rules! matvec_entry_points {
                 },)*
                 _ => return None,
             };
-            Some(KernelDef::new(name, 32 * MATVEC_MAX_WARPS))
+            Some(KernelDef::new(name, 32 * matvec_max_warps(weights)))
         }
     };
 }

@@ -129,13 +129,19 @@ impl<'a, W: Weights> Tiles<'a, W> {
     }
 
     /// This lane's units of the next tiles of both rows, tiles `tile` of rows that begin at addresses with
-    /// these last four bits: its first one of both rows, and where it takes two its second one.
+    /// these last four bits: its first one of both rows, and where it takes two and the row has it its second
+    /// one.
     ///
     /// # Safety
     /// They have arrived, for all lanes; [`copy_next`](Self::copy_next) has been called since the last
     /// tiles; and the units are in the rows.
     #[inline(always)]
-    pub unsafe fn units(&self, low_bits: [u32; 2], tile: u32) -> [[W::Unit; 2]; 2] {
+    pub unsafe fn units(
+        &self,
+        low_bits: [u32; 2],
+        tile: u32,
+        has_second: bool,
+    ) -> [[W::Unit; 2]; 2] {
         // What follows from the lane's number is computed again for each tile: it would take up registers
         // that are scarce.
         let lane = opaque(self.lane);
@@ -150,7 +156,8 @@ impl<'a, W: Weights> Tiles<'a, W> {
                 let units = [W::unit(first, lane), W::unit(second, lane)];
                 [units, units]
             } else {
-                let ([a, b], [c, d]) = (W::two_units(first, lane), W::two_units(second, lane));
+                let [a, b] = W::two_units(first, lane, has_second);
+                let [c, d] = W::two_units(second, lane, has_second);
                 [[a, c], [b, d]]
             }
         }

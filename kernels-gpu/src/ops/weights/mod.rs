@@ -36,11 +36,12 @@ pub trait Weights {
     unsafe fn unit(tile: Bytes, lane: u32) -> Self::Unit;
 
     /// Reads both of a lane's units of two neighbouring tiles, of the types for which
-    /// [`matvec_tiles`](WeightType::matvec_tiles) is 2. Their numbers are [`number`](Self::number)'s.
+    /// [`matvec_tiles`](WeightType::matvec_tiles) is 2; or the first one twice if the row ends before the
+    /// second, which `has_second` tells. Their numbers are [`number`](Self::number)'s.
     ///
     /// # Safety
     /// As for [`unit`](Self::unit).
-    unsafe fn two_units(tiles: Bytes, lane: u32) -> [Self::Unit; 2];
+    unsafe fn two_units(tiles: Bytes, lane: u32, has_second: bool) -> [Self::Unit; 2];
 
     /// The number in their tiles of the first or the second unit of a lane.
     fn number(lane: u32, which: u32) -> u32;
@@ -121,7 +122,8 @@ impl<Q: Quantized> Weights for Q {
     }
 
     #[inline(always)]
-    unsafe fn two_units(tiles: Bytes, lane: u32) -> [QuantizedUnit; 2] {
+    unsafe fn two_units(tiles: Bytes, lane: u32, _: bool) -> [QuantizedUnit; 2] {
+        // Rows end with a block, in which both units are.
         let block = tiles.add(lane / 4 * Q::TYPE.block_bytes());
         // SAFETY: the caller's.
         unsafe { <Q as Quantized>::two_units(block, first_of_two(lane, Q::DISTANCE)) }

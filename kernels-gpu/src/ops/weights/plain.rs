@@ -23,14 +23,14 @@ impl Weights for F16Weights {
     }
 
     #[inline(always)]
-    unsafe fn two_units(tiles: Bytes, lane: u32) -> [[u32; 4]; 2] {
+    unsafe fn two_units(tiles: Bytes, lane: u32, has_second: bool) -> [[u32; 4]; 2] {
         // SAFETY: the caller's.
-        [unsafe { Self::unit(tiles, lane) }; 2]
+        unsafe { two_units::<Self>(tiles, lane, has_second) }
     }
 
     #[inline(always)]
-    fn number(lane: u32, _: u32) -> u32 {
-        lane
+    fn number(lane: u32, which: u32) -> u32 {
+        32 * which + lane
     }
 
     #[inline(always)]
@@ -50,14 +50,14 @@ impl Weights for Bf16Weights {
     }
 
     #[inline(always)]
-    unsafe fn two_units(tiles: Bytes, lane: u32) -> [[u32; 4]; 2] {
+    unsafe fn two_units(tiles: Bytes, lane: u32, has_second: bool) -> [[u32; 4]; 2] {
         // SAFETY: the caller's.
-        [unsafe { Self::unit(tiles, lane) }; 2]
+        unsafe { two_units::<Self>(tiles, lane, has_second) }
     }
 
     #[inline(always)]
-    fn number(lane: u32, _: u32) -> u32 {
-        lane
+    fn number(lane: u32, which: u32) -> u32 {
+        32 * which + lane
     }
 
     #[inline(always)]
@@ -84,19 +84,38 @@ impl Weights for F32Weights {
     }
 
     #[inline(always)]
-    unsafe fn two_units(tiles: Bytes, lane: u32) -> [[u32; 8]; 2] {
+    unsafe fn two_units(tiles: Bytes, lane: u32, has_second: bool) -> [[u32; 8]; 2] {
         // SAFETY: the caller's.
-        [unsafe { Self::unit(tiles, lane) }; 2]
+        unsafe { two_units::<Self>(tiles, lane, has_second) }
     }
 
     #[inline(always)]
-    fn number(lane: u32, _: u32) -> u32 {
-        lane
+    fn number(lane: u32, which: u32) -> u32 {
+        32 * which + lane
     }
 
     #[inline(always)]
     fn values(unit: &[u32; 8], _: usize) -> [f32; 8] {
         unit.map(f32::from_bits)
+    }
+}
+
+/// The units of the same number in two tiles.
+///
+/// # Safety
+/// As for [`Weights::two_units`].
+#[inline(always)]
+unsafe fn two_units<W: Weights>(tiles: Bytes, lane: u32, has_second: bool) -> [W::Unit; 2] {
+    // SAFETY: the caller's.
+    unsafe {
+        let first = W::unit(tiles, lane);
+        if !has_second {
+            return [first; 2];
+        }
+        [
+            first,
+            W::unit(tiles.add(const { W::TYPE.tile_bytes() }), lane),
+        ]
     }
 }
 

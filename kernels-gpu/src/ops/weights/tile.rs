@@ -53,7 +53,7 @@ impl<W: Weights> Tile<W> {
         }
     }
 
-    /// [`copy`](Self::copy) of any number of whole blocks of a quantized type by `lanes` lanes, of which
+    /// [`copy`](Self::copy) of any number of blocks by `lanes` lanes, of which
     /// this is number `lane`, in at most `rounds` rounds.
     ///
     /// # Safety
