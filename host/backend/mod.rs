@@ -147,6 +147,11 @@ pub trait Backend: Send {
         None
     }
 
+    /// Prompt tokens that a step should take unless the user asks otherwise.
+    fn default_chunk(&self) -> usize {
+        512
+    }
+
     /// What it rounds activations to; `None` where it computes in f32 or better.
     fn activations(&self) -> Option<Activations> {
         None

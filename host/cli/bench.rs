@@ -86,7 +86,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let traffic = Traffic::new(&model, backend.kv_element_bytes());
     let copy = backend.copy_bandwidth();
     let header = header(args, &gguf, backend.description(), copy);
-    let mut engine = Engine::new(backend, context, args.run.chunk as usize);
+    let chunk = args.run.chunk(&*backend);
+    let mut engine = Engine::new(backend, context, chunk);
 
     let bar = indicatif::ProgressBar::new(tests.len() as u64).with_style(
         indicatif::ProgressStyle::with_template("{pos}/{len} {msg}")?,

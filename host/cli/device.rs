@@ -29,10 +29,11 @@ pub fn open_backend(
         }
         return Ok(Box::new(CpuBackend::new(model, n_pages)));
     };
+    let context = n_pages * PAGE_TOKENS;
     let limits = Limits {
-        context: n_pages * PAGE_TOKENS,
+        context,
         n_pages,
-        max_tokens: (args.chunk as usize).max(SEQUENCES),
+        max_tokens: args.most_chunk().min(context).max(SEQUENCES),
     };
     let plan = GpuBackend::plan(&model, limits)?;
     if args.verbose {

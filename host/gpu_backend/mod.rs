@@ -35,7 +35,7 @@ use matvec::Spread;
 use trace::DeviceTracer;
 use weights::GpuWeights;
 use workspace::Workspace;
-pub use workspace::{DECODE_SEQUENCES, Limits};
+pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits};
 
 /// Head sizes that attention has kernels for.
 const HEAD_DIMS: [usize; 6] = [32, 64, 80, 96, 128, 256];
@@ -210,6 +210,10 @@ impl Backend for GpuBackend {
 
     fn description(&self) -> String {
         self.launcher.device.info().name.clone()
+    }
+
+    fn default_chunk(&self) -> usize {
+        DEFAULT_CHUNK
     }
 
     fn activations(&self) -> Option<Activations> {
