@@ -22,10 +22,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::backend::{
-    Activations, Backend, BackendError, Output, PAGE_TOKENS, SequenceStep, TraceSink, check_step,
+    Activations, Backend, BackendError, NotedLaunch, Output, PAGE_TOKENS, SequenceStep, TraceSink,
+    check_step,
 };
 use crate::gpu::plan::{ContextCost, MemoryPlan};
-use crate::gpu::{Device, GpuError, Graph, Result};
+use crate::gpu::{Device, GpuError, Graph, Profiler, Result};
 use crate::model::Model;
 use cache::{KvCache, RopeTable};
 use decode::GraphKey;
@@ -235,5 +236,18 @@ impl Backend for GpuBackend {
         let device = self.device();
         let measured = (!device.info().is_simulated).then(|| crate::gpu::copy_bandwidth(device));
         measured?.ok()
+    }
+
+    fn profiler(&self) -> Result<Box<dyn Profiler>, BackendError> {
+        let profiler = self.device().profiler();
+        profiler.map_err(|error| BackendError::Device(Box::new(error)))
+    }
+
+    fn note_launches(&self) {
+        self.launcher.note();
+    }
+
+    fn noted_launches(&self) -> Vec<NotedLaunch> {
+        self.launcher.noted()
     }
 }
