@@ -51,7 +51,7 @@ fn only_the_gpu_folder_knows_cuda() {
     assert_absent(
         "host",
         &["host/gpu"],
-        &["cust::", "cublas", "libcuda", "ptx_sim"],
+        &["cust::", "cublas", "cupti", "libcuda", "ptx_sim"],
     );
 }
 

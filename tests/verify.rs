@@ -312,3 +312,98 @@ fn bench_measures_what_it_is_asked() {
         "{table}"
     );
 }
+
+#[test]
+fn a_profile_accounts_for_the_whole_step() {
+    let model = tiny("tiny-qwen3-q8_0-1.gguf");
+    let profile = |args: &[&str]| {
+        let output = hyperion(&[&["bench", &model, "--profile", "--device", "sim"], args].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        output
+    };
+    let profiles = json(&profile(&["-n", "3", "-p", "70", "-r", "1", "-o", "json"]));
+    let profiles = profiles.as_array().expect("profiles");
+    let names: Vec<&str> = profiles.iter().filter_map(|p| p["test"].as_str()).collect();
+    assert_eq!(names, ["pp70", "tg3"]);
+    for profile in profiles {
+        let us = |name: &str| profile[name].as_f64().expect("a time");
+        let kernels = profile["kernels"].as_array().expect("kernels");
+        let paths = kernels.iter().filter_map(|row| row["path_us"].as_f64());
+        // Sums of microseconds in f64, of the same nanoseconds.
+        assert!((paths.sum::<f64>() - us("path_us")).abs() < 1e-6 * us("step_us"));
+        assert!((us("path_us") + us("between_us") - us("step_us")).abs() < 1e-6 * us("step_us"));
+        assert!(us("idle_us") > 0.0 && us("idle_us") < us("path_us"));
+    }
+    let row = |profile: &Value, kernel: &str, field: &str| -> f64 {
+        let rows = profile["kernels"].as_array().expect("kernels").iter();
+        let rows = rows.filter(|row| {
+            let name = row["kernel"].as_str().expect("a name");
+            name.starts_with(kernel)
+        });
+        rows.map(|row| row[field].as_f64().expect("a number")).sum()
+    };
+    // Two layers of one attention and four products, and the logits. The middle step's attention reads K and
+    // V of 2 tokens, 2 heads and 128 elements in f16.
+    let decode = &profiles[1];
+    assert_eq!(row(decode, "attention_decode", "calls"), 2.0);
+    assert_eq!(row(decode, "matvec", "calls"), 2.0 * 4.0 + 1.0);
+    assert_eq!(
+        row(decode, "attention_decode", "bytes"),
+        f64::from(2 * 2 * 2 * 128 * 2)
+    );
+    assert_eq!(row(&profiles[0], "gemm", "calls"), 14.0);
+
+    let table = stdout(&profile(&["-n", "2", "-d", "65", "-b", "2"]));
+    assert!(
+        table.contains("**tg2 @ d65 x2** of tiny-qwen3") && table.contains("| matvec_"),
+        "{table}"
+    );
+    assert_fails(
+        &["bench", &model, "--profile", "--device", "cpu"],
+        "no kernels to profile",
+    );
+}
+
+#[test]
+fn a_plot_has_a_panel_for_each_way_to_grow() {
+    let model = tiny("tiny-llama-q4_k_m-1.gguf");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("plot.svg").display().to_string();
+    let lists = [
+        "-d", "0,8", "-b", "1,2", "-p", "4,16,70", "-n", "2", "-r", "1",
+    ];
+    let output = hyperion(
+        &[
+            &["bench", &model, "--plot", &file, "--device", "sim"],
+            &lists[..],
+        ]
+        .concat(),
+    );
+    assert!(output.status.success());
+    let table = stdout(&output);
+    for test in [
+        "| tg2 ",
+        "| tg2 @ d8 ",
+        "| tg2 x2 ",
+        "| pp4 ",
+        "| pp16 ",
+        "| pp70 ",
+    ] {
+        assert!(table.contains(test), "{test}: {table}");
+    }
+    let svg = std::fs::read_to_string(&file).expect("an SVG file");
+    let points: Vec<usize> = svg
+        .split("<g ")
+        .skip(1)
+        .map(|panel| panel.matches("<circle").count())
+        .collect();
+    assert_eq!(points, [2, 2, 3]);
+    assert!(svg.contains("tiny-llama-q4_k_m-1") && svg.contains("PTX simulator"));
+    // Refused before anything is measured.
+    let nowhere = folder.path().join("no/plot.svg").display().to_string();
+    assert_fails(
+        &["bench", &model, "--plot", &nowhere, "--device", "cpu"],
+        &nowhere,
+    );
+}

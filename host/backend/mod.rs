@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 pub use trace::{NoTrace, RecordedTensor, Recorder, TensorName, TraceSink, Tracer};
 
+use crate::gpu::Profiler;
 use crate::model::{Config, Model};
 
 /// Tokens of one KV page. All layers of a token live in the same page.
@@ -75,6 +76,15 @@ pub enum Output {
     Logits(Vec<f32>),
     /// For [`Want::Argmax`] and [`Want::Draw`].
     Token(u32),
+}
+
+/// A kernel that a step launched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotedLaunch {
+    /// The kernel's name.
+    pub kernel: &'static str,
+    /// Bytes of weights, keys and values that it moves; `None` where nobody counted.
+    pub bytes: Option<u64>,
 }
 
 /// Errors of a backend.
@@ -147,6 +157,11 @@ pub trait Backend: Send {
         None
     }
 
+    /// Prompt tokens that a step should take unless the user asks otherwise.
+    fn default_chunk(&self) -> usize {
+        512
+    }
+
     /// What it rounds activations to; `None` where it computes in f32 or better.
     fn activations(&self) -> Option<Activations> {
         None
@@ -166,6 +181,22 @@ pub trait Backend: Send {
     /// measured; `None` where nobody measured.
     fn copy_bandwidth(&self) -> Option<f64> {
         None
+    }
+
+    /// Records the kernels that it runs from now on.
+    fn profiler(&self) -> Result<Box<dyn Profiler>, BackendError> {
+        Err(BackendError::Device(
+            format!("{}: there are no kernels to profile", self.description()).into(),
+        ))
+    }
+
+    /// Begins to note the kernels that steps launch, and how much each reads. Until
+    /// [`noted_launches`](Backend::noted_launches) nothing is replayed, so steps take longer.
+    fn note_launches(&self) {}
+
+    /// The launches noted, in their order.
+    fn noted_launches(&self) -> Vec<NotedLaunch> {
+        Vec::new()
     }
 }
 

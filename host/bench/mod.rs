@@ -1,13 +1,21 @@
-//! Speed of a backend: prompts and decoding, as llama-bench measures them.
+//! Speed of a backend: prompts and decoding, as llama-bench measures them; where a step's time goes, and
+//! how it grows.
 
 mod figures;
 mod output;
+pub mod plot;
+mod profile;
+mod profile_output;
+mod svg;
+mod table;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 pub use figures::{Figures, Traffic};
 pub use output::{Format, Header, write};
+pub use profile::{KernelRow, Profile, profile};
+pub use profile_output::write_profiles;
 
 use crate::backend::Want;
 use crate::engine::{Decode, Engine, EngineError, Sequence};
@@ -98,13 +106,7 @@ pub fn measure(
     interrupt: &AtomicBool,
 ) -> Result<Vec<f64>, EngineError> {
     let mut tokens = RandomTokens::new(engine.model().vocab());
-    let mut sequences: Vec<Sequence> = (0..test.batch).map(|_| Sequence::new()).collect();
-    for sequence in &mut sequences {
-        if test.depth > 0 {
-            let before = tokens.take(test.depth);
-            engine.prefill(sequence, &before, Want::Nothing, interrupt)?;
-        }
-    }
+    let mut sequences = prepare(engine, test, &mut tokens, interrupt)?;
     let mut seconds = Vec::with_capacity(repetitions);
     for repetition in 0..=repetitions {
         sequences.iter_mut().for_each(|s| s.truncate(test.depth));
@@ -128,6 +130,23 @@ pub fn measure(
         }
     }
     Ok(seconds)
+}
+
+/// The sequences of `test`, as deep as it says.
+fn prepare(
+    engine: &mut Engine,
+    test: &Test,
+    tokens: &mut RandomTokens,
+    interrupt: &AtomicBool,
+) -> Result<Vec<Sequence>, EngineError> {
+    let mut sequences: Vec<Sequence> = (0..test.batch).map(|_| Sequence::new()).collect();
+    for sequence in &mut sequences {
+        if test.depth > 0 {
+            let before = tokens.take(test.depth);
+            engine.prefill(sequence, &before, Want::Nothing, interrupt)?;
+        }
+    }
+    Ok(sequences)
 }
 
 fn decode(

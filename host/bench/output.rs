@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::Figures;
+use super::table::{self, Align, cell, optional, quoted};
 use crate::gpu::plan::Bytes;
 
 /// How figures are written.
@@ -61,58 +62,40 @@ pub fn write(
 }
 
 fn markdown(out: &mut impl Write, header: &Header, rows: &[Figures]) -> io::Result<()> {
+    use Align::{Left, Right};
     let titles = [
-        "model", "size", "params", "device", "test", "t/s", "median", "GB/s", "of copy",
+        ("model", Left),
+        ("size", Right),
+        ("params", Right),
+        ("device", Left),
+        ("test", Left),
+        ("t/s", Right),
+        ("median", Right),
+        ("GB/s", Right),
+        ("of copy", Right),
     ];
-    let mut table: Vec<[String; 9]> = vec![titles.map(str::to_owned)];
-    for row in rows {
-        table.push([
-            header.model.replace('|', "\\|"),
-            Bytes(header.bytes).to_string(),
-            match header.parameters {
-                n if n >= 1_000_000_000 => format!("{:.2} B", n as f64 / 1e9),
-                n => format!("{:.2} M", n as f64 / 1e6),
-            },
-            header.device.replace('|', "\\|"),
-            row.test.clone(),
-            format!("{:.2} ± {:.2}", row.mean, row.deviation),
-            format!("{:.2}", row.median),
-            row.gb_per_second
-                .map_or(String::new(), |gb| format!("{gb:.1}")),
-            row.share
-                .map_or(String::new(), |share| format!("{:.1} %", 100.0 * share)),
-        ]);
-    }
-    let width = |column: usize| {
-        let cells = table.iter().map(|row| row[column].chars().count());
-        cells.max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..titles.len()).map(width).collect();
-    for (index, row) in table.iter().enumerate() {
-        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-            match is_text(column) {
-                true => write!(out, "| {cell:<width$} ")?,
-                false => write!(out, "| {cell:>width$} ")?,
-            }
-        }
-        writeln!(out, "|")?;
-        if index == 0 {
-            for (column, &width) in widths.iter().enumerate() {
-                let line = "-".repeat(width + 1);
-                match is_text(column) {
-                    true => write!(out, "| {line}")?,
-                    false => write!(out, "|{line}:")?,
-                }
-            }
-            writeln!(out, "|")?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a column is set to the left.
-fn is_text(column: usize) -> bool {
-    matches!(column, 0 | 3 | 4)
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            [
+                cell(&header.model),
+                Bytes(header.bytes).to_string(),
+                match header.parameters {
+                    n if n >= 1_000_000_000 => format!("{:.2} B", n as f64 / 1e9),
+                    n => format!("{:.2} M", n as f64 / 1e6),
+                },
+                cell(&header.device),
+                row.test.clone(),
+                format!("{:.2} ± {:.2}", row.mean, row.deviation),
+                format!("{:.2}", row.median),
+                row.gb_per_second
+                    .map_or(String::new(), |gb| format!("{gb:.1}")),
+                row.share
+                    .map_or(String::new(), |share| format!("{:.1} %", 100.0 * share)),
+            ]
+        })
+        .collect();
+    table::markdown(out, titles, &rows)
 }
 
 fn csv(out: &mut impl Write, header: &Header, rows: &[Figures]) -> io::Result<()> {
@@ -120,8 +103,6 @@ fn csv(out: &mut impl Write, header: &Header, rows: &[Figures]) -> io::Result<()
         out,
         "model,bytes,parameters,device,test,batch,depth,mean,deviation,median,gb_per_second,share"
     )?;
-    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-    let optional = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
     for row in rows {
         writeln!(
             out,

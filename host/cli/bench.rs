@@ -1,18 +1,22 @@
 //! `hyperion bench`: speed of a model on a device.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use clap::Args;
 
-use super::device::open_backend;
+use super::device::{backend_on, fits, open_device};
 use super::interrupt;
 use super::session::{RunArgs, start_threads};
-use crate::bench::{Figures, Format, Header, Test, Traffic, measure, write};
+use crate::bench::{
+    Figures, Format, Header, Test, Traffic, measure, plot, profile, write, write_profiles,
+};
 use crate::engine::{Engine, EngineError};
 use crate::gguf::Gguf;
+use crate::gpu::Device;
 use crate::model::Model;
 
 /// Measures prompts (pp) and decoding (tg) like llama-bench: random tokens, one repetition to warm
@@ -21,41 +25,25 @@ use crate::model::Model;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   hyperion bench smollm2
-  hyperion bench model.gguf --device cuda -p 512,4096 -n 128 -d 0,4096 -b 1,4,8 -o csv")]
+  hyperion bench model.gguf --device cuda -p 512,4096 -n 128 -d 0,4096 -b 1,4,8 -o csv
+  hyperion bench model.gguf --profile -d 4096
+  hyperion bench model.gguf --plot growth.svg")]
 pub struct BenchArgs {
     /// A GGUF file, or the short name of a model in the cache
     pub model: String,
-    /// Prompt lengths; 0 is none
-    #[arg(
-        short = 'p',
-        long,
-        value_name = "N",
-        value_delimiter = ',',
-        default_value = "512"
-    )]
-    pub n_prompt: Vec<usize>,
-    /// Decode steps; 0 is none
-    #[arg(
-        short = 'n',
-        long,
-        value_name = "N",
-        value_delimiter = ',',
-        default_value = "128"
-    )]
-    pub n_gen: Vec<usize>,
-    /// Tokens in the cache before
-    #[arg(
-        short = 'd',
-        long,
-        value_name = "N",
-        value_delimiter = ',',
-        default_value = "0"
-    )]
-    pub depth: Vec<usize>,
-    /// Sequences that decode together
-    #[arg(short = 'b', long, value_name = "N", value_delimiter = ',', default_value = "1",
+    /// Prompt lengths; 0 is none [default: 512; --profile: none; --plot: 16 to 16384]
+    #[arg(short = 'p', long, value_name = "N", value_delimiter = ',')]
+    pub n_prompt: Option<Vec<usize>>,
+    /// Decode steps; 0 is none [default: 128; --plot: 32]
+    #[arg(short = 'n', long, value_name = "N", value_delimiter = ',')]
+    pub n_gen: Option<Vec<usize>>,
+    /// Tokens in the cache before [default: 0; --plot: 0 and 64 to 32768]
+    #[arg(short = 'd', long, value_name = "N", value_delimiter = ',')]
+    pub depth: Option<Vec<usize>>,
+    /// Sequences that decode together [default: 1; --plot: 1 to 64]
+    #[arg(short = 'b', long, value_name = "N", value_delimiter = ',',
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
-    pub batch: Vec<usize>,
+    pub batch: Option<Vec<usize>>,
     /// Repetitions
     #[arg(short = 'r', long, value_name = "N", default_value_t = 5,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
@@ -63,8 +51,59 @@ pub struct BenchArgs {
     /// How to write the figures
     #[arg(short = 'o', long, value_enum, value_name = "FORMAT", default_value_t = Format::Md)]
     pub output: Format,
+    /// Show where the time of a decode step goes, and with -p that of a prompt: for each kernel its
+    /// calls, its mean duration, its part of the step's critical path (kernels overlap), the time in
+    /// which no kernel ran before it, and the bytes that it moves against what a copy reaches. Needs
+    /// CUPTI, which comes with the CUDA toolkit and as `pip install nvidia-cuda-cupti`
+    #[arg(long)]
+    pub profile: bool,
+    /// Draw how speed grows to an SVG file: decoding by depth and by batch, prompts by length, in
+    /// powers of two as far as the model's context and the device's memory go. The table has the
+    /// figures
+    #[arg(long, value_name = "FILE", conflicts_with = "profile")]
+    pub plot: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
+}
+
+impl BenchArgs {
+    /// What is measured, on `device` unless that is the CPU.
+    fn tests(&self, model: &Model, device: Option<&dyn Device>) -> anyhow::Result<Vec<Test>> {
+        if self.plot.is_some() {
+            return self.plot_tests(model, device);
+        }
+        let given =
+            |list: &Option<Vec<usize>>, default| list.clone().unwrap_or_else(|| vec![default]);
+        let prompt = if self.profile { 0 } else { 512 };
+        let tests = Test::all(
+            &given(&self.n_prompt, prompt),
+            &given(&self.n_gen, 128),
+            &given(&self.depth, 0),
+            &given(&self.batch, 1),
+        );
+        Ok(tests)
+    }
+
+    fn plot_tests(&self, model: &Model, device: Option<&dyn Device>) -> anyhow::Result<Vec<Test>> {
+        let steps = self.n_gen.as_ref().and_then(|list| list.first());
+        let lists = plot::Lists {
+            prompts: self.n_prompt.as_deref(),
+            depths: self.depth.as_deref(),
+            batches: self.batch.as_deref(),
+            steps: steps.copied().unwrap_or(plot::STEPS),
+        };
+        let mut most = model.config.context_length.min(plot::MOST_DEPTH);
+        loop {
+            let tests = plot::tests(lists, most);
+            match device {
+                // Lists that the user gave may not fit at all, which opening the backend explains.
+                Some(device) if most > 0 && !fits(device, model, &self.run, pages(&tests))? => {
+                    most /= 2;
+                }
+                _ => return Ok(tests),
+            }
+        }
+    }
 }
 
 /// Runs the command.
@@ -74,32 +113,81 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let gguf = Gguf::open(&path)?;
     let model = Model::from_gguf(&gguf).with_context(|| format!("reading {}", path.display()))?;
     let model = Arc::new(model);
-    let tests = Test::all(&args.n_prompt, &args.n_gen, &args.depth, &args.batch);
+    let device = open_device(&args.run)?;
+    let tests = args.tests(&model, device.as_deref())?;
     ensure!(
         !tests.is_empty(),
         "nothing to measure: both -p and -n are 0"
     );
+    if let Some(file) = &args.plot {
+        // Better now than after minutes of measuring.
+        save(file, "")?;
+    }
     let context = tests.iter().map(Test::context).max().unwrap_or(1);
-    let pages = |test: &Test| Engine::pages_for(test.context(), test.batch);
-    let pages = tests.iter().map(pages).max().unwrap_or(1);
-    let backend = open_backend(model.clone(), &args.run, pages)?;
+    let backend = backend_on(device, model.clone(), &args.run, pages(&tests))?;
     let traffic = Traffic::new(&model, backend.kv_element_bytes());
     let copy = backend.copy_bandwidth();
     let header = header(args, &gguf, backend.description(), copy);
-    let mut engine = Engine::new(backend, context, args.run.chunk as usize);
+    let chunk = args.run.chunk(&*backend);
+    let mut engine = Engine::new(backend, context, chunk);
+    let interrupt = interrupt::flag()?;
 
+    let mut out = io::stdout().lock();
+    let interrupted = if args.profile {
+        let mut profiler = engine.backend().profiler()?;
+        let (profiles, interrupted) = each(&tests, |test| {
+            let repetitions = args.repetitions;
+            profile(
+                &mut engine,
+                test,
+                repetitions,
+                &mut *profiler,
+                copy,
+                interrupt,
+            )
+        })?;
+        write_profiles(&mut out, args.output, &header, &profiles)?;
+        interrupted
+    } else {
+        let (rows, interrupted) = each(&tests, |test| {
+            let seconds = measure(&mut engine, test, args.repetitions, interrupt)?;
+            let bytes = traffic.of_step(&model.config, test);
+            Ok(Figures::new(test, seconds, bytes, copy))
+        })?;
+        if let Some(file) = &args.plot {
+            save(file, &plot::svg(&header, &tests, &rows))?;
+        }
+        write(&mut out, args.output, &header, &rows)?;
+        interrupted
+    };
+    Ok(match interrupted {
+        true => ExitCode::from(super::INTERRUPTED),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// Pages that the largest of `tests` needs.
+fn pages(tests: &[Test]) -> usize {
+    let pages = tests
+        .iter()
+        .map(|test| Engine::pages_for(test.context(), test.batch));
+    pages.max().unwrap_or(1)
+}
+
+/// Runs `tests` with a progress bar; true if the user stopped it, with the results so far.
+fn each<T>(
+    tests: &[Test],
+    mut run: impl FnMut(&Test) -> Result<T, EngineError>,
+) -> anyhow::Result<(Vec<T>, bool)> {
     let bar = indicatif::ProgressBar::new(tests.len() as u64).with_style(
         indicatif::ProgressStyle::with_template("{pos}/{len} {msg}")?,
     );
-    let mut rows = Vec::new();
+    let mut results = Vec::with_capacity(tests.len());
     let mut interrupted = false;
-    for test in &tests {
+    for test in tests {
         bar.set_message(test.name());
-        match measure(&mut engine, test, args.repetitions, interrupt::flag()?) {
-            Ok(seconds) => {
-                let bytes = traffic.of_step(&model.config, test);
-                rows.push(Figures::new(test, seconds, bytes, copy));
-            }
+        match run(test) {
+            Ok(result) => results.push(result),
             Err(EngineError::Interrupted) => {
                 interrupted = true;
                 break;
@@ -109,11 +197,11 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    write(&mut io::stdout().lock(), args.output, &header, &rows)?;
-    Ok(match interrupted {
-        true => ExitCode::from(super::INTERRUPTED),
-        false => ExitCode::SUCCESS,
-    })
+    Ok((results, interrupted))
+}
+
+fn save(file: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))
 }
 
 fn header(args: &BenchArgs, gguf: &Gguf, device: String, copy_bandwidth: Option<f64>) -> Header {

@@ -9,7 +9,7 @@ use super::interrupt;
 use super::session::RunArgs;
 use crate::backend::{Backend, PAGE_TOKENS};
 use crate::cpu::CpuBackend;
-use crate::gpu::choice;
+use crate::gpu::{Device, choice};
 use crate::gpu_backend::{GpuBackend, Limits};
 use crate::model::Model;
 
@@ -22,18 +22,50 @@ pub fn open_backend(
     args: &RunArgs,
     n_pages: usize,
 ) -> anyhow::Result<Box<dyn Backend>> {
+    let device = open_device(args)?;
+    backend_on(device, model, args, n_pages)
+}
+
+/// Opens the device that `args` name; none is the CPU.
+pub fn open_device(args: &RunArgs) -> anyhow::Result<Option<Arc<dyn Device>>> {
     let opened = choice::open(args.device, &choice::embedded())?;
-    let Some(device) = opened.device else {
-        if let (true, Some(reason)) = (args.verbose, opened.reason) {
-            eprintln!("on the CPU: {reason}");
-        }
+    if let (true, Some(reason)) = (args.verbose, opened.reason) {
+        eprintln!("on the CPU: {reason}");
+    }
+    Ok(opened.device)
+}
+
+/// Whether a KV cache of `n_pages` pages fits the memory of `device` beside the model.
+pub fn fits(
+    device: &dyn Device,
+    model: &Model,
+    args: &RunArgs,
+    n_pages: usize,
+) -> anyhow::Result<bool> {
+    let plan = GpuBackend::plan(model, limits(args, n_pages))?;
+    Ok(plan.total() <= device.memory()?.free)
+}
+
+fn limits(args: &RunArgs, n_pages: usize) -> Limits {
+    let context = n_pages * PAGE_TOKENS;
+    Limits {
+        context,
+        n_pages,
+        max_tokens: args.most_chunk().min(context).max(SEQUENCES),
+    }
+}
+
+/// [`open_backend`] on an open device.
+pub fn backend_on(
+    device: Option<Arc<dyn Device>>,
+    model: Arc<Model>,
+    args: &RunArgs,
+    n_pages: usize,
+) -> anyhow::Result<Box<dyn Backend>> {
+    let Some(device) = device else {
         return Ok(Box::new(CpuBackend::new(model, n_pages)));
     };
-    let limits = Limits {
-        context: n_pages * PAGE_TOKENS,
-        n_pages,
-        max_tokens: (args.chunk as usize).max(SEQUENCES),
-    };
+    let limits = limits(args, n_pages);
     let plan = GpuBackend::plan(&model, limits)?;
     if args.verbose {
         eprint!("{}\n{plan}", device.info());

@@ -6,11 +6,12 @@ use anyhow::Context;
 use clap::Args;
 
 use super::device::open_backend;
-use crate::backend::Activations;
+use crate::backend::{Activations, Backend};
 use crate::chat::{ChatTemplate, Message, Variables};
-use crate::engine::{DEFAULT_CHUNK, Engine};
+use crate::engine::Engine;
 use crate::gguf::Gguf;
 use crate::gpu::choice::DeviceChoice;
+use crate::gpu_backend::DEFAULT_CHUNK;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 
@@ -25,10 +26,10 @@ pub struct RunArgs {
     /// Tokens of prompt and answer together that fit [default: the model's, at most 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub ctx: Option<u32>,
-    /// Prompt tokens computed in one step
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_CHUNK as u32,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub chunk: u32,
+    /// Prompt tokens computed in one step; more are quicker on a GPU, and take more of its memory
+    /// [default: 2048 on a GPU, 512 on the CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunk: Option<u32>,
     /// CPU threads [default: all cores]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
@@ -41,6 +42,19 @@ pub struct RunArgs {
     /// Say more: the device and what is allocated there, every row of a report
     #[arg(long, short)]
     pub verbose: bool,
+}
+
+impl RunArgs {
+    /// Prompt tokens that `backend` computes in one step.
+    pub fn chunk(&self, backend: &dyn Backend) -> usize {
+        self.chunk
+            .map_or(backend.default_chunk(), |chunk| chunk as usize)
+    }
+
+    /// The same before the device is known: as many as a GPU gets room for.
+    pub fn most_chunk(&self) -> usize {
+        self.chunk.map_or(DEFAULT_CHUNK, |chunk| chunk as usize)
+    }
 }
 
 /// Starts as many CPU threads as `args` ask for.
@@ -79,7 +93,8 @@ impl Session {
             None => model.config.context_length.min(DEFAULT_CONTEXT),
         };
         let backend = open_backend(model, args, Engine::pages_for(context, 1))?;
-        let engine = Engine::new(backend, context, args.chunk as usize);
+        let chunk = args.chunk(&*backend);
+        let engine = Engine::new(backend, context, chunk);
         Ok(Session {
             engine,
             tokenizer,

@@ -55,9 +55,6 @@ pub enum EngineError {
     Text(#[from] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Prompt tokens that run in one step unless asked otherwise.
-pub const DEFAULT_CHUNK: usize = 512;
-
 /// Runs sequences on a backend.
 pub struct Engine {
     backend: Box<dyn Backend>,

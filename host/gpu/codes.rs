@@ -1,6 +1,7 @@
-//! Status codes of the CUDA driver and of cuBLAS: name, meaning, and what to do.
+//! Status codes of the CUDA driver, of cuBLAS and of CUPTI: name, meaning, and what to do.
 //!
-//! The codes are those of `cuda.h` (`CUresult`) and `cublas_api.h` (`cublasStatus_t`).
+//! The codes are those of `cuda.h` (`CUresult`), `cublas_api.h` (`cublasStatus_t`) and `cupti_result.h`
+//! (`CUptiResult`).
 
 use std::fmt;
 
@@ -11,6 +12,8 @@ pub enum Library {
     Driver,
     /// cuBLAS.
     Cublas,
+    /// CUPTI, NVIDIA's profiling interface.
+    Cupti,
 }
 
 /// A status code's explanation.
@@ -26,7 +29,7 @@ pub struct Code {
     pub hint: &'static str,
 }
 
-/// A failed driver or cuBLAS call.
+/// A failed call to one of the libraries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallError {
     /// The library.
@@ -90,6 +93,7 @@ pub fn explain(library: Library, code: u32) -> Option<&'static Code> {
     let table = match library {
         Library::Driver => DRIVER,
         Library::Cublas => CUBLAS,
+        Library::Cupti => CUPTI,
     };
     table.iter().find(|entry| entry.code == code)
 }
@@ -179,13 +183,37 @@ pub const CUBLAS: &[Code] = &[
     code(16, "CUBLAS_STATUS_LICENSE_ERROR", "cuBLAS reports a license error", ""),
 ];
 
+/// CUPTI codes, ascending; those that recording kernels can give.
+#[rustfmt::skip]
+pub const CUPTI: &[Code] = &[
+    code(1, "CUPTI_ERROR_INVALID_PARAMETER", "an argument is out of range", A_BUG),
+    code(7, "CUPTI_ERROR_INVALID_OPERATION", "the call is not possible in this state", A_BUG),
+    code(8, "CUPTI_ERROR_OUT_OF_MEMORY", "not enough memory for the records", ""),
+    code(14, "CUPTI_ERROR_NOT_COMPATIBLE", "another profiler or the driver does not go with CUPTI", "End other profilers, and install a CUPTI of the driver's CUDA version or before"),
+    code(15, "CUPTI_ERROR_NOT_INITIALIZED", "CUPTI could not start", "Its version may be newer than the driver: try CUPTI 12 with an older driver"),
+    code(21, "CUPTI_ERROR_INVALID_KIND", "a record of an unknown kind", A_BUG),
+    code(27, "CUPTI_ERROR_NOT_SUPPORTED", "the GPU or the driver does not support this recording", ""),
+    code(33, "CUPTI_ERROR_VIRTUALIZED_DEVICE_NOT_SUPPORTED", "this virtual GPU cannot be profiled", ""),
+    code(35, "CUPTI_ERROR_INSUFFICIENT_PRIVILEGES", "profiling needs more rights", "Run as root, or load the driver with NVreg_RestrictProfilingToAdminUsers=0"),
+    code(39, "CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED", "another profiler runs in this process", "Run without nsys, ncu or another profiler"),
+    code(40, "CUPTI_ERROR_VIRTUALIZED_DEVICE_INSUFFICIENT_PRIVILEGES", "this virtual GPU does not allow profiling", "Ask the hypervisor's administrator"),
+    code(41, "CUPTI_ERROR_CONFIDENTIAL_COMPUTING_NOT_SUPPORTED", "a GPU in confidential mode cannot be profiled", ""),
+    code(43, "CUPTI_ERROR_MIG_DEVICE_NOT_SUPPORTED", "a MIG partition cannot be profiled", ""),
+    code(45, "CUPTI_ERROR_WSL_DEVICE_NOT_SUPPORTED", "a GPU under WSL cannot be profiled", ""),
+    code(999, "CUPTI_ERROR_UNKNOWN", "CUPTI does not say", CHECK_HARDWARE),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn tables_ascend_and_name_each_code() {
-        for (table, prefix) in [(DRIVER, "CUDA_ERROR_"), (CUBLAS, "CUBLAS_STATUS_")] {
+        for (table, prefix) in [
+            (DRIVER, "CUDA_ERROR_"),
+            (CUBLAS, "CUBLAS_STATUS_"),
+            (CUPTI, "CUPTI_ERROR_"),
+        ] {
             assert!(table.windows(2).all(|pair| pair[0].code < pair[1].code));
             assert!(
                 table

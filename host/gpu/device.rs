@@ -95,6 +95,31 @@ pub trait Timer: Send {
     fn elapsed(&self) -> Result<Duration>;
 }
 
+/// One run of a kernel, by the device's own clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelRun {
+    /// The kernel's name.
+    pub name: String,
+    /// Blocks in x, y and z.
+    pub grid: [u32; 3],
+    /// Threads of a block in x, y and z.
+    pub block: [u32; 3],
+    /// When it began, in nanoseconds.
+    pub start: u64,
+    /// When its last block ended, in nanoseconds.
+    pub end: u64,
+}
+
+/// Records the kernels that a device runs, those of replayed graphs too, until it is dropped.
+pub trait Profiler: Send {
+    /// Waits for the device, and gives the kernels that ran since the last call in the order in which
+    /// they began.
+    ///
+    /// # Errors
+    /// A fault on the device, or records that are lost.
+    fn take(&mut self) -> Result<Vec<KernelRun>>;
+}
+
 /// Page-locked host memory, from which a device copies while the host goes on.
 pub trait Staging: Send {
     /// The memory, once the copies submitted from it have finished.
@@ -164,4 +189,10 @@ pub trait Device: Send + Sync {
 
     /// A timer for this device's work.
     fn timer(&self) -> Result<Box<dyn Timer>>;
+
+    /// Begins to record the kernels that run from now on. Graphs that were captured before may miss.
+    ///
+    /// # Errors
+    /// What records kernels is not installed or refuses, or a profiler of this device is in use.
+    fn profiler(&self) -> Result<Box<dyn Profiler>>;
 }

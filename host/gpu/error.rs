@@ -11,7 +11,7 @@ pub type Result<T, E = GpuError> = std::result::Result<T, E>;
 /// An error of the GPU layer.
 #[derive(Debug, Error)]
 pub enum GpuError {
-    /// A driver or cuBLAS call returned a status other than success.
+    /// A call to the driver, cuBLAS or CUPTI returned a status other than success.
     #[error(transparent)]
     Call(#[from] CallError),
     /// `libcuda.so.1` could not be loaded.
@@ -91,6 +91,17 @@ pub enum GpuError {
         /// Libraries that were found and could not be used, each with its reason.
         failures: Vec<String>,
     },
+    /// No usable CUPTI.
+    #[error("{}", no_cupti(.searched, .failures))]
+    NoCupti {
+        /// The places searched.
+        searched: Vec<PathBuf>,
+        /// Libraries that were found and could not be used, each with its reason.
+        failures: Vec<String>,
+    },
+    /// What CUPTI recorded is not whole.
+    #[error("the record of the kernels is not whole: {0}")]
+    Profile(String),
     /// An allocation failed.
     #[error(
         "out of GPU memory: {label} needs {}, {} of {} are free. Close other programs on the GPU, \
@@ -168,10 +179,20 @@ fn log_section(log: &str) -> String {
 }
 
 fn no_cublas(searched: &[PathBuf], failures: &[String]) -> String {
-    let mut text = String::from(
-        "no usable cuBLAS (libcublas.so.13 or libcublas.so.12). Install the CUDA toolkit, or \
-         `pip install nvidia-cublas`, or set CUDA_PATH or LD_LIBRARY_PATH; or use --device cpu.",
-    );
+    let advice = "no usable cuBLAS (libcublas.so.13 or libcublas.so.12). Install the CUDA toolkit, or \
+         `pip install nvidia-cublas`, or set CUDA_PATH or LD_LIBRARY_PATH; or use --device cpu.";
+    with_places(advice, searched, failures)
+}
+
+fn no_cupti(searched: &[PathBuf], failures: &[String]) -> String {
+    let advice = "profiling needs CUPTI (libcupti.so.13 or libcupti.so.12), and none is usable. Install \
+         the CUDA toolkit, or `pip install nvidia-cuda-cupti` (nvidia-cuda-cupti-cu12 with a driver for \
+         CUDA 12), or set CUDA_PATH or LD_LIBRARY_PATH.";
+    with_places(advice, searched, failures)
+}
+
+fn with_places(advice: &str, searched: &[PathBuf], failures: &[String]) -> String {
+    let mut text = advice.to_owned();
     for failure in failures {
         text += &format!("\n  found, not usable: {failure}");
     }
@@ -187,19 +208,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_cublas_lists_the_places() {
-        let error = GpuError::NoCublas {
-            searched: vec!["/usr/local/cuda/lib64".into(), "/opt/cuda/lib64".into()],
-            failures: vec!["/x/libcublas.so.12: wrong ELF class".into()],
+    fn a_missing_library_is_named_with_the_places() {
+        let searched: Vec<PathBuf> = vec!["/usr/local/cuda/lib64".into(), "/opt/cuda/lib64".into()];
+        let failures = vec!["/x/lib.so.12: wrong ELF class".to_owned()];
+        let (places, reasons) = (searched.clone(), failures.clone());
+        let cublas = GpuError::NoCublas { searched, failures };
+        let cupti = GpuError::NoCupti {
+            searched: places,
+            failures: reasons,
         };
-        let text = error.to_string();
-        for part in [
-            "/usr/local/cuda/lib64",
-            "/opt/cuda/lib64",
-            "wrong ELF class",
-            "CUDA_PATH",
-        ] {
-            assert!(text.contains(part), "{part} is missing in: {text}");
+        for (error, package) in [(cublas, "nvidia-cublas"), (cupti, "nvidia-cuda-cupti")] {
+            let text = error.to_string();
+            for part in [
+                package,
+                "/usr/local/cuda/lib64",
+                "/opt/cuda/lib64",
+                "wrong ELF class",
+                "CUDA_PATH",
+            ] {
+                assert!(text.contains(part), "{part} is missing in: {text}");
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! else in the crate knows CUDA. Everything sent to one device runs in the order it was sent.
 //!
 //! - [`cuda`]: `cust` for contexts, devices and memory, the driver's own entry points for what
-//!   `cust` lacks, and cuBLAS, all found at run time (`driver`). Linux on x86-64 and aarch64.
+//!   `cust` lacks, cuBLAS, and CUPTI for profiling, all found at run time (`driver`). Linux on x86-64 and aarch64.
 //! - [`sim`]: `ptx_sim` and a plain matrix product, everywhere.
 //! - [`codes`]: what every driver and cuBLAS status means, and what to do about it.
 
@@ -34,7 +34,9 @@ pub mod upload;
 
 pub use bandwidth::copy_bandwidth;
 pub use buffer::{Allocator, Buffer, BufferSlice};
-pub use device::{Device, DeviceInfo, Graph, KernelId, Launch, MemoryInfo, Staging, Timer};
+pub use device::{
+    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, MemoryInfo, Profiler, Staging, Timer,
+};
 pub use entries::{Entry, KernelTable};
 pub use error::{GpuError, Result};
 pub use gemm::{Gemm, GemmType, Matrix};

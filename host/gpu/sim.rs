@@ -5,7 +5,9 @@
 
 use super::buffer::{Allocator, Buffer, BufferSlice};
 use super::choice::{PtxImage, select_ptx};
-use super::device::{Device, DeviceInfo, Graph, KernelId, Launch, MemoryInfo, Staging, Timer};
+use super::device::{
+    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, MemoryInfo, Profiler, Staging, Timer,
+};
 use super::entries::KernelTable;
 use super::error::{GpuError, Result};
 use super::gemm::GemmType;
@@ -38,6 +40,9 @@ struct Shared {
     allocations_left: AtomicU64,
     /// The graph being recorded.
     recording: Mutex<Option<Vec<Work>>>,
+    /// The kernels run since a profiler last asked, while there is one.
+    profiled: Mutex<Option<Vec<KernelRun>>>,
+    opened: Instant,
 }
 
 /// What can be sent to the device, and recorded.
@@ -100,6 +105,8 @@ impl SimDevice {
             total,
             allocations_left: AtomicU64::new(u64::MAX),
             recording: Mutex::new(None),
+            profiled: Mutex::new(None),
+            opened: Instant::now(),
         });
         Ok(SimDevice { info, shared })
     }
@@ -238,6 +245,17 @@ impl Device for SimDevice {
             stop: now,
         }))
     }
+
+    fn profiler(&self) -> Result<Box<dyn Profiler>> {
+        let mut profiled = self.shared.profiled();
+        if profiled.is_some() {
+            return Err(GpuError::Profile("another profiler is at work".into()));
+        }
+        *profiled = Some(Vec::new());
+        Ok(Box::new(SimProfiler {
+            shared: self.shared.clone(),
+        }))
+    }
 }
 
 impl Shared {
@@ -249,6 +267,32 @@ impl Shared {
         self.recording
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn profiled(&self) -> MutexGuard<'_, Option<Vec<KernelRun>>> {
+        self.profiled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a kernel, and records it for the profiler if there is one.
+    fn profile(
+        &self,
+        name: &str,
+        (grid, block): ([u32; 3], [u32; 3]),
+        run: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let now = || self.opened.elapsed().as_nanos() as u64;
+        let start = now();
+        run()?;
+        if let Some(runs) = &mut *self.profiled() {
+            runs.push(KernelRun {
+                name: name.to_owned(),
+                grid,
+                block,
+                start,
+                end: now(),
+            });
+        }
+        Ok(())
     }
 
     fn refuse_in_capture(&self, operation: &'static str) -> Result<()> {
@@ -301,12 +345,14 @@ impl Shared {
                     dynamic_shared: *shared,
                     params,
                 };
-                let ran = self
-                    .simulator
-                    .launch(&self.memory(), &self.module, name, &launch);
-                ran.map(drop).map_err(|error| fault(name, error))
+                self.profile(name, (*grid, *block), || {
+                    let ran = self
+                        .simulator
+                        .launch(&self.memory(), &self.module, name, &launch);
+                    ran.map(drop).map_err(|error| fault(name, error))
+                })
             }
-            Work::Gemm(call) => self.gemm(call),
+            Work::Gemm(call) => self.profile("gemm", ([1; 3], [1; 3]), || self.gemm(call)),
             Work::Copy { dst, src, len } => {
                 let mut bytes = vec![0; *len];
                 // Whoever copies a page of the cache copies the part not yet written too.
@@ -422,6 +468,24 @@ impl Timer for SimTimer {
 
     fn elapsed(&self) -> Result<Duration> {
         Ok(self.stop.duration_since(self.start))
+    }
+}
+
+/// Wall-clock times of the kernels, one after the other.
+struct SimProfiler {
+    shared: Arc<Shared>,
+}
+
+impl Profiler for SimProfiler {
+    fn take(&mut self) -> Result<Vec<KernelRun>> {
+        let mut profiled = self.shared.profiled();
+        Ok(profiled.as_mut().map(std::mem::take).unwrap_or_default())
+    }
+}
+
+impl Drop for SimProfiler {
+    fn drop(&mut self) {
+        *self.shared.profiled() = None;
     }
 }
 

@@ -100,7 +100,7 @@ impl GpuBackend {
             splits: self.splits(n, longest),
             choice,
         };
-        if trace.is_active() {
+        if trace.is_active() || self.launcher.is_noting() {
             self.send_decode(key, sequences, trace)?;
             return self.read_outputs(sequences, choice, trace);
         }
@@ -204,6 +204,7 @@ impl GpuBackend {
         trace.f32("Kcur_raw", config.kv_width(), &w.k)?;
         trace.f32("Vcur", config.kv_width(), &w.v)?;
 
+        self.launcher.moves(self.cache_bytes(layer, sequences));
         self.decode_attention(layer, key, weights)?;
         self.spread.restart();
         self.trace_cache(layer, sequences, trace)?;
@@ -339,6 +340,14 @@ impl GpuBackend {
             true => trace.residual(name, self.model.config.width, stream.x),
             false => Ok(()),
         }
+    }
+
+    /// Bytes of keys and values that a layer's attention reads.
+    fn cache_bytes(&self, layer: usize, sequences: &[SequenceStep<'_>]) -> usize {
+        let config = &self.model.config;
+        let window = config.layers[layer].window.unwrap_or(usize::MAX);
+        let tokens: usize = sequences.iter().map(|step| step.end().min(window)).sum();
+        2 * tokens * config.kv_width() * self.kv_element_bytes()
     }
 
     fn decode_attention(&self, layer: usize, key: GraphKey, weights: &GpuLayer) -> Result<()> {

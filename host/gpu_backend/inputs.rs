@@ -11,6 +11,8 @@ use crate::gpu::{Buffer, Device, Result};
 pub struct Inputs {
     buffer: Buffer,
     limits: Limits,
+    /// Elements from the token ids to the positions, and from there to the sequences.
+    stride: usize,
     /// What the buffer holds, to upload only what changed.
     mirror: Vec<u32>,
 }
@@ -21,22 +23,24 @@ const SETTINGS_WORDS: usize = size_of::<SampleSettings>() / 4;
 /// Most sequences of a step.
 pub const MAX_SEQUENCES: usize = 64;
 
+// Where the parts begin: what every step changes comes first, and the page table last.
+const STARTS_AT: usize = 0;
+const FIRST_POSITIONS_AT: usize = STARTS_AT + MAX_SEQUENCES + 1;
+const SETTINGS_AT: usize = FIRST_POSITIONS_AT + MAX_SEQUENCES;
+const TOKENS_AT: usize = SETTINGS_AT + SETTINGS_WORDS * MAX_SEQUENCES;
+
 impl Inputs {
     /// Bytes of the buffer.
     pub fn bytes(limits: Limits) -> usize {
         4 * (Self::page_table_at(limits) + MAX_SEQUENCES * limits.max_pages())
     }
 
-    fn tokens(limits: Limits) -> usize {
+    fn most_tokens(limits: Limits) -> usize {
         limits.max_tokens.max(DECODE_SEQUENCES)
     }
 
-    fn settings_at(limits: Limits) -> usize {
-        3 * Self::tokens(limits) + 2 * MAX_SEQUENCES + 1
-    }
-
     fn page_table_at(limits: Limits) -> usize {
-        Self::settings_at(limits) + SETTINGS_WORDS * MAX_SEQUENCES
+        TOKENS_AT + 3 * Self::most_tokens(limits)
     }
 
     /// Allocates the buffer.
@@ -45,6 +49,7 @@ impl Inputs {
         let inputs = Inputs {
             buffer: device.alloc(bytes, "step inputs")?,
             limits,
+            stride: Self::most_tokens(limits),
             mirror: vec![0; bytes / 4],
         };
         device.fill(inputs.buffer.all(), 0)?;
@@ -56,12 +61,17 @@ impl Inputs {
         self.limits.max_pages() as u32
     }
 
-    /// Uploads what differs from the step before.
+    /// Uploads what differs from the step before. The addresses of the parts are good until the next upload;
+    /// they are the same for all steps of at most [`DECODE_SEQUENCES`] tokens, as a graph needs them.
     pub fn upload(&mut self, device: &dyn Device, sequences: &[SequenceStep<'_>]) -> Result<()> {
-        let stride = Self::tokens(self.limits);
+        let n_tokens: usize = sequences.iter().map(|step| step.tokens.len()).sum();
+        // Close together in a short step: what lies between them is uploaded too.
+        self.stride = match n_tokens <= DECODE_SEQUENCES {
+            true => DECODE_SEQUENCES,
+            false => Self::most_tokens(self.limits),
+        };
+        let stride = self.stride;
         let max_pages = self.limits.max_pages();
-        let starts_at = 3 * stride;
-        let first_positions_at = starts_at + MAX_SEQUENCES + 1;
         let mirror = &mut self.mirror;
         let mut changed: Option<(usize, usize)> = None;
         let mut set = |index: usize, value: u32| {
@@ -73,28 +83,25 @@ impl Inputs {
         };
         let mut token = 0;
         for (index, step) in sequences.iter().enumerate() {
-            set(starts_at + index, token as u32);
-            set(first_positions_at + index, step.start as u32);
+            set(STARTS_AT + index, token as u32);
+            set(FIRST_POSITIONS_AT + index, step.start as u32);
             for (offset, &id) in step.tokens.iter().enumerate() {
-                set(token, id);
-                set(stride + token, (step.start + offset) as u32);
-                set(2 * stride + token, index as u32);
+                set(TOKENS_AT + token, id);
+                set(TOKENS_AT + stride + token, (step.start + offset) as u32);
+                set(TOKENS_AT + 2 * stride + token, index as u32);
                 token += 1;
             }
             let settings = settings(step.want);
             let words: [u32; SETTINGS_WORDS] = bytemuck::cast(settings);
             for (offset, word) in words.into_iter().enumerate() {
-                set(
-                    Self::settings_at(self.limits) + SETTINGS_WORDS * index + offset,
-                    word,
-                );
+                set(SETTINGS_AT + SETTINGS_WORDS * index + offset, word);
             }
             let row = Self::page_table_at(self.limits) + index * max_pages;
             for (offset, &page) in step.pages.iter().take(max_pages).enumerate() {
                 set(row + offset, page);
             }
         }
-        set(starts_at + sequences.len(), token as u32);
+        set(STARTS_AT + sequences.len(), token as u32);
         if let Some((first, last)) = changed {
             let to = self.buffer.slice(4 * first, 4 * (last + 1 - first))?;
             device.upload(to, bytemuck::cast_slice(&self.mirror[first..=last]))?;
@@ -108,33 +115,32 @@ impl Inputs {
 
     /// Ids, `[T]`.
     pub fn token_ids(&self) -> DevicePtr<u32> {
-        self.at(0)
+        self.at(TOKENS_AT)
     }
 
     /// Position of each token, `[T]`.
     pub fn positions(&self) -> DevicePtr<u32> {
-        self.at(Self::tokens(self.limits))
+        self.at(TOKENS_AT + self.stride)
     }
 
     /// Sequence of each token, `[T]`.
     pub fn sequences(&self) -> DevicePtr<u32> {
-        self.at(2 * Self::tokens(self.limits))
+        self.at(TOKENS_AT + 2 * self.stride)
     }
 
     /// First token of each sequence, and behind the last one the number of tokens.
     pub fn query_starts(&self) -> DevicePtr<u32> {
-        self.at(3 * Self::tokens(self.limits))
+        self.at(STARTS_AT)
     }
 
     /// Position of each sequence's first token.
     pub fn first_positions(&self) -> DevicePtr<u32> {
-        self.at(3 * Self::tokens(self.limits) + MAX_SEQUENCES + 1)
+        self.at(FIRST_POSITIONS_AT)
     }
 
     /// How the tokens of sequences from `first` on are chosen.
     pub fn settings(&self, first: usize) -> DevicePtr<SampleSettings> {
-        let at = Self::settings_at(self.limits) + SETTINGS_WORDS * first;
-        self.at(at).cast()
+        self.at(SETTINGS_AT + SETTINGS_WORDS * first).cast()
     }
 
     /// Pages of each sequence, `[sequences][max_pages]`.

@@ -1,10 +1,11 @@
 //! Typed kernel launches: a kernel's definition fixes the parameter struct that it is sent.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kernels_gpu::abi::{DevicePtr, KernelDef, KernelParams};
 
+use crate::backend::NotedLaunch;
 use crate::gpu::{Buffer, Device, KernelId, Launch, Result};
 
 /// Grid, block and dynamic shared memory of a launch.
@@ -34,6 +35,15 @@ pub struct Launcher {
     /// The device.
     pub device: Arc<dyn Device>,
     kernels: Mutex<HashMap<&'static str, KernelId>>,
+    /// Launches for a profile, while they are noted.
+    notes: Mutex<Option<Notes>>,
+}
+
+#[derive(Default)]
+struct Notes {
+    launches: Vec<NotedLaunch>,
+    /// What the next launch moves.
+    bytes: Option<u64>,
 }
 
 impl Launcher {
@@ -42,7 +52,35 @@ impl Launcher {
         Launcher {
             device,
             kernels: Mutex::default(),
+            notes: Mutex::default(),
         }
+    }
+
+    /// Begins to note launches.
+    pub fn note(&self) {
+        *self.notes() = Some(Notes::default());
+    }
+
+    /// Whether launches are noted.
+    pub fn is_noting(&self) -> bool {
+        self.notes().is_some()
+    }
+
+    /// Ends noting.
+    pub fn noted(&self) -> Vec<NotedLaunch> {
+        let notes = self.notes().take();
+        notes.map(|notes| notes.launches).unwrap_or_default()
+    }
+
+    /// Tells how many bytes of weights, keys and values the next launch moves.
+    pub fn moves(&self, bytes: usize) {
+        if let Some(notes) = &mut *self.notes() {
+            notes.bytes = Some(bytes as u64);
+        }
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Option<Notes>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Launches `kernel`. Every kernel of the crate waits for its predecessors itself
@@ -64,6 +102,12 @@ impl Launcher {
             params: bytemuck::bytes_of(params),
             dependent: true,
         };
+        if let Some(notes) = &mut *self.notes() {
+            notes.launches.push(NotedLaunch {
+                kernel: kernel.name,
+                bytes: notes.bytes.take(),
+            });
+        }
         // SAFETY: the caller's.
         unsafe { self.device.launch(&launch) }
     }

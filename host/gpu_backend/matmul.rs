@@ -67,6 +67,7 @@ impl GpuBackend {
             block: plan.block,
             shared_bytes: plan.shared_bytes,
         };
+        self.launcher.moves(matrix.blocks.len());
         // SAFETY: the plan is for this matrix; `x` has `rows` rows of `n_in` elements, `y` as many of `n_out`.
         unsafe { self.launcher.launch(&kernel, geometry, &params) }
     }

@@ -223,6 +223,8 @@ impl GpuBackend {
                 .spread
                 .shared_bytes(plan.shared_bytes, info.max_shared_per_block),
         };
+        let blocks = products.iter().map(|product| &product.linear.matrix.blocks);
+        self.launcher.moves(blocks.map(|blocks| blocks.len()).sum());
         // SAFETY: the plan is for these matrices; vectors and results have `vectors.count` rows.
         unsafe { self.launcher.launch(&kernel, geometry, &params) }
     }

@@ -22,10 +22,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::backend::{
-    Activations, Backend, BackendError, Output, PAGE_TOKENS, SequenceStep, TraceSink, check_step,
+    Activations, Backend, BackendError, NotedLaunch, Output, PAGE_TOKENS, SequenceStep, TraceSink,
+    check_step,
 };
 use crate::gpu::plan::{ContextCost, MemoryPlan};
-use crate::gpu::{Device, GpuError, Graph, Result};
+use crate::gpu::{Device, GpuError, Graph, Profiler, Result};
 use crate::model::Model;
 use cache::{KvCache, RopeTable};
 use decode::GraphKey;
@@ -35,7 +36,7 @@ use matvec::Spread;
 use trace::DeviceTracer;
 use weights::GpuWeights;
 use workspace::Workspace;
-pub use workspace::{DECODE_SEQUENCES, Limits};
+pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits};
 
 /// Head sizes that attention has kernels for.
 const HEAD_DIMS: [usize; 6] = [32, 64, 80, 96, 128, 256];
@@ -212,6 +213,10 @@ impl Backend for GpuBackend {
         self.launcher.device.info().name.clone()
     }
 
+    fn default_chunk(&self) -> usize {
+        DEFAULT_CHUNK
+    }
+
     fn activations(&self) -> Option<Activations> {
         Some(self.activations)
     }
@@ -231,5 +236,18 @@ impl Backend for GpuBackend {
         let device = self.device();
         let measured = (!device.info().is_simulated).then(|| crate::gpu::copy_bandwidth(device));
         measured?.ok()
+    }
+
+    fn profiler(&self) -> Result<Box<dyn Profiler>, BackendError> {
+        let profiler = self.device().profiler();
+        profiler.map_err(|error| BackendError::Device(Box::new(error)))
+    }
+
+    fn note_launches(&self) {
+        self.launcher.note();
+    }
+
+    fn noted_launches(&self) -> Vec<NotedLaunch> {
+        self.launcher.noted()
     }
 }

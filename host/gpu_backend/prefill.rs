@@ -320,6 +320,9 @@ impl GpuBackend {
             y: untyped(&self.workspace.decoded),
             n,
         };
+        // The decoded matrix is written as f16.
+        let blocks = rows * matrix.ty.row_bytes(matrix.n_in as u32) as usize;
+        self.launcher.moves(blocks + 2 * rows * matrix.n_in);
         // SAFETY: the caller's rows are in the matrix, and fit the workspace.
         unsafe {
             self.launcher

@@ -315,6 +315,46 @@ fn a_graph_runs_only_when_replayed() {
 }
 
 #[test]
+fn a_profiler_sees_launches_and_replays() {
+    let device = device();
+    let mut profiler = match device.profiler() {
+        // A GPU machine may lack CUPTI; the simulator needs nothing.
+        Err(GpuError::NoCupti { .. }) if choice() != "sim" => {
+            return eprintln!("no CUPTI: not tested");
+        }
+        other => other.unwrap(),
+    };
+    assert!(matches!(device.profiler(), Err(GpuError::Profile(_))));
+    // A grid of its own: a GPU's profiler sees the kernels of all tests that run meanwhile.
+    const GRID: [u32; 3] = [37, 1, 1];
+    let v = upload_new(&*device, &noise(37 * 512, 8), "v");
+    let graph = device
+        .capture(&mut || {
+            advance(&*device, &v, false)?;
+            advance(&*device, &v, true)
+        })
+        .unwrap();
+    let mut take = || -> Vec<_> {
+        let runs = profiler.take().unwrap().into_iter();
+        runs.filter(|run| run.grid == GRID).collect()
+    };
+    assert!(take().is_empty(), "recording a graph runs nothing");
+    advance(&*device, &v, false).unwrap();
+    // SAFETY: `v` lives.
+    unsafe { graph.replay() }.unwrap();
+    let runs = take();
+    assert_eq!(runs.len(), 3);
+    for run in &runs {
+        assert_eq!((&*run.name, run.block), ("advance", [128, 1, 1]));
+        assert!(run.start > 0 && run.start < run.end);
+    }
+    assert!(runs.is_sorted_by_key(|run| run.start));
+    assert!(take().is_empty());
+    drop(profiler);
+    device.profiler().unwrap();
+}
+
+#[test]
 fn a_matrix_product_can_be_part_of_a_graph() {
     let device = device();
     let ones = vec![f16::ONE; 64 * 64];

@@ -89,7 +89,7 @@ pub fn kl(args: &VerifyArgs, opened: &Opened, file: &Path) -> anyhow::Result<boo
         Some(_) => 1.45e-2,
     });
     let bar = indicatif::ProgressBar::new(tokens.len() as u64);
-    let step = args.run.chunk as usize;
+    let step = args.run.chunk(&*subject);
     let collector = kl::collect(
         &mut *subject,
         &mut reference,

@@ -207,7 +207,7 @@ fn observed(
 ) -> anyhow::Result<Report> {
     let tokens = opened.prompt(args)?;
     // In two chunks at least, so that the second one reads keys of the first from the cache.
-    let chunk = (args.run.chunk as usize).min(tokens.len().div_ceil(2));
+    let chunk = args.run.most_chunk().min(tokens.len().div_ceil(2));
     let plan = Plan {
         tokens: &tokens,
         chunk,

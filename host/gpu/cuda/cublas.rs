@@ -7,7 +7,7 @@ use super::super::gemm::GemmType;
 use super::super::gemm_call::{GemmCall, Op};
 use super::api::Handle;
 use super::quiet::outside_captures;
-use super::search::{NAMES, Roots, candidates};
+use super::search::{CUBLAS, Roots, candidates};
 use libloading::Library;
 use std::ffi::c_void;
 use std::path::{Path, PathBuf};
@@ -79,10 +79,10 @@ impl Cublas {
     /// A context is current, `stream` is one of its streams, and `workspace` is the address of
     /// [`WORKSPACE_BYTES`] of its memory that outlive the handle and serve nothing else.
     pub unsafe fn open(stream: Handle, workspace: u64) -> Result<Self> {
-        let searched = Roots::from_environment(|name| std::env::var_os(name)).folders();
+        let searched = Roots::from_environment(|name| std::env::var_os(name)).folders(&CUBLAS);
         let mut failures = Vec::new();
-        let on_loader_path = NAMES.iter().map(PathBuf::from);
-        for path in on_loader_path.chain(candidates(&searched)) {
+        let on_loader_path = CUBLAS.names.iter().map(PathBuf::from);
+        for path in on_loader_path.chain(candidates(&CUBLAS, &searched)) {
             let started = match load(&path) {
                 // SAFETY: the caller's promise.
                 Ok(loaded) => unsafe { Self::start(loaded, &path, stream, workspace) },

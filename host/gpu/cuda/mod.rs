@@ -1,9 +1,10 @@
 //! The CUDA device: `cust` for contexts, devices and memory, our own declarations for what it lacks,
-//! cuBLAS for matrix products.
+//! cuBLAS for matrix products, CUPTI for profiles.
 
 mod api;
 mod context;
 mod cublas;
+mod cupti;
 mod module;
 mod objects;
 mod probe;
@@ -16,13 +17,16 @@ pub use cublas::WORKSPACE_BYTES;
 use super::buffer::{Buffer, BufferSlice};
 use super::choice::{PtxImage, select_ptx};
 use super::codes::CallError;
-use super::device::{Device, DeviceInfo, Graph, KernelId, Launch, MemoryInfo, Staging, Timer};
+use super::device::{
+    Device, DeviceInfo, Graph, KernelId, Launch, MemoryInfo, Profiler, Staging, Timer,
+};
 use super::entries::ptx_version;
 use super::error::{GpuError, Result};
 use super::gemm_call::GemmCall;
 use api::{Handle, LaunchAttribute, LaunchConfig};
 use context::{Shared, cust_call};
 use cublas::Cublas;
+use cupti::CuptiProfiler;
 use module::Module;
 use objects::{CudaGraph, CudaStaging, CudaTimer};
 use quiet::outside_captures;
@@ -262,6 +266,10 @@ impl Device for CudaDevice {
 
     fn timer(&self) -> Result<Box<dyn Timer>> {
         Ok(Box::new(CudaTimer::new(&self.shared)?))
+    }
+
+    fn profiler(&self) -> Result<Box<dyn Profiler>> {
+        Ok(Box::new(CuptiProfiler::new(&self.shared)?))
     }
 }
 

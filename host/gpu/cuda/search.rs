@@ -1,11 +1,32 @@
-//! Where cuBLAS may be: the loader's path, toolkit folders, Python environments.
+//! Where NVIDIA's libraries may be: the loader's path, toolkit folders, Python environments.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// File names by preference. A cuBLAS that is newer than the driver fails to start, and the next one
-/// is tried.
-pub(super) const NAMES: [&str; 2] = ["libcublas.so.13", "libcublas.so.12"];
+/// A library to be found.
+pub(super) struct Wanted {
+    /// File names by preference. One that is newer than the driver fails to start, and the next one
+    /// is tried.
+    pub names: [&'static str; 2],
+    /// Its own folder in a toolkit, besides the common ones.
+    toolkit_folder: Option<&'static str>,
+    /// Its folder in Python packages for CUDA 12; those for CUDA 13 share one.
+    python_folder: &'static str,
+}
+
+/// Matrix products.
+pub(super) const CUBLAS: Wanted = Wanted {
+    names: ["libcublas.so.13", "libcublas.so.12"],
+    toolkit_folder: None,
+    python_folder: "cublas",
+};
+
+/// Records of the kernels that run.
+pub(super) const CUPTI: Wanted = Wanted {
+    names: ["libcupti.so.13", "libcupti.so.12"],
+    toolkit_folder: Some("extras/CUPTI/lib64"),
+    python_folder: "cuda_cupti",
+};
 
 /// Folders that hold installations.
 #[derive(Debug, Clone, Default)]
@@ -53,15 +74,17 @@ impl Roots {
         }
     }
 
-    /// The folders in which cuBLAS may lie, in order, each once.
-    pub fn folders(&self) -> Vec<PathBuf> {
+    /// The folders in which `wanted` may lie, in order, each once.
+    pub fn folders(&self, wanted: &Wanted) -> Vec<PathBuf> {
         let mut folders = Vec::new();
         for toolkit in &self.toolkits {
             let target = match std::env::consts::ARCH {
                 "aarch64" => "targets/sbsa-linux/lib",
                 _ => "targets/x86_64-linux/lib",
             };
-            folders.extend(["lib64", target, "lib"].map(|sub| toolkit.join(sub)));
+            let common = ["lib64", target, "lib"];
+            let folders_here = wanted.toolkit_folder.into_iter().chain(common);
+            folders.extend(folders_here.map(|sub| toolkit.join(sub)));
         }
         folders.extend(self.libraries.iter().cloned());
         for python in &self.pythons {
@@ -70,7 +93,7 @@ impl Roots {
                     let nvidia = version.join(packages).join("nvidia");
                     let mut releases = children(&nvidia, "cu1");
                     releases.reverse();
-                    releases.push(nvidia.join("cublas"));
+                    releases.push(nvidia.join(wanted.python_folder));
                     folders.extend(releases.iter().map(|release| release.join("lib")));
                 }
             }
@@ -85,9 +108,10 @@ impl Roots {
     }
 }
 
-/// The libraries that exist in `folders`: all folders for the first name, then for the next.
-pub(super) fn candidates(folders: &[PathBuf]) -> Vec<PathBuf> {
-    let paths = NAMES
+/// The files of `wanted` that exist in `folders`: all folders for the first name, then for the next.
+pub(super) fn candidates(wanted: &Wanted, folders: &[PathBuf]) -> Vec<PathBuf> {
+    let paths = wanted
+        .names
         .iter()
         .flat_map(|name| folders.iter().map(move |f| f.join(name)));
     paths.filter(|path| path.exists()).collect()
@@ -137,8 +161,8 @@ mod tests {
             libraries: vec![root.join("nowhere")],
             pythons: vec![root.join("env"), root.join("env")],
         };
-        let folders = roots.folders();
-        assert_eq!(candidates(&folders), [wheel13, toolkit, wheel12]);
+        let folders = roots.folders(&CUBLAS);
+        assert_eq!(candidates(&CUBLAS, &folders), [wheel13, toolkit, wheel12]);
         assert!(folders.contains(&root.join("nowhere")));
         assert_eq!(
             folders
@@ -147,6 +171,24 @@ mod tests {
                 .count(),
             1
         );
+    }
+
+    #[test]
+    fn each_library_has_folders_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let toolkit = put(root, "cuda/extras/CUPTI/lib64/libcupti.so.12");
+        let packages = "env/lib/python3.12/site-packages/nvidia";
+        let wheel13 = put(root, &format!("{packages}/cu13/lib/libcupti.so.13"));
+        let wheel12 = put(root, &format!("{packages}/cuda_cupti/lib/libcupti.so.12"));
+        let roots = Roots {
+            toolkits: vec![root.join("cuda")],
+            libraries: Vec::new(),
+            pythons: vec![root.join("env")],
+        };
+        let found = candidates(&CUPTI, &roots.folders(&CUPTI));
+        assert_eq!(found, [wheel13, toolkit, wheel12]);
+        assert!(candidates(&CUBLAS, &roots.folders(&CUBLAS)).is_empty());
     }
 
     #[test]
@@ -169,6 +211,6 @@ mod tests {
         );
         assert_eq!(roots.pythons[0], Path::new("/some/env"));
         assert!(roots.pythons.contains(&dir.path().join("env")));
-        assert_eq!(roots.folders()[0], Path::new("/some/toolkit/lib64"));
+        assert_eq!(roots.folders(&CUBLAS)[0], Path::new("/some/toolkit/lib64"));
     }
 }
