@@ -114,10 +114,9 @@ fn division_by_zero_has_the_device_results() {
     check("div.u32 %r0, %r1, %r2;", |a, b, _| {
         a.checked_div(b).unwrap_or(u32::MAX)
     });
-    check(
-        "rem.u32 %r0, %r1, %r2;",
-        |a, b, _| if b == 0 { a } else { a % b },
-    );
+    check("rem.u32 %r0, %r1, %r2;", |a, b, _| {
+        a.checked_rem(b).unwrap_or(u32::MAX)
+    });
     check("div.s32 %r0, %r1, %r2;", |a, b, _| {
         if b == 0 {
             u32::MAX
@@ -127,7 +126,7 @@ fn division_by_zero_has_the_device_results() {
     });
     check("rem.s32 %r0, %r1, %r2;", |a, b, _| {
         if b == 0 {
-            a
+            u32::MAX
         } else {
             s(a).wrapping_rem(s(b)) as u32
         }

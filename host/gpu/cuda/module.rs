@@ -93,7 +93,8 @@ impl Module {
 
 impl Kernel {
     fn load(api: &'static Api, ptx: &str, entry: &Entry, max_shared: u32) -> Result<Kernel> {
-        let module = compile(api, &only_kernel(ptx, &entry.name)?)?;
+        let alone = only_kernel(ptx, &entry.name);
+        let module = compile(api, alone.as_deref().unwrap_or(ptx))?;
         let mut kernel = Kernel {
             api,
             module,
@@ -121,18 +122,19 @@ impl Drop for Kernel {
 
 /// What all kernels share (version, target, declarations of shared memory) and one entry point. Lines
 /// before it are kept as empty ones, so that the compiler's messages have the whole text's numbers.
-fn only_kernel(ptx: &str, name: &str) -> Result<String> {
-    let unreadable = || GpuError::Ptx(format!("cannot find the end of `.entry {name}`"));
-    let shared_end = ptx.find("\n.visible .entry").ok_or_else(unreadable)? + 1;
+/// `None` for text that is not laid out as rustc writes it: each entry point begins a line and ends with a
+/// line of its own.
+fn only_kernel(ptx: &str, name: &str) -> Option<String> {
+    let shared_end = ptx.find("\n.visible .entry")? + 1;
     let entry = format!("\n.visible .entry {name}(");
-    let begin = ptx.find(&entry).ok_or_else(unreadable)? + 1;
-    let end = ptx[begin..].find("\n}").ok_or_else(unreadable)? + begin + 2;
+    let begin = ptx.find(&entry)? + 1;
+    let end = ptx[begin..].find("\n}")? + begin + 2;
     let mut text = ptx[..shared_end].to_owned();
     let left_out = ptx[shared_end..begin].matches('\n').count();
     text.extend(std::iter::repeat_n('\n', left_out));
     text.push_str(&ptx[begin..end]);
     text.push('\n');
-    Ok(text)
+    Some(text)
 }
 
 fn compile(api: &Api, ptx: &str) -> Result<Handle> {

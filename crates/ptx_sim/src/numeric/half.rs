@@ -154,6 +154,21 @@ pub(crate) fn fma_pair(a: u32, b: u32, c: u32) -> u32 {
     one(a & 0xffff, b & 0xffff, c & 0xffff) | one(a >> 16, b >> 16, c >> 16) << 16
 }
 
+/// `x + y` rounded to odd: rounded again to fewer digits it is as if rounded once.
+#[inline(always)]
+fn add_to_odd(x: f64, y: f64) -> f64 {
+    let sum = x + y;
+    let y_part = sum - x;
+    let error = (x - (sum - y_part)) + (y - y_part);
+    let bits = sum.to_bits();
+    // An odd sum already tells that it is no tie; after an overflow the error is no number.
+    if error == 0.0 || !error.is_finite() || bits & 1 == 1 {
+        return sum;
+    }
+    let outward = (error > 0.0) == (sum > 0.0);
+    f64::from_bits(if outward { bits + 1 } else { bits - 1 })
+}
+
 /// Applies an operation to one or both halves of the operands.
 #[inline(always)]
 pub(crate) fn apply(op: HalfOp, mode: HalfMode, a: u32, b: u32, c: u32) -> u32 {
@@ -182,8 +197,8 @@ fn one(op: HalfOp, mode: HalfMode, bf16: bool, a: u32, b: u32, c: u32) -> u32 {
         HalfOp::Add => f64_to_half(x + y, bf16),
         HalfOp::Sub => f64_to_half(x - y, bf16),
         HalfOp::Mul => f64_to_half(x * y, bf16),
-        // The product of halves is exact in double precision.
-        HalfOp::Fma => f64_to_half(x * y + z, bf16),
+        // The product of halves is exact in double precision, the sum need not be.
+        HalfOp::Fma => f64_to_half(add_to_odd(x * y, z), bf16),
         HalfOp::Min | HalfOp::Max => {
             let first = if op == HalfOp::Min {
                 x < y || x == y && a & 0x8000 != 0

@@ -437,7 +437,8 @@ impl Lanes<'_> {
                     FloatTest::Infinite => f(x).is_infinite(),
                     FloatTest::Number => !f(x).is_nan(),
                     FloatTest::NotANumber => f(x).is_nan(),
-                    FloatTest::Normal => f(x).is_normal(),
+                    // PTX counts zeros among the normal numbers.
+                    FloatTest::Normal => f(x).is_normal() || f(x) == 0.0,
                     FloatTest::Subnormal => f(x).is_subnormal(),
                 });
                 let defined = self.registers.defined32[a as usize];

@@ -77,10 +77,11 @@ impl Lanes<'_> {
                     s(x).wrapping_div(s(y)).cast_unsigned()
                 }
             }),
-            Bin32::RemU => self.bin32(d, a, b, |x, y| x.checked_rem(y).unwrap_or(x)),
+            // By zero PTX leaves it to the machine; these are an H100's results.
+            Bin32::RemU => self.bin32(d, a, b, |x, y| x.checked_rem(y).unwrap_or(u32::MAX)),
             Bin32::RemS => self.bin32(d, a, b, |x, y| {
                 if y == 0 {
-                    x
+                    u32::MAX
                 } else {
                     s(x).wrapping_rem(s(y)).cast_unsigned()
                 }
@@ -121,7 +122,7 @@ impl Lanes<'_> {
                     low16(s16(x) / s16(y))
                 }
             }),
-            Bin32::RemU16 => self.bin32(d, a, b, |x, y| x.checked_rem(y).unwrap_or(x)),
+            Bin32::RemU16 => self.bin32(d, a, b, |x, y| x.checked_rem(y).unwrap_or(0xffff)),
             Bin32::RemS16 => self.bin32(
                 d,
                 a,
