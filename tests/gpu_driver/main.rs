@@ -288,6 +288,8 @@ fn a_graph_runs_only_when_replayed() {
     let v = upload_new(&*device, &start, "v");
     let copy = device.alloc(v.len(), "copy").unwrap();
     device.fill(copy.all(), 0).unwrap();
+    // Kernels are loaded when they are first asked for, which cannot be recorded.
+    device.kernel("advance").unwrap();
     let graph = device
         .capture(&mut || {
             advance(&*device, &v, false)?;
@@ -328,6 +330,7 @@ fn a_profiler_sees_launches_and_replays() {
     // A grid of its own: a GPU's profiler sees the kernels of all tests that run meanwhile.
     const GRID: [u32; 3] = [37, 1, 1];
     let v = upload_new(&*device, &noise(37 * 512, 8), "v");
+    device.kernel("advance").unwrap();
     let graph = device
         .capture(&mut || {
             advance(&*device, &v, false)?;
@@ -386,6 +389,7 @@ fn a_failed_capture_leaves_the_device_usable() {
     let device = device();
     let start = noise(512, 3);
     let v = upload_new(&*device, &start, "v");
+    device.kernel("advance").unwrap();
     let refused: [(&str, &dyn Fn() -> Result<()>); 4] = [
         ("a download", &|| device.download(&mut [0; 512], v.all())),
         ("an upload", &|| device.upload(v.all(), &start)),
@@ -546,7 +550,9 @@ fn a_timer_measures() {
 
 #[test]
 fn ptx_that_does_not_compile_says_why() {
+    // The simulator reads the text at once, a driver when a kernel is first asked for.
     let error = open_with(BROKEN)
+        .and_then(|device| device.kernel("broken"))
         .err()
         .expect("the PTX is broken")
         .to_string();
