@@ -139,7 +139,7 @@ impl GpuBackend {
         // Blocks of a multiprocessor, which the registers limit.
         let resident = match config.head_dim {
             ..=64 => 4,
-            ..=128 => 2,
+            65..=128 => 2,
             _ => 1,
         };
         let others = grid_y(config) * n as u32;

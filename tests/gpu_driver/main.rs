@@ -553,8 +553,7 @@ fn ptx_that_does_not_compile_says_why() {
     // The simulator reads the text at once, a driver when a kernel is first asked for.
     let error = open_with(BROKEN)
         .and_then(|device| device.kernel("broken"))
-        .err()
-        .expect("the PTX is broken")
+        .expect_err("the PTX is broken")
         .to_string();
     assert!(error.contains("frobnicate"), "{error}");
 }
