@@ -1,7 +1,7 @@
 //! Speed of the dot products that decode on the way, on one core: `cargo bench --bench dot [TYPE]`.
 //!
-//! Rows have 4096 elements. One vector at a time is measured on a matrix that stays in the
-//! second-level cache and on one that comes from memory; several at a time in the cache.
+//! Rows have 4096 elements, of a matrix that stays in the second-level cache and of one that comes
+//! from memory.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -17,13 +17,10 @@ fn main() {
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
+    println!("{:8}{:>22}{:>22}", "", "from cache", "from memory");
     println!(
-        "{:8}{:>22}{:>22}{:>16}",
-        "", "from cache", "from memory", "dots"
-    );
-    println!(
-        "{:8}{:>12}{:>10}{:>12}{:>10}{:>16}",
-        "type", "Gweights/s", "GB/s", "Gweights/s", "GB/s", "GFLOP/s"
+        "{:8}{:>12}{:>10}{:>12}{:>10}",
+        "type", "Gweights/s", "GB/s", "Gweights/s", "GB/s"
     );
     for &ty in GgmlType::ALL {
         if !wanted.is_empty() && !wanted.iter().any(|name| name == ty.name()) {
@@ -31,19 +28,16 @@ fn main() {
         }
         let x = vec![0.5f32; ROW];
         let one = |row: &[u8]| quant::dot(ty, row, black_box(&x));
-        let several = |row: &[u8]| quant::dots(ty, row, black_box([&x; quant::TILE]));
         let cached = measure(ty, CACHED_BYTES, 60, one);
         let memory = measure(ty, MEMORY_BYTES, 1, one);
-        let tiles = measure(ty, CACHED_BYTES, 20, several);
         let bytes_per_weight = ty.block_bytes() as f64 / ty.block_elements() as f64;
         println!(
-            "{:8}{:12.2}{:10.2}{:12.2}{:10.2}{:16.1}",
+            "{:8}{:12.2}{:10.2}{:12.2}{:10.2}",
             ty,
             cached,
             cached * bytes_per_weight,
             memory,
             memory * bytes_per_weight,
-            tiles * 2.0 * quant::TILE as f64,
         );
     }
 }

@@ -120,27 +120,6 @@ fn dot_products_agree_with_double_precision() {
 }
 
 #[test]
-fn several_dot_products_equal_single_ones() {
-    for ty in TYPES {
-        let (row, values) = golden(ty);
-        // The last elements of a plain row fill no vector.
-        let n = if ty.block_elements() == 1 {
-            1003
-        } else {
-            values.len()
-        };
-        let row = &row[..ty.bytes_of(n).expect("whole blocks")];
-        let x: Vec<f32> = (0..n + quant::TILE).map(|i| (i as f32).sin()).collect();
-        let x: [&[f32]; quant::TILE] = std::array::from_fn(|i| &x[i..i + n]);
-        assert_eq!(
-            bits(&quant::dots(ty, row, x)),
-            bits(&x.map(|x| quant::dot(ty, row, x))),
-            "{ty}"
-        );
-    }
-}
-
-#[test]
 #[should_panic(expected = "63 elements of Q8_0 do not make 68 bytes")]
 fn dot_products_of_unequal_lengths_are_refused() {
     quant::dot(GgmlType::Q8_0, &[0; 68], &[0.0; 63]);

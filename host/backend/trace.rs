@@ -20,8 +20,8 @@ impl fmt::Display for TensorName {
     }
 }
 
-/// Receives tensors while a step runs.
-pub trait TraceSink {
+/// Receives tensors while a step runs, on whichever thread runs it.
+pub trait TraceSink: Send {
     /// Whether it wants anything at all. Where it does, a backend may take a slower way that keeps
     /// more of its tensors.
     fn is_active(&self) -> bool {
@@ -100,7 +100,7 @@ impl<'a> Tracer<'a> {
 
 /// Keeps every tensor that a predicate wants.
 pub struct Recorder<'a> {
-    wanted: Box<dyn Fn(TensorName) -> bool + 'a>,
+    wanted: Box<dyn Fn(TensorName) -> bool + Send + 'a>,
     /// The tensors in order of execution. A step that comes later appends its tokens.
     pub tensors: Vec<RecordedTensor>,
 }
@@ -118,7 +118,7 @@ pub struct RecordedTensor {
 
 impl<'a> Recorder<'a> {
     /// Keeps the tensors for which `wanted` says so.
-    pub fn new(wanted: impl Fn(TensorName) -> bool + 'a) -> Recorder<'a> {
+    pub fn new(wanted: impl Fn(TensorName) -> bool + Send + 'a) -> Recorder<'a> {
         Recorder {
             wanted: Box::new(wanted),
             tensors: Vec::new(),

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::dot::{Element, add_scaled, dots};
 use super::kv_cache::{KvCache, Row};
-use super::linear::dot_tile;
 use crate::backend::{PAGE_TOKENS, SequenceStep};
 use crate::gguf::quant::simd::{Kernel, Simd, dispatch};
 use crate::model::Config;
@@ -55,33 +55,35 @@ impl Attention<'_> {
         let cached = first..start.max(first);
         let own = first.max(start)..position + 1;
 
-        let scale = f64::from(self.config.attention_scale);
         scores.clear();
-        for position in cached.clone() {
-            let (key, _) = self.cached(row, position, kv_head);
-            scores.push(scale * dispatch(Dot { q, key }));
-        }
-        for position in own.clone() {
-            let key = self.own(self.k, row, position, kv_head);
-            scores.push(scale * dispatch(Dot { q, key }));
-        }
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        scores
-            .iter_mut()
-            .for_each(|score| *score = (*score - max).exp());
-        let sum: f64 = scores.iter().sum();
-        let mut factors = scores.iter().map(|score| score / sum);
-        for (position, factor) in cached.zip(&mut factors) {
-            let (_, value) = self.cached(row, position, kv_head);
-            dispatch(AddScaled { out, factor, value });
-        }
-        for (position, factor) in own.zip(factors) {
-            let value = self.own(self.v, row, position, kv_head);
-            dispatch(AddScaled { out, factor, value });
-        }
+        scores.resize(position + 1 - first, 0.0);
+        let (of_cached, of_own) = scores.split_at_mut(cached.len());
+        dispatch(Scores {
+            q,
+            key: |i| self.cached(row, cached.start + i, kv_head).0,
+            out: of_cached,
+        });
+        dispatch(Scores {
+            q,
+            key: |i| self.own(self.k, row, own.start + i, kv_head),
+            out: of_own,
+        });
+        softmax(scores, f64::from(self.config.attention_scale));
+        let (of_cached, of_own) = scores.split_at(cached.len());
+        dispatch(Mix {
+            factors: of_cached,
+            value: |i| self.cached(row, cached.start + i, kv_head).1,
+            out,
+        });
+        dispatch(Mix {
+            factors: of_own,
+            value: |i| self.own(self.v, row, own.start + i, kv_head),
+            out,
+        });
     }
 
     /// Key and value of an earlier step.
+    #[inline]
     fn cached(&self, row: usize, position: usize, kv_head: usize) -> (&[f32], &[f32]) {
         let dim = self.config.head_dim;
         let pages = self.sequences[self.rows[row].sequence].pages;
@@ -92,6 +94,7 @@ impl Attention<'_> {
     }
 
     /// Key or value of this step: a sequence's rows follow one another.
+    #[inline]
     fn own<'b>(&self, of: &'b [f64], row: usize, position: usize, kv_head: usize) -> &'b [f64] {
         let dim = self.config.head_dim;
         let row = row - (self.rows[row].position - position);
@@ -99,35 +102,81 @@ impl Attention<'_> {
     }
 }
 
-struct Dot<'a, T> {
-    q: &'a [f64],
-    key: &'a [T],
-}
-
-impl<T: Copy + Into<f64>> Kernel for Dot<'_, T> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> f64 {
-        let [sum] = dot_tile(self.key, [self.q]);
-        sum
+/// `softmax(scale * scores)` in place.
+fn softmax(scores: &mut [f64], scale: f64) {
+    scores.iter_mut().for_each(|score| *score *= scale);
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mut sum = 0.0;
+    for score in scores.iter_mut() {
+        *score = (*score - max).exp();
+        sum += *score;
     }
+    scores.iter_mut().for_each(|score| *score /= sum);
 }
 
-/// `out += factor * value`.
-struct AddScaled<'a, T> {
+/// Positions handled together.
+const TILE: usize = 4;
+
+/// `out[i] = q . key(i)`.
+struct Scores<'a, F> {
+    q: &'a [f64],
+    key: F,
     out: &'a mut [f64],
-    factor: f64,
-    value: &'a [T],
 }
 
-impl<T: Copy + Into<f64>> Kernel for AddScaled<'_, T> {
+impl<'k, T: Element + 'k, F: Fn(usize) -> &'k [T]> Kernel for Scores<'_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        for (out, &value) in self.out.iter_mut().zip(self.value) {
-            *out += self.factor * value.into();
+    fn run<S: Simd>(self, simd: S) {
+        let Scores { q, key, out } = self;
+        let (tiles, rest) = out.as_chunks_mut::<TILE>();
+        let first_of_rest = tiles.len() * TILE;
+        for (index, tile) in tiles.iter_mut().enumerate() {
+            let mut keys = [&[] as &[T]; TILE];
+            for (i, slot) in keys.iter_mut().enumerate() {
+                *slot = key(index * TILE + i);
+            }
+            let products = dots(simd, keys, [q]);
+            for i in 0..TILE {
+                tile[i] = products[i][0];
+            }
+        }
+        for (i, out) in rest.iter_mut().enumerate() {
+            let [[product]] = dots(simd, [key(first_of_rest + i)], [q]);
+            *out = product;
+        }
+    }
+}
+
+/// `out += sum of factors[i] * value(i)`.
+struct Mix<'a, F> {
+    factors: &'a [f64],
+    value: F,
+    out: &'a mut [f64],
+}
+
+impl<'v, T: Element + 'v, F: Fn(usize) -> &'v [T]> Kernel for Mix<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Mix {
+            factors,
+            value,
+            out,
+        } = self;
+        let (tiles, rest) = factors.as_chunks::<TILE>();
+        let first_of_rest = tiles.len() * TILE;
+        for (index, &tile) in tiles.iter().enumerate() {
+            let mut values = [&[] as &[T]; TILE];
+            for (i, slot) in values.iter_mut().enumerate() {
+                *slot = value(index * TILE + i);
+            }
+            add_scaled(simd, out, tile, values);
+        }
+        for (i, &factor) in rest.iter().enumerate() {
+            add_scaled(simd, out, [factor], [value(first_of_rest + i)]);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use rayon::prelude::*;
 
+use super::dot::dots;
 use crate::gguf::quant;
 use crate::gguf::quant::simd::{Kernel, Simd, dispatch};
 use crate::model::Linear;
@@ -69,13 +70,19 @@ fn product_with_tokens(linear: &Linear, x: &[f64], n_tokens: usize) -> Vec<f64> 
     out
 }
 
+/// `[n_rows, n_columns]` to `[n_columns, n_rows]`, a few columns at a time: what the cache fetches
+/// is used whole.
 fn transpose(matrix: &[f64], n_rows: usize, n_columns: usize) -> Vec<f64> {
+    const COLUMNS: usize = 8;
     let mut out = vec![0.0; matrix.len()];
-    out.par_chunks_exact_mut(n_rows)
+    out.par_chunks_mut(n_rows * COLUMNS)
         .enumerate()
-        .for_each(|(column, out)| {
-            for (row, out) in out.iter_mut().enumerate() {
-                *out = matrix[row * n_columns + column];
+        .for_each(|(task, out)| {
+            for (row, from) in matrix.chunks_exact(n_columns).enumerate() {
+                let from = from[task * COLUMNS..].iter().take(COLUMNS);
+                for (column, &value) in from.enumerate() {
+                    out[column * n_rows + row] = value;
+                }
             }
         });
     out
@@ -90,60 +97,63 @@ struct Product<'a> {
     out: &'a mut [f64],
 }
 
-/// Tokens multiplied with a row at once: each loaded weight serves four fused multiply-adds.
-const TILE: usize = 4;
-
-/// Partial sums for each of them; four times eight doubles fit the registers of every CPU with
-/// vectors of 256 bits.
-const WIDTH: usize = 8;
-
 impl Kernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Product {
-            rows,
-            x,
-            n_in,
-            n_tokens,
-            out,
-        } = self;
-        for (row, out) in rows.chunks_exact(n_in).zip(out.chunks_exact_mut(n_tokens)) {
-            let (tiles, rest) = out.as_chunks_mut::<TILE>();
-            let mut tokens = x.chunks_exact(n_in);
-            let mut next = || tokens.next().unwrap_or_default();
-            for tile in tiles {
-                *tile = dot_tile(row, [next(), next(), next(), next()]);
-            }
-            for out in rest {
-                [*out] = dot_tile(row, [next()]);
-            }
+    fn run<S: Simd>(mut self, simd: S) {
+        // As many sums as the registers hold beside what is multiplied.
+        match S::DOUBLES_HELD {
+            32.. => self.tiles::<S, 4, 4>(simd),
+            8.. => self.tiles::<S, 2, 2>(simd),
+            _ => self.tiles::<S, 1, 2>(simd),
         }
     }
 }
 
-/// The products of `row` with each of `x`. For use inside a [`Kernel`].
-#[inline(always)]
-pub fn dot_tile<T: Copy + Into<f64>, const N: usize>(row: &[T], x: [&[f64]; N]) -> [f64; N] {
-    let (row_chunks, row_rest) = row.as_chunks::<WIDTH>();
-    let x_chunks: [&[[f64; WIDTH]]; N] = x.map(|x| &x.as_chunks::<WIDTH>().0[..row_chunks.len()]);
-    let mut sums = [[0.0; WIDTH]; N];
-    for (chunk, row) in row_chunks.iter().enumerate() {
-        let row = row.map(Into::into);
-        for (sums, x) in sums.iter_mut().zip(x_chunks) {
-            for i in 0..WIDTH {
-                sums[i] += row[i] * x[chunk][i];
-            }
+impl Product<'_> {
+    /// `R` rows and `C` tokens at a time. The rows stay in the cache while the tokens pass.
+    #[inline(always)]
+    fn tiles<S: Simd, const R: usize, const C: usize>(&mut self, simd: S) {
+        let whole = self.n_tokens / C * C;
+        for token in (0..whole).step_by(C) {
+            self.columns::<S, R, C>(simd, token);
+        }
+        for token in whole..self.n_tokens {
+            self.columns::<S, R, 1>(simd, token);
         }
     }
-    let mut out = [0.0; N];
-    for token in 0..N {
-        let x_rest = &x[token][row_chunks.len() * WIDTH..];
-        let rest = row_rest.iter().zip(x_rest).map(|(&a, &b)| a.into() * b);
-        out[token] = sums[token].iter().sum::<f64>() + rest.sum::<f64>();
+
+    /// All rows times `C` tokens.
+    #[inline(always)]
+    fn columns<S: Simd, const R: usize, const C: usize>(&mut self, simd: S, token: usize) {
+        let n_rows = self.rows.len() / self.n_in;
+        let whole = n_rows / R * R;
+        for row in (0..whole).step_by(R) {
+            self.tile::<S, R, C>(simd, row, token);
+        }
+        for row in whole..n_rows {
+            self.tile::<S, 1, C>(simd, row, token);
+        }
     }
-    out
+
+    #[inline(always)]
+    fn tile<S: Simd, const R: usize, const C: usize>(&mut self, simd: S, row: usize, token: usize) {
+        let n_in = self.n_in;
+        // Not by closures: they would be compiled for the baseline.
+        let mut rows = [&[] as &[f32]; R];
+        for (r, slot) in rows.iter_mut().enumerate() {
+            *slot = &self.rows[(row + r) * n_in..][..n_in];
+        }
+        let mut tokens = [&[] as &[f64]; C];
+        for (c, slot) in tokens.iter_mut().enumerate() {
+            *slot = &self.x[(token + c) * n_in..][..n_in];
+        }
+        let products: [[f64; C]; R] = dots(simd, rows, tokens);
+        for (r, products) in products.iter().enumerate() {
+            self.out[(row + r) * self.n_tokens + token..][..C].copy_from_slice(products);
+        }
+    }
 }
 
 #[cfg(test)]

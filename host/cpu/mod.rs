@@ -2,16 +2,18 @@
 //! The GPU is held against it.
 //!
 //! Keys and values of earlier steps are f32, and so are a single token's matrix products. All else
-//! is f64: random
-//! weights can cancel so well that the rounding of f32 activations grows a thousandfold from layer
-//! to layer, and a reference should not be what differs.
+//! is f64: random weights can cancel so well that the rounding of f32 activations grows a
+//! thousandfold from layer to layer, and a reference should not be what differs.
 
 mod attention;
+mod dot;
 mod kv_cache;
 mod linear;
 mod ops;
 
 use std::sync::Arc;
+
+use rayon::join;
 
 use crate::backend::{
     Backend, BackendError, Output, SequenceStep, TraceSink, Tracer, Want, check_step,
@@ -34,6 +36,19 @@ impl CpuBackend {
     pub fn new(model: Arc<Model>, n_pages: usize) -> CpuBackend {
         let cache = KvCache::new(&model.config, n_pages);
         CpuBackend { model, cache }
+    }
+
+    /// Logits of the rows that `sequences` want, `[wanted, vocab]`.
+    fn forward(&mut self, sequences: &[SequenceStep<'_>], trace: &mut Tracer) -> Vec<f32> {
+        let rows = rows_of(sequences);
+        let mut x = self.embed(&rows, trace);
+        for layer in 0..self.model.config.n_layers {
+            trace.layer = Some(layer);
+            self.attention_block(layer, &mut x, &rows, sequences, trace);
+            self.feed_forward_block(layer, &mut x, trace);
+        }
+        trace.layer = None;
+        self.logits(&x, &wanted_rows(sequences), trace)
     }
 
     /// The residual stream before the first block, `[tokens, width]`.
@@ -70,9 +85,15 @@ impl CpuBackend {
 
         let mut normed = rms_norm(x, &weights.attn_norm, eps);
         trace.tensor("attn_norm", width, &mut normed);
-        let mut q = linear(&weights.q, &normed);
-        let mut k = linear(&weights.k, &normed);
-        let mut v = linear(&weights.v, &normed);
+        let (mut q, (mut k, mut v)) = join(
+            || linear(&weights.q, &normed),
+            || {
+                join(
+                    || linear(&weights.k, &normed),
+                    || linear(&weights.v, &normed),
+                )
+            },
+        );
         trace.tensor("Qcur_raw", q_width, &mut q);
         trace.tensor("Kcur_raw", kv_width, &mut k);
         trace.tensor("Vcur", kv_width, &mut v);
@@ -120,9 +141,11 @@ impl CpuBackend {
 
         let mut normed = rms_norm(x, &weights.ffn_norm, eps);
         trace.tensor("ffn_norm", width, &mut normed);
-        let mut gate = linear(&weights.ffn_gate, &normed);
+        let (mut gate, mut up) = join(
+            || linear(&weights.ffn_gate, &normed),
+            || linear(&weights.ffn_up, &normed),
+        );
         trace.tensor("ffn_gate", ffn, &mut gate);
-        let mut up = linear(&weights.ffn_up, &normed);
         trace.tensor("ffn_up", ffn, &mut up);
         let gated = gated_activation(config.activation(), &mut gate, &up);
         trace.tensor(gated, ffn, &mut gate);
@@ -185,19 +208,9 @@ impl Backend for CpuBackend {
     ) -> Result<Vec<Output>, BackendError> {
         let (config, vocab) = (&self.model.config, self.model.vocab());
         check_step(config, vocab, self.cache.n_pages(), sequences)?;
-        let n_layers = config.n_layers;
-        let rows = rows_of(sequences);
-        let mut trace = Tracer::new(trace);
-
-        let mut x = self.embed(&rows, &mut trace);
-        for layer in 0..n_layers {
-            trace.layer = Some(layer);
-            self.attention_block(layer, &mut x, &rows, sequences, &mut trace);
-            self.feed_forward_block(layer, &mut x, &mut trace);
-        }
-        trace.layer = None;
-        let wanted = wanted_rows(sequences);
-        let logits = self.logits(&x, &wanted, &mut trace);
+        // All of it on a thread of the pool: any other would sleep through each of the hundreds of
+        // parallel loops and be woken after it.
+        let logits = rayon::scope(|_| self.forward(sequences, &mut Tracer::new(trace)));
         Ok(split_outputs(sequences, &logits, vocab))
     }
 

@@ -24,7 +24,7 @@ pub fn forward<'a>(
     backend: &mut dyn Backend,
     tokens: &[u32],
     want: Want,
-    wanted: impl Fn(TensorName) -> bool + 'a,
+    wanted: impl Fn(TensorName) -> bool + Send + 'a,
 ) -> Result<Forward, BackendError> {
     let pages: Vec<u32> = (0..tokens.len().div_ceil(PAGE_TOKENS) as u32).collect();
     let step = SequenceStep {

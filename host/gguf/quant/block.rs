@@ -39,8 +39,8 @@ pub(super) fn dequantize<B: Block>(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-pub(super) fn dots<B: Block, const N: usize>(bytes: &[u8], x: [&[f32]; N]) -> [f32; N] {
-    simd::dispatch(Dots {
+pub(super) fn dot<B: Block>(bytes: &[u8], x: &[f32]) -> f32 {
+    simd::dispatch(Dot {
         blocks: &cast::<B>(bytes),
         x,
     })
@@ -68,34 +68,27 @@ impl<B: Block> Kernel for Dequantize<'_, B> {
     }
 }
 
-/// The products of one row with `N` vectors: decoded once, used `N` times.
-struct Dots<'a, B, const N: usize> {
+struct Dot<'a, B> {
     blocks: &'a [B],
-    x: [&'a [f32]; N],
+    x: &'a [f32],
 }
 
-impl<B: Block, const N: usize> Kernel for Dots<'_, B, N> {
-    type Output = [f32; N];
+impl<B: Block> Kernel for Dot<'_, B> {
+    type Output = f32;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> [f32; N] {
+    fn run<S: Simd>(self, simd: S) -> f32 {
         let n_groups = self.blocks.len() * B::GROUPS;
-        // All of one length, so that one bound check serves all.
-        let x = self.x.map(|x| &x.as_chunks::<GROUP>().0[..n_groups]);
-        let mut sums = [[simd.splat(0.0); 2]; N];
+        // Of the blocks' length, so that one bound check serves all.
+        let x = &self.x.as_chunks::<GROUP>().0[..n_groups];
+        let mut sums = [simd.splat(0.0); 2];
         for (b, block) in self.blocks.iter().enumerate() {
             for g in 0..B::GROUPS {
                 let weights = block.group(simd, g);
-                for n in 0..N {
-                    let x = x[n][b * B::GROUPS + g].as_chunks::<LANES>().0;
-                    sums[n] = halves!(|h| simd.mul_add(weights[h], simd.load(&x[h]), sums[n][h]));
-                }
+                let x = x[b * B::GROUPS + g].as_chunks::<LANES>().0;
+                sums = halves!(|h| simd.mul_add(weights[h], simd.load(&x[h]), sums[h]));
             }
         }
-        let mut dots = [0.0; N];
-        for n in 0..N {
-            dots[n] = simd.sum(simd.add(sums[n][0], sums[n][1]));
-        }
-        dots
+        simd.sum(simd.add(sums[0], sums[1]))
     }
 }

@@ -50,29 +50,10 @@ pub fn dequantize(ty: GgmlType, blocks: &[u8], out: &mut [f32]) -> Result<(), Le
 /// # Panics
 /// Where `row` does not hold exactly `x.len()` elements.
 pub fn dot(ty: GgmlType, row: &[u8], x: &[f32]) -> f32 {
-    assert_row(ty, row, x);
-    let [dot] = (codec(ty).dot)(row, [x]);
-    dot
-}
-
-/// Vectors that [`dots`] takes: as many as AVX-512 has registers for the sums of.
-pub const TILE: usize = 8;
-
-/// The dot products of a row of `ty` with several vectors, which decodes the row only once.
-///
-/// Each is equal to [`dot`] of its vector, bit for bit.
-///
-/// # Panics
-/// Where `row` does not hold exactly as many elements as each vector.
-pub fn dots(ty: GgmlType, row: &[u8], x: [&[f32]; TILE]) -> [f32; TILE] {
-    x.iter().for_each(|x| assert_row(ty, row, x));
-    (codec(ty).dots)(row, x)
-}
-
-fn assert_row(ty: GgmlType, row: &[u8], x: &[f32]) {
     if let Err(mismatch) = check(ty, row, x) {
         panic!("{mismatch}");
     }
+    (codec(ty).dot)(row, x)
 }
 
 fn check(ty: GgmlType, bytes: &[u8], elements: &[f32]) -> Result<(), LengthMismatch> {
@@ -90,23 +71,20 @@ fn check(ty: GgmlType, bytes: &[u8], elements: &[f32]) -> Result<(), LengthMisma
 /// What can be done with the bytes of one type. Lengths have been checked by the caller.
 struct Codec {
     dequantize: fn(&[u8], &mut [f32]),
-    dot: fn(&[u8], [&[f32]; 1]) -> [f32; 1],
-    dots: fn(&[u8], [&[f32]; TILE]) -> [f32; TILE],
+    dot: fn(&[u8], &[f32]) -> f32,
 }
 
 const fn blocks<B: block::Block>() -> Codec {
     Codec {
         dequantize: block::dequantize::<B>,
-        dot: block::dots::<B, 1>,
-        dots: block::dots::<B, TILE>,
+        dot: block::dot::<B>,
     }
 }
 
 const fn scalars<T: scalar::Scalar>() -> Codec {
     Codec {
         dequantize: scalar::dequantize::<T>,
-        dot: scalar::dots::<T, 1>,
-        dots: scalar::dots::<T, TILE>,
+        dot: scalar::dot::<T>,
     }
 }
 

@@ -79,8 +79,8 @@ pub(super) fn dequantize<T: Scalar>(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-pub(super) fn dots<T: Scalar, const N: usize>(bytes: &[u8], x: [&[f32]; N]) -> [f32; N] {
-    simd::dispatch(Dots {
+pub(super) fn dot<T: Scalar>(bytes: &[u8], x: &[f32]) -> f32 {
+    simd::dispatch(Dot {
         values: &cast::<T>(bytes),
         x,
     })
@@ -107,36 +107,28 @@ impl<T: Scalar> Kernel for Dequantize<'_, T> {
     }
 }
 
-/// The products of one row with `N` vectors.
-struct Dots<'a, T, const N: usize> {
+struct Dot<'a, T> {
     values: &'a [T],
-    x: [&'a [f32]; N],
+    x: &'a [f32],
 }
 
-impl<T: Scalar, const N: usize> Kernel for Dots<'_, T, N> {
-    type Output = [f32; N];
+impl<T: Scalar> Kernel for Dot<'_, T> {
+    type Output = f32;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> [f32; N] {
+    fn run<S: Simd>(self, simd: S) -> f32 {
         let (groups, rest) = self.values.as_chunks::<GROUP>();
-        // All of one length, so that one bound check serves all.
-        let x = self.x.map(|x| &x.as_chunks::<GROUP>().0[..groups.len()]);
-        let mut sums = [[simd.splat(0.0); 2]; N];
-        for (g, group) in groups.iter().enumerate() {
-            let group = group.as_chunks::<LANES>().0;
+        let (x_groups, x_rest) = self.x.as_chunks::<GROUP>();
+        let mut sums = [simd.splat(0.0); 2];
+        for (group, x) in groups.iter().zip(x_groups) {
+            let (group, x) = (group.as_chunks::<LANES>().0, x.as_chunks::<LANES>().0);
             let weights = halves!(|h| T::load(simd, &group[h]));
-            for n in 0..N {
-                let x = x[n][g].as_chunks::<LANES>().0;
-                sums[n] = halves!(|h| simd.mul_add(weights[h], simd.load(&x[h]), sums[n][h]));
-            }
+            sums = halves!(|h| simd.mul_add(weights[h], simd.load(&x[h]), sums[h]));
         }
-        let mut dots = [0.0; N];
-        for n in 0..N {
-            dots[n] = simd.sum(simd.add(sums[n][0], sums[n][1]));
-            for (value, x) in rest.iter().zip(&self.x[n][groups.len() * GROUP..]) {
-                dots[n] += value.to_f32() * x;
-            }
+        let mut dot = simd.sum(simd.add(sums[0], sums[1]));
+        for (value, x) in rest.iter().zip(x_rest) {
+            dot += value.to_f32() * x;
         }
-        dots
+        dot
     }
 }

@@ -11,6 +11,9 @@ mod x86;
 /// Lanes of a vector.
 pub const LANES: usize = 16;
 
+/// Lanes of a vector of doubles.
+pub const DOUBLES: usize = LANES / 2;
+
 /// An instruction set. A value of such a type proves that the CPU has it.
 ///
 /// Arithmetic is IEEE: [`Simd::mul`], [`Simd::add`] and [`Simd::sub`] round once each;
@@ -21,6 +24,11 @@ pub trait Simd: Copy {
     type Floats: Copy;
     /// 16 bytes.
     type Bytes: Copy;
+    /// 8 doubles.
+    type Doubles: Copy;
+
+    /// Vectors of doubles that the registers hold.
+    const DOUBLES_HELD: usize;
 
     fn splat(self, value: f32) -> Self::Floats;
     fn load(self, values: &[f32; LANES]) -> Self::Floats;
@@ -50,6 +58,15 @@ pub trait Simd: Copy {
     /// Signed bytes as floats.
     fn to_floats(self, bytes: Self::Bytes) -> Self::Floats;
 
+    fn splat_doubles(self, value: f64) -> Self::Doubles;
+    fn load_doubles(self, values: &[f64; DOUBLES]) -> Self::Doubles;
+    fn store_doubles(self, values: Self::Doubles, to: &mut [f64; DOUBLES]);
+    /// Floats as doubles.
+    fn widen(self, values: &[f32; DOUBLES]) -> Self::Doubles;
+    /// `a * b + c`.
+    fn mul_add_doubles(self, a: Self::Doubles, b: Self::Doubles, c: Self::Doubles)
+    -> Self::Doubles;
+
     /// The sum of the lanes, pairwise.
     #[inline(always)]
     fn sum(self, values: Self::Floats) -> f32 {
@@ -63,6 +80,15 @@ pub trait Simd: Copy {
             half /= 2;
         }
         lanes[0]
+    }
+
+    /// The sum of the lanes, pairwise.
+    #[inline(always)]
+    fn sum_doubles(self, values: Self::Doubles) -> f64 {
+        let mut lanes = [0.0; DOUBLES];
+        self.store_doubles(values, &mut lanes);
+        let [a, b, c, d, e, f, g, h] = lanes;
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
     }
 }
 
@@ -157,6 +183,17 @@ mod tests {
                 out.extend(lanes.map(f32::to_bits));
             }
             out.push(simd.sum(a).to_bits());
+            let wide = simd.widen(&std::array::from_fn(|i| i as f32 * 1.37 - 4.2));
+            let half = simd.load_doubles(&std::array::from_fn(|i| 0.5 - i as f64));
+            // Halves and quarters: exact, whether fused or not.
+            let sum = simd.mul_add_doubles(half, simd.splat_doubles(0.25), half);
+            for doubles in [wide, half, sum] {
+                let mut lanes = [0.0; DOUBLES];
+                simd.store_doubles(doubles, &mut lanes);
+                let halves = |lane: f64| [lane.to_bits() as u32, (lane.to_bits() >> 32) as u32];
+                out.extend(lanes.into_iter().flat_map(halves));
+            }
+            out.push(simd.sum_doubles(wide).to_bits() as u32);
             out
         }
     }

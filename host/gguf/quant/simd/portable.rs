@@ -3,7 +3,10 @@
 use std::array;
 
 use super::super::half::{bf16_to_f32, f16_to_f32};
-use super::{LANES, Simd};
+use super::{DOUBLES, LANES, Simd};
+
+/// Whether fusing is an instruction; elsewhere it is a library call for each lane.
+const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
 /// No instruction set in particular.
 #[derive(Clone, Copy)]
@@ -12,6 +15,10 @@ pub(super) struct Portable;
 impl Simd for Portable {
     type Floats = [f32; LANES];
     type Bytes = [u8; LANES];
+    type Doubles = [f64; DOUBLES];
+
+    // With vectors of 128 bits, the narrowest of today's: 16 or 32 of them.
+    const DOUBLES_HELD: usize = if cfg!(target_arch = "aarch64") { 8 } else { 4 };
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::Floats {
@@ -45,8 +52,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
-        // Where fusing is no instruction it is a library call for each lane.
-        if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+        if FUSED {
             array::from_fn(|i| a[i].mul_add(b[i], c[i]))
         } else {
             array::from_fn(|i| a[i] * b[i] + c[i])
@@ -106,5 +112,39 @@ impl Simd for Portable {
     #[inline(always)]
     fn to_floats(self, bytes: Self::Bytes) -> Self::Floats {
         bytes.map(|byte| f32::from(byte as i8))
+    }
+
+    #[inline(always)]
+    fn splat_doubles(self, value: f64) -> Self::Doubles {
+        [value; DOUBLES]
+    }
+
+    #[inline(always)]
+    fn load_doubles(self, values: &[f64; DOUBLES]) -> Self::Doubles {
+        *values
+    }
+
+    #[inline(always)]
+    fn store_doubles(self, values: Self::Doubles, to: &mut [f64; DOUBLES]) {
+        *to = values;
+    }
+
+    #[inline(always)]
+    fn widen(self, values: &[f32; DOUBLES]) -> Self::Doubles {
+        values.map(f64::from)
+    }
+
+    #[inline(always)]
+    fn mul_add_doubles(
+        self,
+        a: Self::Doubles,
+        b: Self::Doubles,
+        c: Self::Doubles,
+    ) -> Self::Doubles {
+        if FUSED {
+            array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+        } else {
+            array::from_fn(|i| a[i] * b[i] + c[i])
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, LANES, Simd};
+use super::{DOUBLES, Kernel, LANES, Simd};
 
 /// AVX-512 F, BW, DQ and VL, which imply AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -104,6 +104,9 @@ impl Simd for Avx512 {
     byte_operations!();
 
     type Floats = __m512;
+    type Doubles = __m512d;
+
+    const DOUBLES_HELD: usize = 32;
 
     operations! {
         fn splat(value: f32) -> __m512 { _mm512_set1_ps(value) }
@@ -121,6 +124,17 @@ impl Simd for Avx512 {
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
         }
         fn to_floats(bytes: __m128i) -> __m512 { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)) }
+        fn splat_doubles(value: f64) -> __m512d { _mm512_set1_pd(value) }
+        fn load_doubles(values: &[f64; DOUBLES]) -> __m512d { _mm512_loadu_pd(values.as_ptr()) }
+        fn store_doubles(values: __m512d, to: &mut [f64; DOUBLES]) {
+            _mm512_storeu_pd(to.as_mut_ptr(), values)
+        }
+        fn widen(values: &[f32; DOUBLES]) -> __m512d {
+            _mm512_cvtps_pd(_mm256_loadu_ps(values.as_ptr()))
+        }
+        fn mul_add_doubles(a: __m512d, b: __m512d, c: __m512d) -> __m512d {
+            _mm512_fmadd_pd(a, b, c)
+        }
     }
 }
 
@@ -128,6 +142,9 @@ impl Simd for Avx2 {
     byte_operations!();
 
     type Floats = [__m256; 2];
+    type Doubles = [__m256d; 2];
+
+    const DOUBLES_HELD: usize = 8;
 
     operations! {
         fn splat(value: f32) -> [__m256; 2] { [_mm256_set1_ps(value); 2] }
@@ -171,6 +188,23 @@ impl Simd for Avx2 {
                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes))),
             ]
+        }
+        fn splat_doubles(value: f64) -> [__m256d; 2] { [_mm256_set1_pd(value); 2] }
+        fn load_doubles(values: &[f64; DOUBLES]) -> [__m256d; 2] {
+            [_mm256_loadu_pd(values.as_ptr()), _mm256_loadu_pd(values[4..].as_ptr())]
+        }
+        fn store_doubles(values: [__m256d; 2], to: &mut [f64; DOUBLES]) {
+            _mm256_storeu_pd(to.as_mut_ptr(), values[0]);
+            _mm256_storeu_pd(to[4..].as_mut_ptr(), values[1]);
+        }
+        fn widen(values: &[f32; DOUBLES]) -> [__m256d; 2] {
+            [
+                _mm256_cvtps_pd(_mm_loadu_ps(values.as_ptr())),
+                _mm256_cvtps_pd(_mm_loadu_ps(values[4..].as_ptr())),
+            ]
+        }
+        fn mul_add_doubles(a: [__m256d; 2], b: [__m256d; 2], c: [__m256d; 2]) -> [__m256d; 2] {
+            [_mm256_fmadd_pd(a[0], b[0], c[0]), _mm256_fmadd_pd(a[1], b[1], c[1])]
         }
     }
 }
