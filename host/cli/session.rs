@@ -18,6 +18,9 @@ use crate::tokenizer::Tokenizer;
 /// few sessions use.
 const DEFAULT_CONTEXT: usize = 4096;
 
+/// More threads than a machine has cores only get in each other's way, and thousands stop the machine.
+const MAX_THREADS: i64 = 512;
+
 /// How a model runs.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Running")]
@@ -30,7 +33,8 @@ pub struct RunArgs {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub chunk: u32,
     /// CPU threads [default: all cores]
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, short, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
     pub threads: Option<u16>,
     /// Where it runs: auto, cpu, cuda, cuda:N or sim
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
