@@ -48,7 +48,10 @@ pub struct ChatArgs {
 
 /// Runs the command.
 pub fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
-    let session = Session::open(&args.model, &args.run)?;
+    let mut session = Session::open(&args.model, &args.run)?;
+    if !args.quiet {
+        session.show_progress();
+    }
     let mut conversation = Conversation::new(session, args)?;
     let mut editor = DefaultEditor::new().context("starting the line editor")?;
     let history = history_file();

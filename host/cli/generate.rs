@@ -63,6 +63,9 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let prompt = read_prompt(args)?;
     let interrupt = interrupt::flag()?;
     let mut session = Session::open(&args.model, &args.run)?;
+    if !args.quiet {
+        session.show_progress();
+    }
     let tokens = prompt_tokens(args, &session, &prompt)?;
     let limits = Limits {
         max_tokens: args.max_tokens,
@@ -169,13 +172,16 @@ pub fn summary(stats: &Stats, finish: Finish) -> String {
         Finish::Context => " · context full",
         Finish::Interrupted => " · interrupted",
     };
+    let first = match stats.generated_tokens {
+        0 => String::new(),
+        _ => format!(" · first token {:.2} s", stats.first_token.as_secs_f64()),
+    };
     format!(
-        "prompt {}{cached} tokens, {:.1} tok/s · generated {} tokens, {:.1} tok/s · first token {:.2} s{end}",
+        "prompt {}{cached} tokens, {:.1} tok/s · generated {} tokens, {:.1} tok/s{first}{end}",
         stats.prompt_tokens,
         stats.prefill_rate(),
         stats.generated_tokens,
         stats.decode_rate(),
-        stats.first_token.as_secs_f64(),
     )
 }
 

@@ -1,5 +1,6 @@
 //! Opening a model for text: file, tokenizer, template, backend, engine.
 
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -89,6 +90,21 @@ impl Session {
             tokenizer,
             template,
         })
+    }
+
+    /// Shows on a terminal how far a prompt of several chunks has got, and wipes it out at the end.
+    pub fn show_progress(&mut self) {
+        if !io::stderr().is_terminal() {
+            return;
+        }
+        self.engine.report_progress(Box::new(|done, total| {
+            const WIPE_LINE: &str = "\r\x1b[K";
+            if done < total {
+                eprint!("{WIPE_LINE}prompt: {done} of {total} tokens");
+            } else {
+                eprint!("{WIPE_LINE}");
+            }
+        }));
     }
 
     /// The tokens of a conversation, up to where the assistant's answer begins.
