@@ -154,6 +154,23 @@ fn prefill_in_chunks_equals_one_step() {
 }
 
 #[test]
+fn progress_is_told_after_each_chunk() {
+    let (mut engine, _, tokens) = tiny_engine(TINY[0], 16);
+    let (sender, told) = std::sync::mpsc::channel();
+    engine.report_progress(Box::new(move |done, total| {
+        sender.send((done, total)).expect("a listener");
+    }));
+    let prompt = &tokens[..39];
+    engine
+        .prefill(&mut Sequence::new(), prompt, Want::Nothing, &RUN)
+        .expect("a prefill");
+    assert_eq!(
+        told.try_iter().collect::<Vec<_>>(),
+        [(16, 39), (32, 39), (39, 39)]
+    );
+}
+
+#[test]
 fn sequences_in_one_step_do_not_disturb_each_other() {
     for name in TINY {
         let (mut engine, _, tokens) = tiny_engine(name, CONTEXT);

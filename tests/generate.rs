@@ -182,7 +182,9 @@ fn bad_input_gives_one_line() {
         &run(&[&model, "--raw", "-p", &long, "--ctx", "64"]),
         "context of 64",
     );
-    assert_fails(&run(&[&model, "--raw", "-p", ""]), "prompt");
+    assert_fails(&run(&[&model, "--raw", "-p", ""]), "the prompt is empty");
+    // Standard input is empty.
+    assert_fails(&run(&[&smollm2()]), "the prompt is empty");
     assert_fails(
         &run(&["/no/such/file.gguf", "-p", "x"]),
         "/no/such/file.gguf",
@@ -223,4 +225,65 @@ fn a_reader_that_leaves_ends_it_quietly() {
     let output = child.wait_with_output().expect("an end");
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_stdout_is_an_error() {
+    let full = std::fs::File::create("/dev/full").expect("a full device");
+    let output = hyperion(&[&tiny(), "--raw", "-p", "he", "-n", "4", "-q"])
+        .stdout(full)
+        .output()
+        .expect("a run");
+    assert_fails(&output, "writing to standard output: No space left");
+}
+
+/// Sends Ctrl-C's signal once the program has written something, or at once without waiting.
+#[cfg(unix)]
+fn interrupt(args: &[&str], wait_for_text: bool) -> Output {
+    let mut child = hyperion(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a run");
+    let mut stdout = child.stdout.take().expect("a pipe");
+    let mut first = [0; 1];
+    if wait_for_text {
+        std::io::Read::read_exact(&mut stdout, &mut first).expect("text");
+    } else {
+        // Long enough to open the model, far too short for the prompt.
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+    }
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.expect("a signal").success());
+    // Kept open until the end: a closed pipe would end it as well.
+    std::io::Read::read_to_end(&mut stdout, &mut Vec::new()).expect("the rest");
+    child.wait_with_output().expect("an end")
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_with_the_figures_so_far() {
+    let model = smollm2();
+    let args = [&model, "--raw", "-p", "1\n2\n3\n", "--ignore-eos"];
+    let output = interrupt(&args, true);
+    let figures = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{figures}");
+    assert!(figures.ends_with("· interrupted\n"), "{figures}");
+    assert!(figures.contains("prompt 6 tokens"), "{figures}");
+
+    let long = "hello ".repeat(60_000);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), long).expect("a prompt");
+    let file = file.path().display().to_string();
+    let args = [
+        &model, "--raw", "-f", &file, "--ctx", "65536", "--chunk", "16",
+    ];
+    let output = interrupt(&args, false);
+    let figures = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{figures}");
+    assert!(figures.contains("generated 0 tokens"), "{figures}");
+    assert!(!figures.contains("prompt 60000"), "{figures}");
 }

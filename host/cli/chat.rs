@@ -1,10 +1,10 @@
 //! `hyperion chat`: a conversation in the terminal.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use model_cache::Cache;
 use rustyline::DefaultEditor;
@@ -48,19 +48,21 @@ pub struct ChatArgs {
 
 /// Runs the command.
 pub fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
-    let session = Session::open(&args.model, &args.run)?;
-    let mut conversation = Conversation::new(session, args);
+    let mut session = Session::open(&args.model, &args.run)?;
+    if !args.quiet {
+        session.show_progress();
+    }
+    let mut conversation = Conversation::new(session, args)?;
     let mut editor = DefaultEditor::new().context("starting the line editor")?;
-    let history = Cache::from_env()
-        .ok()
-        .map(|cache| cache.root().join("chat_history"));
-    if let Some(history) = history.as_deref().filter(|path| path.exists()) {
-        editor
-            .load_history(history)
-            .with_context(|| format!("reading {}", history.display()))?;
+    let history = history_file();
+    if let Some(history) = history.as_deref().filter(|path| path.exists())
+        && let Err(error) = editor.load_history(history)
+    {
+        eprintln!("no history: reading {}: {error}", history.display());
     }
     eprintln!(
-        "{}; /help lists the commands",
+        "{} on {}; /help lists the commands",
+        args.model,
         conversation.session.engine.backend().description()
     );
     loop {
@@ -74,13 +76,22 @@ pub fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
             }
             Err(ReadlineError::Interrupted) => eprintln!("(Ctrl-D leaves)"),
             Err(ReadlineError::Eof) => break,
-            Err(error) => return Err(error).context("reading the line"),
+            Err(error) => bail!("reading the line: {error}"),
         }
     }
-    if let Some(history) = history {
-        save_history(&mut editor, &history)?;
+    if let Some(history) = history
+        && let Err(error) = save_history(&mut editor, &history)
+    {
+        eprintln!("the history is not kept: {error:#}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the lines typed are remembered; lines that come through a pipe are not.
+fn history_file() -> Option<PathBuf> {
+    let cache = Cache::from_env().ok()?;
+    let typed = io::stdin().is_terminal();
+    typed.then(|| cache.root().join("chat_history"))
 }
 
 fn save_history(editor: &mut DefaultEditor, path: &Path) -> anyhow::Result<()> {
@@ -108,20 +119,22 @@ struct Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    fn new(session: Session, args: &'a ChatArgs) -> Conversation<'a> {
+    fn new(session: Session, args: &'a ChatArgs) -> anyhow::Result<Conversation<'a>> {
         let messages = args
             .system
             .iter()
             .map(|text| Message::new("system", text))
             .collect();
         let sampling = args.sampling.params();
-        Conversation {
+        // What is wrong with the flags is said before the first line is typed.
+        Sampler::new(sampling.clone(), session.engine.model().vocab())?;
+        Ok(Conversation {
             session,
             args,
             sampling,
             messages,
             sequence: Sequence::new(),
-        }
+        })
     }
 
     /// Obeys a line that starts with a slash, answers any other.
@@ -131,11 +144,18 @@ impl<'a> Conversation<'a> {
         match command {
             "/quit" | "/exit" => return Ok(Next::Leave),
             "/help" => eprintln!("{COMMANDS}"),
-            "/reset" => self.messages.retain(|message| message.role == "system"),
+            "/reset" => {
+                self.messages.retain(|message| message.role == "system");
+                eprintln!("(the conversation is forgotten)");
+            }
             "/system" => {
                 self.messages.clear();
-                if !rest.is_empty() {
-                    self.messages.push(Message::new("system", rest));
+                match rest {
+                    "" => eprintln!("(a new conversation without a system message)"),
+                    text => {
+                        self.messages.push(Message::new("system", text));
+                        eprintln!("(a new conversation with this system message)");
+                    }
                 }
             }
             "/save" => match self.save(rest) {
@@ -150,7 +170,15 @@ impl<'a> Conversation<'a> {
 
     fn answer(&mut self, line: &str) -> anyhow::Result<()> {
         self.messages.push(Message::new("user", line));
-        let tokens = self.session.chat_tokens(&self.messages)?;
+        let tokens = match self.session.chat_tokens(&self.messages) {
+            Ok(tokens) => tokens,
+            // Templates refuse what their model was not trained for, such as system messages.
+            Err(error) => {
+                self.messages.pop();
+                eprintln!("error: {error:#}");
+                return Ok(());
+            }
+        };
         let limits = Limits {
             max_tokens: self.args.max_tokens,
             ..Limits::default()
@@ -174,9 +202,9 @@ impl<'a> Conversation<'a> {
         };
         let answer = generator.run(&mut self.sequence, &tokens, &mut emit);
         interrupt::reset();
-        writeln!(io::stdout())?;
         match answer {
             Ok(answer) => {
+                writeln!(io::stdout())?;
                 if !self.args.quiet {
                     eprintln!("{}", summary(&answer.stats, answer.finish));
                 }

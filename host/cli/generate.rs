@@ -61,7 +61,11 @@ pub struct GenerateArgs {
 /// Runs the command.
 pub fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let prompt = read_prompt(args)?;
+    let interrupt = interrupt::flag()?;
     let mut session = Session::open(&args.model, &args.run)?;
+    if !args.quiet {
+        session.show_progress();
+    }
     let tokens = prompt_tokens(args, &session, &prompt)?;
     let limits = Limits {
         max_tokens: args.max_tokens,
@@ -74,7 +78,7 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
         tokenizer: &session.tokenizer,
         sampler: &mut sampler,
         limits: &limits,
-        interrupt: interrupt::flag()?,
+        interrupt,
     };
     let mut stdout = io::stdout().lock();
     let mut emit = |piece: &str| match args.json {
@@ -87,9 +91,10 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
         .run(&mut Sequence::new(), &tokens, &mut emit)
         .map_err(explain)?;
     match args.json {
-        true => print_json(&generation)?,
-        false => writeln!(stdout).or_else(ignore_broken_pipe)?,
+        true => print_json(&generation),
+        false => writeln!(stdout).or_else(ignore_broken_pipe),
     }
+    .context("writing to standard output")?;
     if !args.quiet {
         eprintln!("{}", summary(&generation.stats, generation.finish));
     }
@@ -122,6 +127,9 @@ fn read_prompt(args: &GenerateArgs) -> anyhow::Result<String> {
 
 fn prompt_tokens(args: &GenerateArgs, session: &Session, prompt: &str) -> anyhow::Result<Vec<u32>> {
     let chat = !args.raw && (session.template.is_from_file() || args.system.is_some());
+    if chat && prompt.trim().is_empty() {
+        bail!("the prompt is empty");
+    }
     let tokens = if chat {
         let system = args.system.iter().map(|text| Message::new("system", text));
         let messages: Vec<Message> = system.chain([Message::new("user", prompt)]).collect();
@@ -164,17 +172,20 @@ pub fn summary(stats: &Stats, finish: Finish) -> String {
         Finish::Context => " · context full",
         Finish::Interrupted => " · interrupted",
     };
+    let first = match stats.generated_tokens {
+        0 => String::new(),
+        _ => format!(" · first token {:.2} s", stats.first_token.as_secs_f64()),
+    };
     format!(
-        "prompt {}{cached} tokens, {:.1} tok/s · generated {} tokens, {:.1} tok/s · first token {:.2} s{end}",
+        "prompt {}{cached} tokens, {:.1} tok/s · generated {} tokens, {:.1} tok/s{first}{end}",
         stats.prompt_tokens,
         stats.prefill_rate(),
         stats.generated_tokens,
         stats.decode_rate(),
-        stats.first_token.as_secs_f64(),
     )
 }
 
-fn print_json(generation: &Generation) -> anyhow::Result<()> {
+fn print_json(generation: &Generation) -> io::Result<()> {
     let stats = &generation.stats;
     let finish = match generation.finish {
         Finish::EndOfText => "end_of_text",
@@ -200,6 +211,5 @@ fn print_json(generation: &Generation) -> anyhow::Result<()> {
     serde_json::to_writer_pretty(&mut stdout, &value)
         .map_err(io::Error::from)
         .or_else(ignore_broken_pipe)?;
-    writeln!(stdout).or_else(ignore_broken_pipe)?;
-    Ok(())
+    writeln!(stdout).or_else(ignore_broken_pipe)
 }

@@ -31,6 +31,8 @@ pub const INTERRUPTED: u8 = 130;
 const EXAMPLES: &str = "\
 Examples:
   hyperion pull smollm2      Fetch a small model
+  hyperion generate smollm2 -p 'Write a haiku about the sea.'
+  hyperion chat smollm2      Talk with it
   hyperion models            List the models on this machine
 
 A MODEL is a path to a GGUF file, or the short name of a model that was pulled.

@@ -1,5 +1,6 @@
 //! Opening a model for text: file, tokenizer, template, backend, engine.
 
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -19,6 +20,9 @@ use crate::tokenizer::Tokenizer;
 /// few sessions use.
 const DEFAULT_CONTEXT: usize = 4096;
 
+/// More threads than a machine has cores only get in each other's way, and thousands stop the machine.
+const MAX_THREADS: i64 = 512;
+
 /// How a model runs.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Running")]
@@ -31,7 +35,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub chunk: Option<u32>,
     /// CPU threads [default: all cores]
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, short, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
     pub threads: Option<u16>,
     /// Where it runs: auto, cpu, cuda, cuda:N or sim
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
@@ -100,6 +105,21 @@ impl Session {
             tokenizer,
             template,
         })
+    }
+
+    /// Shows on a terminal how far a prompt of several chunks has got, and wipes it out at the end.
+    pub fn show_progress(&mut self) {
+        if !io::stderr().is_terminal() {
+            return;
+        }
+        self.engine.report_progress(Box::new(|done, total| {
+            const WIPE_LINE: &str = "\r\x1b[K";
+            if done < total {
+                eprint!("{WIPE_LINE}prompt: {done} of {total} tokens");
+            } else {
+                eprint!("{WIPE_LINE}");
+            }
+        }));
     }
 
     /// The tokens of a conversation, up to where the assistant's answer begins.

@@ -113,8 +113,6 @@ impl Generator<'_> {
             cached_tokens: sequence.keep_prefix_of(prompt),
             ..Stats::default()
         };
-        let new = &prompt[stats.cached_tokens..];
-        stats.prompt_tokens = new.len();
         for &token in prompt {
             self.sampler.accept(token);
         }
@@ -129,8 +127,11 @@ impl Generator<'_> {
             });
         }
 
-        let want = self.want();
-        let mut output = match self.engine.prefill(sequence, new, want, self.interrupt) {
+        let (new, want) = (&prompt[stats.cached_tokens..], self.want());
+        let output = self.engine.prefill(sequence, new, want, self.interrupt);
+        stats.prompt_tokens = sequence.len() - stats.cached_tokens;
+        stats.prefill = started.elapsed();
+        let mut output = match output {
             Err(EngineError::Interrupted) => {
                 return Ok(Generation {
                     text: String::new(),
@@ -141,7 +142,6 @@ impl Generator<'_> {
             }
             output => output?,
         };
-        stats.prefill = started.elapsed();
         let finish = loop {
             let token = self.choose(&output)?;
             tokens.push(token);

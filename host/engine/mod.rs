@@ -55,12 +55,16 @@ pub enum EngineError {
     Text(#[from] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Hears after each chunk of a prompt how many of its tokens are computed, and how many there are.
+pub type Progress = Box<dyn FnMut(usize, usize) + Send>;
+
 /// Runs sequences on a backend.
 pub struct Engine {
     backend: Box<dyn Backend>,
     pages: PagePool,
     context: usize,
     chunk: usize,
+    progress: Option<Progress>,
 }
 
 /// One sequence's part in a decode step.
@@ -84,7 +88,13 @@ impl Engine {
             pages,
             context,
             chunk: chunk.max(1),
+            progress: None,
         }
+    }
+
+    /// From now on `progress` hears of every prompt.
+    pub fn report_progress(&mut self, progress: Progress) {
+        self.progress = Some(progress);
     }
 
     /// Pages that a cache for `sequences` sequences of `context` tokens needs.
@@ -152,6 +162,9 @@ impl Engine {
             };
             let outputs = self.backend.step(&[step], trace)?;
             sequence.append(chunk);
+            if let Some(progress) = &mut self.progress {
+                progress(index * self.chunk + chunk.len(), tokens.len());
+            }
             output = outputs.into_iter().next().ok_or(EngineError::EmptyPrompt);
         }
         output
