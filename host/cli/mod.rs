@@ -13,6 +13,7 @@ mod generate;
 pub mod inspect;
 mod interrupt;
 mod models;
+mod ptx;
 mod pull;
 mod sampling_args;
 mod session;
@@ -63,6 +64,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Measure how fast a model runs
     Bench(bench::BenchArgs),
+    /// List the GPU kernels in this program, or print one
+    Ptx(ptx::PtxArgs),
     /// Show the tokens of a text
     Tokenize(tokenize::TokenizeArgs),
     /// Print a completion script for a shell
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Models(args) => models::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Ptx(args) => ptx::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -25,6 +25,7 @@ mod device;
 mod driver;
 mod entries;
 mod error;
+pub mod facts;
 mod gemm;
 mod gemm_call;
 pub mod plan;

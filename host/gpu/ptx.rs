@@ -23,6 +23,13 @@ pub struct KernelEntry {
 }
 
 impl PtxModule {
+    /// The text of a kernel.
+    pub fn entry_text(&self, name: &str) -> Option<&'static str> {
+        let begin = self.ptx.find(&format!("\n.visible .entry {name}("))? + 1;
+        let end = self.ptx[begin..].find("\n}")? + begin + 2;
+        Some(&self.ptx[begin..end])
+    }
+
     /// The kernel of that name.
     pub fn kernel(&self, name: &str) -> Option<&'static KernelEntry> {
         self.kernels.iter().find(|kernel| kernel.name == name)
