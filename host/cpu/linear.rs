@@ -160,8 +160,27 @@ impl Product<'_> {
 mod tests {
     use super::*;
 
+    /// The tiles of the instruction sets that this machine does not choose.
+    struct Tiled<'a, const R: usize, const C: usize>(Product<'a>);
+
+    impl<const R: usize, const C: usize> Kernel for Tiled<'_, R, C> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(mut self, simd: S) {
+            self.0.tiles::<S, R, C>(simd);
+        }
+    }
+
     #[test]
     fn tiles_add_up_in_any_shape() {
+        add_up(|product| dispatch(product));
+        add_up(|product| dispatch(Tiled::<4, 4>(product)));
+        add_up(|product| dispatch(Tiled::<2, 2>(product)));
+        add_up(|product| dispatch(Tiled::<1, 2>(product)));
+    }
+
+    fn add_up(multiply: impl Fn(Product)) {
         for (n_rows, n_in, n_tokens) in [(1, 1, 2), (5, 16, 4), (3, 37, 7), (16, 576, 9)] {
             let rows: Vec<f32> = (0..n_rows * n_in)
                 .map(|i| (i as f32 * 0.37).sin())
@@ -170,7 +189,7 @@ mod tests {
                 .map(|i| (i as f64 * 0.71).sin())
                 .collect();
             let mut out = vec![f64::NAN; n_rows * n_tokens];
-            dispatch(Product {
+            multiply(Product {
                 rows: &rows,
                 x: &x,
                 n_in,
