@@ -21,7 +21,7 @@ pub struct PtxArgs {
     /// Parts of kernel names
     patterns: Vec<String>,
     /// Print the PTX of one kernel
-    #[arg(long, value_name = "NAME", conflicts_with = "patterns")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["patterns", "json"])]
     kernel: Option<String>,
     /// The architecture that the kernels were compiled for [default: the newest]
     #[arg(long, value_name = "80|90", value_parser = parse_arch)]
