@@ -4,8 +4,8 @@
 //! positions whose attention takes as many blocks.
 
 use kernels_gpu::abi::{
-    AttentionDecodeParams, DECODE_FEW_HEADS, DECODE_HEADS, DECODE_MAX_SPLITS, KernelDef,
-    MatvecEpilogue, MatvecOrder, decode_grid_y, decode_shared_bytes,
+    AttentionDecodeParams, DECODE_MAX_SPLITS, KernelDef, MatvecEpilogue, MatvecOrder,
+    decode_grid_y, decode_shared_bytes, decode_threads,
 };
 use kernels_gpu::ops::attention_decode::*;
 use kernels_gpu::ops::elementwise::{GEGLU_F32, SWIGLU_F32};
@@ -353,10 +353,11 @@ impl GpuBackend {
     fn decode_attention(&self, layer: usize, key: GraphKey, weights: &GpuLayer) -> Result<()> {
         let (config, w) = (&self.model.config, &self.workspace);
         let rope = &self.ropes[config.layers[layer].rope];
-        // Blocks that share a context read all of it for their heads: as many heads as possible.
-        let block_heads = match key.splits {
-            1 => DECODE_FEW_HEADS,
-            _ => DECODE_HEADS,
+        // A block that has a short context for itself takes its pages side by side; of those that share a long
+        // one, more fit on the device the fewer threads they have.
+        let block = match key.splits {
+            1 => decode_threads(config.head_dim as u32),
+            _ => 128,
         };
         let params = AttentionDecodeParams {
             q: at(&w.q, 0),
@@ -382,19 +383,13 @@ impl GpuBackend {
             window: self.window(layer),
             scale: config.attention_scale,
             epsilon: config.rms_eps,
-            block_heads,
             out_f16: 0,
-            reserved: 0,
         };
         let (n_heads, n_kv_heads) = (config.n_heads as u32, config.n_kv_heads as u32);
         let geometry = Geometry {
-            grid: [
-                key.splits,
-                decode_grid_y(n_heads, n_kv_heads, block_heads),
-                key.n as u32,
-            ],
-            block: 128,
-            shared_bytes: decode_shared_bytes(config.head_dim as u32),
+            grid: [key.splits, decode_grid_y(n_heads, n_kv_heads), key.n as u32],
+            block,
+            shared_bytes: decode_shared_bytes(config.head_dim as u32, block),
         };
         let kernel = decode_kernel(config.head_dim)?;
         // SAFETY: the workspace has room for these sequences and splits; `check_step` saw to pages.

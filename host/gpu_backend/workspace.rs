@@ -1,8 +1,6 @@
 //! Sizes and buffers of a step's intermediate results.
 
-use kernels_gpu::abi::{
-    DECODE_HEADS, DECODE_MAX_SPLITS, PAGE_TOKENS, decode_grid_y, decode_partial_floats,
-};
+use kernels_gpu::abi::{DECODE_MAX_SPLITS, PAGE_TOKENS, decode_grid_y, decode_partial_floats};
 
 use crate::gpu::plan::MemoryPlan;
 use crate::gpu::{Buffer, Device, GpuError, Result};
@@ -120,11 +118,7 @@ fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 21] {
 
 /// Blocks in y of decoding attention that shares its context among blocks.
 pub fn grid_y(config: &Config) -> u32 {
-    decode_grid_y(
-        config.n_heads as u32,
-        config.n_kv_heads as u32,
-        DECODE_HEADS,
-    )
+    decode_grid_y(config.n_heads as u32, config.n_kv_heads as u32)
 }
 
 fn decoded_bytes(model: &Model) -> usize {

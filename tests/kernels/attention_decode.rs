@@ -2,8 +2,8 @@
 
 use half::f16;
 use kernels_gpu::abi::{
-    AttentionDecodeParams, DECODE_FEW_HEADS, DECODE_HEADS, DevicePtr, KernelDef, NO_WINDOW,
-    ROPE_ADJACENT, ROPE_HALVES, decode_grid_y, decode_partial_floats, decode_shared_bytes,
+    AttentionDecodeParams, DevicePtr, KernelDef, NO_WINDOW, ROPE_ADJACENT, ROPE_HALVES,
+    decode_grid_y, decode_partial_floats, decode_shared_bytes, decode_threads,
 };
 use kernels_gpu::ops::attention_decode as kernels;
 use kernels_gpu::prim::half::F16;
@@ -36,7 +36,7 @@ struct Decode<'a> {
     /// Position of each sequence's new token.
     positions: &'a [usize],
     splits: usize,
-    block_heads: u32,
+    threads: u32,
     window: Option<usize>,
     norm: bool,
     adjacent: bool,
@@ -56,13 +56,8 @@ impl Decode<'_> {
             head_dim,
         } = heads;
         let name = format!(
-            "{}, {n_heads}/{n_kv_heads} heads, {} a block, positions {:?}, {} splits, window {:?}, scale {}",
-            self.kernel.name,
-            self.block_heads,
-            self.positions,
-            self.splits,
-            self.window,
-            self.scale
+            "{}, {n_heads}/{n_kv_heads} heads, blocks of {}, positions {:?}, {} splits, window {:?}, scale {}",
+            self.kernel.name, self.threads, self.positions, self.splits, self.window, self.scale
         );
         let mut random = Random::new(n_heads as u64 * 1000 + head_dim as u64);
         let n = self.positions.len();
@@ -110,7 +105,7 @@ impl Decode<'_> {
 
         let qkv = case.input("qkv", &qkv);
         let at = |offset: usize| DevicePtr::from_address(qkv.address() + 4 * offset as u64);
-        let grid_y = decode_grid_y(n_heads as u32, n_kv_heads as u32, self.block_heads);
+        let grid_y = decode_grid_y(n_heads as u32, n_kv_heads as u32);
         let out: DevicePtr<()> = match self.out_f16 {
             true => case.output::<F16>("out", n * q_width).cast(),
             false => case.output::<f32>("out", n * q_width).cast(),
@@ -153,14 +148,12 @@ impl Decode<'_> {
             window: self.window.map_or(NO_WINDOW, |window| window as u32),
             scale,
             epsilon,
-            block_heads: self.block_heads,
             out_f16: self.out_f16.into(),
-            reserved: 0,
         };
         let shape = Shape {
             grid: [self.splits as u32, grid_y, n as u32],
-            block: 128,
-            shared_bytes: decode_shared_bytes(head_dim as u32),
+            block: self.threads,
+            shared_bytes: decode_shared_bytes(head_dim as u32, self.threads),
         };
         // Twice: the counters must be ready for the next launch.
         for _ in 0..2 {
@@ -198,7 +191,7 @@ const QWEN: Decode = Decode {
     },
     positions: &[0],
     splits: 1,
-    block_heads: DECODE_HEADS,
+    threads: 128,
     window: None,
     norm: false,
     adjacent: false,
@@ -211,11 +204,11 @@ const QWEN: Decode = Decode {
 fn contexts_and_splits() {
     let positions: [&[usize]; 5] = [&[0], &[1, 15, 16, 17], &[63, 64, 65], &[300], &[700, 5]];
     for positions in positions {
-        for (splits, block_heads) in [(1, DECODE_HEADS), (1, DECODE_FEW_HEADS), (3, 5), (8, 8)] {
+        for (splits, threads) in [(1, 128), (1, 256), (3, 128), (8, 128), (8, 256)] {
             Decode {
                 positions,
                 splits,
-                block_heads,
+                threads,
                 ..QWEN
             }
             .run();
@@ -226,11 +219,10 @@ fn contexts_and_splits() {
 /// A block alone and several that share a context, which store in different places.
 #[test]
 fn results_in_f16() {
-    for (splits, block_heads) in [(1, DECODE_FEW_HEADS), (1, DECODE_HEADS), (3, 5)] {
+    for splits in [1, 3] {
         Decode {
             positions: &[300, 0, 65, 130, 7],
             splits,
-            block_heads,
             out_f16: true,
             ..QWEN
         }
@@ -302,19 +294,22 @@ fn every_head_size() {
             (20, 2, [200]),
             (9, 3, [64]),
         ] {
-            Decode {
-                kernel,
-                heads: Heads {
-                    n_heads,
-                    n_kv_heads,
-                    head_dim,
-                },
-                positions: &positions,
-                splits: 3,
-                pairs: head_dim / 2,
-                ..QWEN
+            for (splits, threads) in [(3, 128), (1, decode_threads(head_dim as u32))] {
+                Decode {
+                    kernel,
+                    heads: Heads {
+                        n_heads,
+                        n_kv_heads,
+                        head_dim,
+                    },
+                    positions: &positions,
+                    splits,
+                    threads,
+                    pairs: head_dim / 2,
+                    ..QWEN
+                }
+                .run();
             }
-            .run();
         }
     }
 }

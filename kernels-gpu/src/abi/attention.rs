@@ -21,10 +21,6 @@ pub const PREFILL_TILE_ROWS: u32 = 64;
 /// Heads that a block of decoding attention handles at most: more heads of a group take more blocks.
 pub const DECODE_HEADS: u32 = 8;
 
-/// Heads of a block where the context is so short that to prepare the queries takes longer than to read it: one a
-/// warp.
-pub const DECODE_FEW_HEADS: u32 = 4;
-
 /// The most blocks that share a context in decoding attention.
 pub const DECODE_MAX_SPLITS: u32 = 128;
 
@@ -110,7 +106,7 @@ kernel_params! {
     }
 
     /// Attention of one new token of each sequence; see `ops/attention_decode.rs`.
-    pub struct AttentionDecodeParams [152] {
+    pub struct AttentionDecodeParams [144] {
         /// f32 `[n][q_stride]`, with biases added.
         pub q: DevicePtr<f32>,
         /// f32 `[n][kv_stride]`, with biases added.
@@ -157,12 +153,8 @@ kernel_params! {
         pub scale: f32,
         /// Added to the mean square in the norms.
         pub epsilon: f32,
-        /// Heads of a block, at most [`DECODE_HEADS`].
-        pub block_heads: u32,
         /// 1 where the result is f16, 0 where it is f32.
         pub out_f16: u32,
-        /// 0.
-        pub reserved: u32,
     }
 }
 
@@ -172,9 +164,9 @@ pub const fn prefill_shared_bytes(head_dim: u32, row_tiles: u32) -> u32 {
     (PREFILL_TILE_ROWS * row_tiles + 2 * PAGE_TOKENS) * (2 * head_dim + 16)
 }
 
-/// Blocks in y of `attention_decode` with `block_heads` heads each.
-pub const fn decode_grid_y(n_heads: u32, n_kv_heads: u32, block_heads: u32) -> u32 {
-    n_kv_heads * (n_heads / n_kv_heads).div_ceil(block_heads)
+/// Blocks in y of `attention_decode`.
+pub const fn decode_grid_y(n_heads: u32, n_kv_heads: u32) -> u32 {
+    n_kv_heads * (n_heads / n_kv_heads).div_ceil(DECODE_HEADS)
 }
 
 /// Bytes from row to row of a decoding block's queries in shared memory: an odd multiple of 64, so
@@ -183,11 +175,21 @@ pub const fn decode_query_stride(head_dim: u32) -> u32 {
     (2 * head_dim + 63) / 128 * 128 + 64
 }
 
-/// Dynamic shared memory of `attention_decode`: queries in two roundings, the new key and value, four
+/// Threads of a block of `attention_decode` that has a context for itself: four warps for each page that it reads at
+/// the same time, as many as have registers beside a block of the kernel before. A block that has to wait for
+/// that kernel's end costs more than it gains.
+pub const fn decode_threads(head_dim: u32) -> u32 {
+    match head_dim {
+        ..=64 => 256,
+        _ => 128,
+    }
+}
+
+/// Dynamic shared memory of `attention_decode`: queries in two roundings, the new key and value, the
 /// warps' results with their maxima and sums, the new scores, a flag.
-pub const fn decode_shared_bytes(head_dim: u32) -> u32 {
+pub const fn decode_shared_bytes(head_dim: u32, threads: u32) -> u32 {
     let queries = 2 * DECODE_HEADS * decode_query_stride(head_dim);
-    let floats = 2 * head_dim + 4 * DECODE_HEADS * (head_dim + 2) + DECODE_HEADS;
+    let floats = 2 * head_dim + threads / 32 * DECODE_HEADS * (head_dim + 2) + DECODE_HEADS;
     queries + 4 * floats + 16
 }
 

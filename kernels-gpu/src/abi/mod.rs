@@ -18,9 +18,9 @@ mod sampling;
 mod weights;
 
 pub use attention::{
-    AttentionDecodeParams, AttentionPrefillParams, DECODE_FEW_HEADS, DECODE_HEADS,
-    DECODE_MAX_SPLITS, NO_WINDOW, PREFILL_TILE_ROWS, ROPE_ADJACENT, ROPE_HALVES, RopeKvParams,
-    decode_grid_y, decode_partial_floats, decode_query_stride, decode_shared_bytes,
+    AttentionDecodeParams, AttentionPrefillParams, DECODE_HEADS, DECODE_MAX_SPLITS, NO_WINDOW,
+    PREFILL_TILE_ROWS, ROPE_ADJACENT, ROPE_HALVES, RopeKvParams, decode_grid_y,
+    decode_partial_floats, decode_query_stride, decode_shared_bytes, decode_threads,
     prefill_shared_bytes,
 };
 pub use elementwise::{AddParams, BiasParams, GatedParams};

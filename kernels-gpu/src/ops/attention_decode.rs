@@ -5,15 +5,15 @@
 //!   `out = softmax(scale * q K^T) V` over at most `window` tokens up to the new one.
 //! - Shapes: see [`AttentionDecodeParams`].
 //! - Threads: the context's pages are spread evenly over the grid's x; what is not needed ends at
-//!   once. A block has 4 warps, each with 16 tokens of a page, for up to 8 heads that share a KV head,
-//!   so that K and V are read once. The products run on the tensor cores, whose 16 rows are 8 heads
+//!   once. Four warps of a block take a page together, 16 tokens each, for up to 8 heads that share a KV
+//!   head, so that K and V are read once; the next four take the next page at the same time. The products run on the tensor cores, whose 16 rows are 8 heads
 //!   twice: rounded to f16, and what the rounding lost, which makes them as exact as f32 at no cost.
 //!   Fragments come straight from global memory, 16 bytes a lane: any order of a head's elements is
 //!   good for a sum over them, if both factors have it. The block of the newest pages also does the
 //!   new token's K and V. The last block to finish merges all results.
 //! - Launch: grid = [up to [`DECODE_MAX_SPLITS`](crate::abi::DECODE_MAX_SPLITS),
-//!   [`decode_grid_y`](crate::abi::decode_grid_y), sequences], block = 128,
-//!   [`decode_shared_bytes`](crate::abi::decode_shared_bytes) of dynamic shared memory. Buffers are
+//!   [`decode_grid_y`](crate::abi::decode_grid_y), sequences], block = 128 or
+//!   [`decode_threads`], [`decode_shared_bytes`](crate::abi::decode_shared_bytes) of dynamic shared memory. Buffers are
 //!   aligned to 16 bytes.
 //! - Moves: K and V of the visible tokens once (for each 8 heads of a group).
 
@@ -24,7 +24,7 @@ use cuda_std::prelude::*;
 use super::attention_merge::{Memory, Merge, finish};
 use super::entry_points;
 use super::head::{Head, Rotation};
-use crate::abi::{AttentionDecodeParams, DECODE_HEADS, PAGE_TOKENS};
+use crate::abi::{AttentionDecodeParams, DECODE_HEADS, PAGE_TOKENS, decode_threads};
 use crate::prim::half::{F16, f16x2_to_f32, f32_to_f16x2};
 use crate::prim::integer::{byte_permute, div, rem};
 use crate::prim::math::exp2_approx;
@@ -34,27 +34,27 @@ use crate::prim::{grid, load};
 
 entry_points! {
     /// Heads of 32.
-    ATTENTION_DECODE_32 = attention_decode_32(AttentionDecodeParams), max_threads = 128
+    ATTENTION_DECODE_32 = attention_decode_32(AttentionDecodeParams), max_threads = decode_threads(32)
         => attention_decode::<32>;
     /// Heads of 64.
-    ATTENTION_DECODE_64 = attention_decode_64(AttentionDecodeParams), max_threads = 128
+    ATTENTION_DECODE_64 = attention_decode_64(AttentionDecodeParams), max_threads = decode_threads(64)
         => attention_decode::<64>;
     /// Heads of 80.
-    ATTENTION_DECODE_80 = attention_decode_80(AttentionDecodeParams), max_threads = 128
+    ATTENTION_DECODE_80 = attention_decode_80(AttentionDecodeParams), max_threads = decode_threads(80)
         => attention_decode::<80>;
     /// Heads of 96.
-    ATTENTION_DECODE_96 = attention_decode_96(AttentionDecodeParams), max_threads = 128
+    ATTENTION_DECODE_96 = attention_decode_96(AttentionDecodeParams), max_threads = decode_threads(96)
         => attention_decode::<96>;
     /// Heads of 128.
-    ATTENTION_DECODE_128 = attention_decode_128(AttentionDecodeParams), max_threads = 128
+    ATTENTION_DECODE_128 = attention_decode_128(AttentionDecodeParams), max_threads = decode_threads(128)
         => attention_decode::<128>;
     /// Heads of 256.
-    ATTENTION_DECODE_256 = attention_decode_256(AttentionDecodeParams), max_threads = 128
+    ATTENTION_DECODE_256 = attention_decode_256(AttentionDecodeParams), max_threads = decode_threads(256)
         => attention_decode::<256>;
 }
 
-pub(super) const WARPS: u32 = 4;
-const WARP_TOKENS: u32 = PAGE_TOKENS / WARPS;
+const PAGE_WARPS: u32 = 4;
+const WARP_TOKENS: u32 = PAGE_TOKENS / PAGE_WARPS;
 const HEADS: u32 = DECODE_HEADS;
 
 /// A lane's part of 16 keys: `[keys 0 to 7, 8 to 15][32 elements of a head]`, the lane's key being
@@ -88,10 +88,10 @@ struct Tokens {
 pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
     grid::launch_dependents();
     let group = div(p.n_heads, p.n_kv_heads);
-    let head_blocks = div(group + p.block_heads - 1, p.block_heads);
+    let head_blocks = div(group + HEADS - 1, HEADS);
     let kv_head = div(thread::block_idx_y(), head_blocks);
-    let first_of_group = rem(thread::block_idx_y(), head_blocks) * p.block_heads;
-    let heads = (group - first_of_group).min(p.block_heads).min(HEADS);
+    let first_of_group = rem(thread::block_idx_y(), head_blocks) * HEADS;
+    let heads = (group - first_of_group).min(HEADS);
     let first_head = kv_head * group + first_of_group;
     let sequence = thread::block_idx_z();
     // Positions, pages and the tokens before this one were there before the step began: only what its
@@ -112,10 +112,14 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
         return;
     }
     let is_newest = block == blocks - 1;
-    let mut page = first_page + block * per_block;
-    let end_page = (page + per_block).min(end_page);
+    let block_page = first_page + block * per_block;
+    let end_page = (block_page + per_block).min(end_page);
 
+    let warps = thread::block_dim_x() / 32;
     let warp = thread::thread_idx_x() / 32;
+    let page_step = warps / PAGE_WARPS;
+    let mut page = block_page + warp / PAGE_WARPS;
+    let first_of_page = warp % PAGE_WARPS * WARP_TOKENS;
     let lane = thread::thread_idx_x() % 32;
     let head_elements = PAGE_TOKENS as usize * DIM;
     // SAFETY: the page table covers the position.
@@ -133,17 +137,17 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
         Tokens {
             keys,
             values: keys.wrapping_add(p.n_kv_heads as usize * head_elements),
-            first: warp * WARP_TOKENS,
+            first: first_of_page,
             last: (position - page * PAGE_TOKENS).min(PAGE_TOKENS) - 1,
         }
     };
     // Whether the new token sees any of the warp's in this page; the same for a warp's lanes.
     let has_visible = |page: u32| {
-        let first = page * PAGE_TOKENS + warp * WARP_TOKENS;
+        let first = page * PAGE_TOKENS + first_of_page;
         page < end_page && first < position && first + WARP_TOKENS > first_visible
     };
 
-    let memory = Memory::<DIM>::new();
+    let memory = Memory::<DIM>::new(warps);
     let mut keys: Keys = [[[0; 4]; 8]; 2];
     let mut values: Values = [[[0; 4]; 4]; 4];
     let mut out: Mixture = [[0.0; 4]; 32];
@@ -176,11 +180,12 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
             let at = row * p.q_stride as usize + head as usize * DIM;
             head_of(p.q.ptr().add(at), p.q_norm.ptr())
         };
-        // The new token's key and value: by two warps that have the fewest queries.
-        let has_new = is_newest && warp >= 2;
+        // The new token's key and value: by the two warps that have the fewest queries.
+        let (key_warp, value_warp) = (warps - 2, warps - 1);
+        let has_new = is_newest && warp >= key_warp;
         let (new, new_rotation, new_shared) = {
             let at = row * p.kv_stride as usize + kv_head as usize * DIM;
-            if warp == 2 {
+            if warp == key_warp {
                 let head = head_of(p.k.ptr().add(at), p.k_norm.ptr());
                 (head, rotation, memory.new_key)
             } else {
@@ -189,20 +194,20 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
             }
         };
         // All loads before the first use of one.
-        let has_second = warp + WARPS < heads;
+        let has_second = warp + warps < heads;
         let mut raw = [query(warp).load(rotation); 2];
         if has_second {
-            raw[1] = query(warp + WARPS).load(rotation);
+            raw[1] = query(warp + warps).load(rotation);
         }
         let new_raw = new.load(new_rotation);
         let mut i = 0;
         while i < 2 {
-            let item = warp + WARPS * i as u32;
+            let item = warp + warps * i as u32;
             if item < heads {
                 query(item).for_each(raw[i], rotation, &turns, |i, x| {
                     memory.store_query(item, i, x * (p.scale * LOG2_E));
                 });
-            } else {
+            } else if item < HEADS {
                 // Rows without a head take part in the products.
                 let mut element = lane;
                 while element < DIM as u32 {
@@ -216,7 +221,7 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
             let page = page_address(position / PAGE_TOKENS);
             let mut cached = page.add((position % PAGE_TOKENS) as usize * DIM);
             let mut new_turns = turns;
-            if warp == 3 {
+            if warp == value_warp {
                 cached = cached.add(p.n_kv_heads as usize * head_elements);
                 new_turns = Rotation::UNTURNED;
             }
@@ -238,21 +243,21 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
                 if lane == 0 {
                     memory.new_scores.add(head).store(score);
                 }
-                head += WARPS;
+                head += warps;
             }
         }
 
         while page < end_page {
-            let next = has_visible(page + 1) && loads_ahead::<DIM>();
+            let next = has_visible(page + page_step) && loads_ahead::<DIM>();
             if has_visible(page) {
                 if !loads_ahead::<DIM>() {
                     load_keys::<DIM>(&mut keys, tokens_of(page));
                 }
                 let mut scores = products::<DIM>(&keys, &memory);
                 if next {
-                    load_keys::<DIM>(&mut keys, tokens_of(page + 1));
+                    load_keys::<DIM>(&mut keys, tokens_of(page + page_step));
                 }
-                let first = page * PAGE_TOKENS + warp * WARP_TOKENS + lane % 4 * 2;
+                let first = page * PAGE_TOKENS + first_of_page + lane % 4 * 2;
                 let mut i = 0;
                 while i < 4 {
                     let token = first + (i / 2 * 8 + i % 2) as u32;
@@ -281,21 +286,26 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
                 }
                 mix::<DIM>(&mut out, correction, weights, &values);
             } else if next {
-                load_keys::<DIM>(&mut keys, tokens_of(page + 1));
+                load_keys::<DIM>(&mut keys, tokens_of(page + page_step));
             }
             if next {
-                load_values::<DIM>(&mut values, tokens_of(page + 1));
+                load_values::<DIM>(&mut values, tokens_of(page + page_step));
             }
-            page += 1;
+            page += page_step;
         }
 
-        memory.store_warp(warp, max, lanes_sum::<4>(sum), &out);
+        // Warps behind the last page have nothing to merge.
+        let page_warps = PAGE_WARPS * (end_page - block_page).max(1).min(page_step);
+        if warp < page_warps {
+            memory.store_warp(warp, max, lanes_sum::<4>(sum), &out);
+        }
         // Publishes the warps' results and the new token's scores.
         thread::sync_threads();
         finish(
             &p,
             Merge::<DIM> {
                 memory,
+                warps: page_warps,
                 heads,
                 first_head,
                 sequence,

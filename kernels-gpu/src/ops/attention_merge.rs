@@ -7,10 +7,9 @@
 use cuda_std::prelude::*;
 use cuda_std::shared::{self, Shared};
 
-use super::attention_decode::WARPS;
 use crate::abi::{AttentionDecodeParams, DECODE_HEADS, decode_partial_floats, decode_query_stride};
 use crate::prim::half::{Activation, F16};
-use crate::prim::math::exp2_approx;
+use crate::prim::math::{exp2_approx, recip_approx};
 use crate::prim::reduce::{warp_max, warp_sum};
 
 const HEADS: u32 = DECODE_HEADS;
@@ -40,16 +39,16 @@ impl<const DIM: usize> Memory<DIM> {
     /// Elements from row to row of the queries.
     const STRIDE: u32 = decode_query_stride(DIM as u32) / 2;
 
-    /// The dynamic shared memory, divided up.
+    /// The dynamic shared memory of a block of `warps` warps, divided up.
     #[inline(always)]
-    pub fn new() -> Self {
+    pub fn new(warps: u32) -> Self {
         let queries = shared::dynamic::<u16>();
         let new_key = queries.add(2 * HEADS * Self::STRIDE).cast::<f32>();
         let new_value = new_key.add(DIM as u32);
         let mixtures = new_value.add(DIM as u32);
-        let new_scores = mixtures.add(WARPS * HEADS * DIM as u32);
+        let new_scores = mixtures.add(warps * HEADS * DIM as u32);
         let max = new_scores.add(HEADS);
-        let sum = max.add(WARPS * HEADS);
+        let sum = max.add(warps * HEADS);
         Self {
             queries,
             new_key,
@@ -58,7 +57,7 @@ impl<const DIM: usize> Memory<DIM> {
             max,
             sum,
             mixtures,
-            is_last: sum.add(WARPS * HEADS).cast(),
+            is_last: sum.add(warps * HEADS).cast(),
         }
     }
 
@@ -161,6 +160,8 @@ impl<const DIM: usize> Memory<DIM> {
 pub(super) struct Merge<const DIM: usize> {
     /// Its shared memory, with the warps' results published.
     pub memory: Memory<DIM>,
+    /// Warps with results, a multiple of four.
+    pub warps: u32,
     /// Heads of the block.
     pub heads: u32,
     /// The first of them.
@@ -213,7 +214,7 @@ impl Out {
 #[inline(always)]
 pub(super) unsafe fn finish<const DIM: usize>(p: &AttentionDecodeParams, merge: Merge<DIM>) {
     let thread = thread::thread_idx_x();
-    let threads = WARPS * 32;
+    let threads = thread::block_dim_x();
     let quads = DIM as u32 / 4;
     let memory = merge.memory;
     let grid_y = thread::grid_dim_y();
@@ -242,11 +243,9 @@ pub(super) unsafe fn finish<const DIM: usize>(p: &AttentionDecodeParams, merge: 
             if merge.is_newest {
                 max = memory.new_scores.add(head).load();
             }
-            let mut warp = 0;
-            while warp < WARPS {
+            for_each_warp(merge.warps, |warp| {
                 max = max.max(memory.max.add(warp * HEADS + head).load());
-                warp += 1;
-            }
+            });
             // No token of the block is visible: its sum is 0 whatever it is relative to.
             let base = if max == f32::NEG_INFINITY { 0.0 } else { max };
             let (mut sum, mut mixture) = (0.0f32, [0.0f32; 4]);
@@ -256,18 +255,17 @@ pub(super) unsafe fn finish<const DIM: usize>(p: &AttentionDecodeParams, merge: 
                 sum = weight;
                 mixture = value.map(|v| v * weight);
             }
-            let mut warp = 0;
-            while warp < WARPS {
+            for_each_warp(merge.warps, |warp| {
                 let row = warp * HEADS + head;
                 let weight = exp2_approx(memory.max.add(row).load() - base);
                 let at = memory.mixtures.add(row * DIM as u32 + 4 * quad);
                 sum = memory.sum.add(row).load().mul_add(weight, sum);
                 mixture = add_scaled(mixture, at.cast().load(), weight);
-                warp += 1;
-            }
+            });
             let at = head as usize * DIM + 4 * quad as usize;
             if merge.blocks == 1 {
-                let factor = 1.0 / sum;
+                // The likeliest token's weight is 1, so that the sum is an ordinary number.
+                let factor = recip_approx(sum);
                 out.store4(at, mixture.map(|x| x * factor));
             } else {
                 f32::store4(partial.add(at), mixture);
@@ -342,7 +340,7 @@ unsafe fn merge_blocks<const DIM: usize>(partials: *const f32, out: Out, merge: 
                 weight.store(weight.load() * factor);
                 block += 32;
             }
-            head += WARPS;
+            head += thread::block_dim_x() / 32;
         }
         // Publishes the weights.
         thread::sync_threads();
@@ -359,8 +357,22 @@ unsafe fn merge_blocks<const DIM: usize>(partials: *const f32, out: Out, merge: 
                 block += 1;
             }
             out.store4(at, mixture);
-            i += WARPS * 32;
+            i += thread::block_dim_x();
         }
+    }
+}
+
+/// Calls `merge` for a multiple of four warps, four at a time, so that their loads are under way together.
+#[inline(always)]
+fn for_each_warp(warps: u32, mut merge: impl FnMut(u32)) {
+    let mut warp = 0;
+    while warp < warps {
+        let mut i = 0;
+        while i < 4 {
+            merge(warp + i);
+            i += 1;
+        }
+        warp += 4;
     }
 }
 
