@@ -11,7 +11,7 @@ use kernels_gpu::ops::attention_decode::*;
 use kernels_gpu::ops::elementwise::{GEGLU_F32, SWIGLU_F32};
 
 use super::GpuBackend;
-use super::launcher::{Geometry, at};
+use super::launcher::{Geometry, at, untyped};
 use super::matvec::{Product, Residual, Vectors};
 use super::trace::DeviceTracer;
 use super::weights::{GpuLayer, GpuLinear, optional};
@@ -368,7 +368,7 @@ impl GpuBackend {
             kv: self.cache.layer(layer),
             page_table: self.inputs.page_table(),
             positions: self.inputs.positions(),
-            out: at(&w.mixed, 0),
+            out: untyped(&w.mixed),
             partial: at(&w.partial, 0),
             arrived: at(&w.arrived, 0),
             n_heads: config.n_heads as u32,
@@ -383,6 +383,8 @@ impl GpuBackend {
             scale: config.attention_scale,
             epsilon: config.rms_eps,
             block_heads,
+            out_f16: 0,
+            reserved: 0,
         };
         let (n_heads, n_kv_heads) = (config.n_heads as u32, config.n_kv_heads as u32);
         let geometry = Geometry {

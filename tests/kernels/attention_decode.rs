@@ -2,8 +2,8 @@
 
 use half::f16;
 use kernels_gpu::abi::{
-    AttentionDecodeParams, DECODE_FEW_HEADS, DECODE_HEADS, KernelDef, NO_WINDOW, ROPE_ADJACENT,
-    ROPE_HALVES, decode_grid_y, decode_partial_floats, decode_shared_bytes,
+    AttentionDecodeParams, DECODE_FEW_HEADS, DECODE_HEADS, DevicePtr, KernelDef, NO_WINDOW,
+    ROPE_ADJACENT, ROPE_HALVES, decode_grid_y, decode_partial_floats, decode_shared_bytes,
 };
 use kernels_gpu::ops::attention_decode as kernels;
 use kernels_gpu::prim::half::F16;
@@ -23,6 +23,12 @@ const CACHE_TOLERANCE: Tolerance = Tolerance {
     reason: "rounded to f16, from f32 in which it may fall on the other side of a tie",
 };
 
+const F16_TOLERANCE: Tolerance = Tolerance {
+    relative: 5e-4,
+    absolute: 1e-5,
+    reason: "the result's rounding to f16, 2^-11, and what it is off by before",
+};
+
 #[derive(Clone, Copy)]
 struct Decode<'a> {
     kernel: &'a KernelDef<AttentionDecodeParams>,
@@ -37,6 +43,8 @@ struct Decode<'a> {
     pairs: usize,
     /// The scores' scale, times the root of the head's size.
     scale: f32,
+    /// Whether the result is f16.
+    out_f16: bool,
 }
 
 impl Decode<'_> {
@@ -101,18 +109,19 @@ impl Decode<'_> {
         }
 
         let qkv = case.input("qkv", &qkv);
-        let at = |offset: usize| {
-            kernels_gpu::abi::DevicePtr::from_address(qkv.address() + 4 * offset as u64)
-        };
+        let at = |offset: usize| DevicePtr::from_address(qkv.address() + 4 * offset as u64);
         let grid_y = decode_grid_y(n_heads as u32, n_kv_heads as u32, self.block_heads);
-        let out = case.output::<f32>("out", n * q_width);
+        let out: DevicePtr<()> = match self.out_f16 {
+            true => case.output::<F16>("out", n * q_width).cast(),
+            false => case.output::<f32>("out", n * q_width).cast(),
+        };
         let partial_floats = decode_partial_floats(head_dim as u32, self.splits as u32, grid_y);
         let arrived = case.in_out("arrived", &vec![0u32; n * grid_y as usize]);
         let norm = |case: &mut Case, i: usize| {
             if self.norm {
                 case.input("norm", &norms[i])
             } else {
-                kernels_gpu::abi::DevicePtr::NULL
+                DevicePtr::NULL
             }
         };
         let positions: Vec<u32> = self.positions.iter().map(|&p| p as u32).collect();
@@ -145,6 +154,8 @@ impl Decode<'_> {
             scale,
             epsilon,
             block_heads: self.block_heads,
+            out_f16: self.out_f16.into(),
+            reserved: 0,
         };
         let shape = Shape {
             grid: [self.splits as u32, grid_y, n as u32],
@@ -154,7 +165,10 @@ impl Decode<'_> {
         // Twice: the counters must be ready for the next launch.
         for _ in 0..2 {
             case.launch(self.kernel, shape, params);
-            case.check(out, &expected, TOLERANCE);
+            match self.out_f16 {
+                true => case.check(out.cast::<F16>(), &expected, F16_TOLERANCE),
+                false => case.check(out.cast::<f32>(), &expected, TOLERANCE),
+            }
         }
         case.check(arrived, &vec![0.0; n * grid_y as usize], Tolerance::EXACT);
         // Written tokens only: what no token is in must still be NaN.
@@ -190,6 +204,7 @@ const QWEN: Decode = Decode {
     adjacent: false,
     pairs: 32,
     scale: 1.5,
+    out_f16: false,
 };
 
 #[test]
@@ -205,6 +220,21 @@ fn contexts_and_splits() {
             }
             .run();
         }
+    }
+}
+
+/// A block alone and several that share a context, which store in different places.
+#[test]
+fn results_in_f16() {
+    for (splits, block_heads) in [(1, DECODE_FEW_HEADS), (1, DECODE_HEADS), (3, 5)] {
+        Decode {
+            positions: &[300, 0, 65, 130, 7],
+            splits,
+            block_heads,
+            out_f16: true,
+            ..QWEN
+        }
+        .run();
     }
 }
 

@@ -110,7 +110,7 @@ kernel_params! {
     }
 
     /// Attention of one new token of each sequence; see `ops/attention_decode.rs`.
-    pub struct AttentionDecodeParams [144] {
+    pub struct AttentionDecodeParams [152] {
         /// f32 `[n][q_stride]`, with biases added.
         pub q: DevicePtr<f32>,
         /// f32 `[n][kv_stride]`, with biases added.
@@ -129,8 +129,8 @@ kernel_params! {
         pub page_table: DevicePtr<u32>,
         /// Position of each sequence's new token, `[n]`.
         pub positions: DevicePtr<u32>,
-        /// Result, f32 `[n][n_heads * head_dim]`.
-        pub out: DevicePtr<f32>,
+        /// Result, f32 or f16 `[n][n_heads * head_dim]`.
+        pub out: DevicePtr<()>,
         /// [`decode_partial_floats`] f32 for each sequence.
         pub partial: DevicePtr<f32>,
         /// One for each block in the grid's y and z, zero between launches.
@@ -159,6 +159,10 @@ kernel_params! {
         pub epsilon: f32,
         /// Heads of a block, at most [`DECODE_HEADS`].
         pub block_heads: u32,
+        /// 1 where the result is f16, 0 where it is f32.
+        pub out_f16: u32,
+        /// 0.
+        pub reserved: u32,
     }
 }
 

@@ -175,6 +175,36 @@ pub(super) struct Merge<const DIM: usize> {
     pub is_newest: bool,
 }
 
+/// Where the result of a block's heads goes.
+#[derive(Clone, Copy)]
+struct Out {
+    /// The launch's result.
+    start: *mut (),
+    /// Element of it where the block's first head begins.
+    first: usize,
+    /// Whether its elements are f16, not f32.
+    is_f16: bool,
+}
+
+impl Out {
+    /// Stores four elements of the block's heads from `at` on.
+    ///
+    /// # Safety
+    /// They are the block's, and nobody else's.
+    #[inline(always)]
+    unsafe fn store4(self, at: usize, values: [f32; 4]) {
+        let at = self.first + at;
+        // SAFETY: the caller's; rows are whole groups of four elements.
+        unsafe {
+            if self.is_f16 {
+                F16::store4(self.start.cast::<F16>().add(at), values);
+            } else {
+                f32::store4(self.start.cast::<f32>().add(at), values);
+            }
+        }
+    }
+}
+
 /// Merges the warps' results and stores them: as the result where the block is the only one,
 /// otherwise for the last block, which merges all.
 ///
@@ -199,7 +229,11 @@ pub(super) unsafe fn finish<const DIM: usize>(p: &AttentionDecodeParams, merge: 
         );
         let partial = partials.add(merge.block as usize * block_floats);
         let row = merge.sequence as usize * p.n_heads as usize + merge.first_head as usize;
-        let out = p.out.mut_ptr().add(row * DIM);
+        let out = Out {
+            start: p.out.mut_ptr(),
+            first: row * DIM,
+            is_f16: p.out_f16 != 0,
+        };
 
         let mut i = thread;
         while i < merge.heads * quads {
@@ -234,7 +268,7 @@ pub(super) unsafe fn finish<const DIM: usize>(p: &AttentionDecodeParams, merge: 
             let at = head as usize * DIM + 4 * quad as usize;
             if merge.blocks == 1 {
                 let factor = 1.0 / sum;
-                f32::store4(out.add(at), mixture.map(|x| x * factor));
+                out.store4(at, mixture.map(|x| x * factor));
             } else {
                 f32::store4(partial.add(at), mixture);
                 if quad == 0 {
@@ -273,7 +307,7 @@ pub(super) unsafe fn finish<const DIM: usize>(p: &AttentionDecodeParams, merge: 
 /// # Safety
 /// As for [`finish`]; all partial results are visible.
 #[inline(always)]
-unsafe fn merge_blocks<const DIM: usize>(partials: *const f32, out: *mut f32, merge: &Merge<DIM>) {
+unsafe fn merge_blocks<const DIM: usize>(partials: *const f32, out: Out, merge: &Merge<DIM>) {
     let quads = DIM as u32 / 4;
     let weights = merge.memory.mixtures;
     let block_floats = HEADS as usize * (DIM + 2);
@@ -324,7 +358,7 @@ unsafe fn merge_blocks<const DIM: usize>(partials: *const f32, out: *mut f32, me
                 mixture = add_scaled(mixture, part, weight);
                 block += 1;
             }
-            f32::store4(out.add(at), mixture);
+            out.store4(at, mixture);
             i += WARPS * 32;
         }
     }
