@@ -1,4 +1,5 @@
-//! Steps of one new token for each of a few sequences: five launches a block, recorded in a graph.
+//! Steps of one new token for each sequence, recorded in a graph; and how those of a few sequences run: five
+//! launches a block. Those of more sequences are [`decode_batch`](super::decode_batch)'s.
 //!
 //! Positions, token ids and pages are read from device memory, so that a recorded step serves all
 //! positions whose attention takes as many blocks.
@@ -15,7 +16,7 @@ use super::launcher::{Geometry, at, untyped};
 use super::matvec::{Product, Residual, Vectors};
 use super::trace::DeviceTracer;
 use super::weights::{GpuLayer, GpuLinear, optional};
-use super::workspace::grid_y;
+use super::workspace::{SHARED_BLOCKS, grid_y};
 use crate::backend::{Backend, NoTrace, Output, PAGE_TOKENS, SequenceStep, Want};
 use crate::gpu::{Buffer, GpuError, Result};
 use crate::model::Activation;
@@ -26,9 +27,23 @@ const UNSHARED_PAGES: u32 = 4;
 /// What a recorded step depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GraphKey {
-    n: usize,
+    /// Sequences.
+    pub n: usize,
+    /// Blocks that share the context of a sequence.
     splits: u32,
-    choice: Choice,
+    /// Heads of such a block.
+    block_heads: u32,
+    /// How the tokens are chosen.
+    pub choice: Choice,
+}
+
+/// The type of attention's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MixedType {
+    /// For the matrix-vector kernels.
+    F32,
+    /// For products in f16.
+    F16,
 }
 
 /// How a step's tokens are chosen.
@@ -95,13 +110,15 @@ impl GpuBackend {
         let n = sequences.len();
         let choice = Choice::of(sequences, self.draws());
         let longest = sequences.iter().map(SequenceStep::end).max().unwrap_or(1);
+        let (splits, block_heads) = self.attention_blocks(n, longest);
         let key = GraphKey {
             n,
-            splits: self.splits(n, longest),
+            splits,
+            block_heads,
             choice,
         };
         if trace.is_active() || self.launcher.is_noting() {
-            self.send_decode(key, sequences, trace)?;
+            self.send_step(key, sequences, trace)?;
             return self.read_outputs(sequences, choice, trace);
         }
         let mut none = NoTrace;
@@ -111,11 +128,11 @@ impl GpuBackend {
             // The first step of its kind runs as it is, because looking up kernels and setting their
             // attributes is not for a recording.
             None => {
-                self.send_decode(key, sequences, &mut none)?;
+                self.send_step(key, sequences, &mut none)?;
                 self.graphs.insert(key, None);
             }
             Some(None) => {
-                let record = &mut || self.send_decode(key, sequences, &mut none);
+                let record = &mut || self.send_step(key, sequences, &mut none);
                 let graph = device.capture(record)?;
                 // SAFETY: the recorded buffers are this backend's, which drops its graphs first.
                 unsafe { graph.replay() }?;
@@ -129,12 +146,13 @@ impl GpuBackend {
 
     /// Blocks that share the context of a sequence: a power of two, so that few graphs serve all
     /// lengths, of at least two pages each, because to begin and to put the parts together takes as long, and
-    /// together no more than run at the same time.
-    fn splits(&self, n: usize, longest: usize) -> u32 {
+    /// together no more than run at the same time. And the heads of such a block: as many as possible, because
+    /// it reads all of its context for them, unless there is little of it.
+    fn attention_blocks(&self, n: usize, longest: usize) -> (u32, u32) {
         let pages = longest.div_ceil(PAGE_TOKENS) as u32;
         let config = &self.model.config;
         if pages <= UNSHARED_PAGES {
-            return 1;
+            return (1, DECODE_FEW_HEADS);
         }
         // Blocks of a multiprocessor, which the registers limit.
         let resident = match config.head_dim {
@@ -143,9 +161,23 @@ impl GpuBackend {
             _ => 1,
         };
         let others = grid_y(config) * n as u32;
-        let room = resident * self.launcher.device.info().multiprocessors / others;
+        let at_once = resident * self.launcher.device.info().multiprocessors;
+        let room = at_once.min(SHARED_BLOCKS) / others;
         let most = 1 << room.clamp(1, DECODE_MAX_SPLITS).ilog2();
-        pages.div_ceil(2).next_power_of_two().min(most)
+        let splits = pages.div_ceil(2).next_power_of_two().min(most);
+        (splits, DECODE_HEADS)
+    }
+
+    fn send_step(
+        &self,
+        key: GraphKey,
+        sequences: &[SequenceStep<'_>],
+        trace: &mut DeviceTracer<'_>,
+    ) -> Result<()> {
+        match key.n <= self.matvec_sequences {
+            true => self.send_decode(key, sequences, trace),
+            false => self.send_decode_batch(key, sequences, trace),
+        }
     }
 
     fn send_decode(
@@ -204,8 +236,7 @@ impl GpuBackend {
         trace.f32("Kcur_raw", config.kv_width(), &w.k)?;
         trace.f32("Vcur", config.kv_width(), &w.v)?;
 
-        self.launcher.moves(self.cache_bytes(layer, sequences));
-        self.decode_attention(layer, key, weights)?;
+        self.decode_attention(layer, key, MixedType::F32, sequences)?;
         self.spread.restart();
         self.trace_cache(layer, sequences, trace)?;
         trace.f32("kqv_out", config.q_width(), &w.mixed)?;
@@ -350,14 +381,17 @@ impl GpuBackend {
         2 * tokens * config.kv_width() * self.kv_element_bytes()
     }
 
-    fn decode_attention(&self, layer: usize, key: GraphKey, weights: &GpuLayer) -> Result<()> {
+    /// Attention from Q, K and V as the products left them, to `mixed` in type `ty`.
+    pub(super) fn decode_attention(
+        &self,
+        layer: usize,
+        key: GraphKey,
+        ty: MixedType,
+        sequences: &[SequenceStep<'_>],
+    ) -> Result<()> {
         let (config, w) = (&self.model.config, &self.workspace);
+        let weights = &self.weights.layers[layer];
         let rope = &self.ropes[config.layers[layer].rope];
-        // Blocks that share a context read all of it for their heads: as many heads as possible.
-        let block_heads = match key.splits {
-            1 => DECODE_FEW_HEADS,
-            _ => DECODE_HEADS,
-        };
         let params = AttentionDecodeParams {
             q: at(&w.q, 0),
             k: at(&w.k, 0),
@@ -382,21 +416,22 @@ impl GpuBackend {
             window: self.window(layer),
             scale: config.attention_scale,
             epsilon: config.rms_eps,
-            block_heads,
-            out_f16: 0,
+            block_heads: key.block_heads,
+            out_f16: (ty == MixedType::F16).into(),
             reserved: 0,
         };
         let (n_heads, n_kv_heads) = (config.n_heads as u32, config.n_kv_heads as u32);
         let geometry = Geometry {
             grid: [
                 key.splits,
-                decode_grid_y(n_heads, n_kv_heads, block_heads),
+                decode_grid_y(n_heads, n_kv_heads, key.block_heads),
                 key.n as u32,
             ],
             block: 128,
             shared_bytes: decode_shared_bytes(config.head_dim as u32),
         };
         let kernel = decode_kernel(config.head_dim)?;
+        self.launcher.moves(self.cache_bytes(layer, sequences));
         // SAFETY: the workspace has room for these sequences and splits; `check_step` saw to pages.
         unsafe { self.launcher.launch(&kernel, geometry, &params) }
     }

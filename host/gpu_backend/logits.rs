@@ -8,9 +8,9 @@ use super::GpuBackend;
 use super::decode::Choice;
 use super::launcher::{Geometry, at};
 use super::matvec::{Product, Vectors};
-use super::prefill::dense;
+use super::products::dense;
 use super::trace::DeviceTracer;
-use super::workspace::{DECODE_SEQUENCES, LOGIT_ROWS};
+use super::workspace::LOGIT_ROWS;
 use crate::backend::{Backend, Output, SequenceStep, Want};
 use crate::gpu::Result;
 
@@ -31,7 +31,7 @@ impl GpuBackend {
             Want::AllLogits => step.tokens.len(),
             Want::LastLogits | Want::Argmax | Want::Draw(_) => 1,
         });
-        let few = rows.sum::<usize>() <= DECODE_SEQUENCES;
+        let few = rows.sum::<usize>() <= self.matvec_sequences;
         let mut outputs = Vec::with_capacity(sequences.len());
         let mut traced = Vec::new();
         while outputs.len() < sequences.len() {

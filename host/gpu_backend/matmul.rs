@@ -6,7 +6,7 @@ use kernels_gpu::ops::matmul_entries;
 
 use super::GpuBackend;
 use super::launcher::{Geometry, at};
-use super::prefill::Target;
+use super::products::Target;
 use super::weights::GpuMatrix;
 use crate::gpu::{Buffer, GpuError, Result};
 
