@@ -162,10 +162,7 @@ impl GpuBackend {
         };
         let others = grid_y(config) * n as u32;
         let at_once = resident * self.launcher.device.info().multiprocessors;
-        let room = at_once.min(SHARED_BLOCKS) / others;
-        let most = 1 << room.clamp(1, DECODE_MAX_SPLITS).ilog2();
-        let splits = pages.div_ceil(2).next_power_of_two().min(most);
-        (splits, DECODE_HEADS)
+        (splits(pages, at_once, others), DECODE_HEADS)
     }
 
     fn send_step(
@@ -437,6 +434,14 @@ impl GpuBackend {
     }
 }
 
+/// Blocks that share a context of `pages` pages, where `at_once` blocks run at the same time and there are
+/// `others` contexts or heads.
+fn splits(pages: u32, at_once: u32, others: u32) -> u32 {
+    let room = at_once.min(SHARED_BLOCKS) / others;
+    let most = 1 << room.clamp(1, DECODE_MAX_SPLITS).ilog2();
+    pages.div_ceil(2).next_power_of_two().min(most)
+}
+
 fn decode_kernel(head_dim: usize) -> Result<KernelDef<AttentionDecodeParams>> {
     Ok(match head_dim {
         32 => ATTENTION_DECODE_32,
@@ -451,4 +456,32 @@ fn decode_kernel(head_dim: usize) -> Result<KernelDef<AttentionDecodeParams>> {
             )));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_share_contexts_have_room_for_their_parts() {
+        for pages in [5, 6, 64, 512, 2048] {
+            for at_once in [1, 8, 264, 528, 1_000_000] {
+                for others in 1..=64 * 128 {
+                    let splits = splits(pages, at_once, others);
+                    assert!(splits.is_power_of_two() && splits <= DECODE_MAX_SPLITS);
+                    // One block alone has no parts.
+                    let all = splits * others;
+                    assert!(splits == 1 || all <= SHARED_BLOCKS.min(at_once));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn contexts_are_shared_as_far_as_blocks_run_at_once() {
+        // 132 multiprocessors with two blocks each, and 8 KV heads.
+        let of = |sequences: u32| splits(512, 264, 8 * sequences);
+        assert_eq!([1, 4, 8, 16, 17, 64].map(of), [32, 8, 4, 2, 1, 1]);
+        assert_eq!(splits(5, 264, 8), 4);
+    }
 }

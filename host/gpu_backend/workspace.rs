@@ -34,7 +34,7 @@ pub struct Limits {
     pub context: usize,
     /// Pages of the KV cache.
     pub n_pages: usize,
-    /// New tokens of a step.
+    /// New tokens of a step; as many as there may be sequences fit in any case.
     pub max_tokens: usize,
 }
 
