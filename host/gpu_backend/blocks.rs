@@ -7,8 +7,8 @@ use kernels_gpu::ops::norm::RMS_NORM_F32;
 
 use super::GpuBackend;
 use super::launcher::{Geometry, untyped};
+use super::matvec::Product;
 use super::operations::norm_block;
-use super::products::{Target, dense};
 use super::trace::DeviceTracer;
 use super::weights::GpuLinear;
 use crate::gpu::{Buffer, Result};
@@ -28,16 +28,15 @@ impl GpuBackend {
 
         self.norm_rows(&w.x, 0, &weights.attn_norm, n_tokens)?;
         trace.f16("attn_norm", width, &w.normed)?;
-        for (linear, out, name, elements) in [
-            (&weights.q, &w.q, "Qcur_raw", q_width),
-            (&weights.k, &w.k, "Kcur_raw", kv_width),
-            (&weights.v, &w.v, "Vcur", kv_width),
-        ] {
-            self.product(&linear.matrix, &w.normed, n_tokens, dense(out, elements))?;
-            self.add_bias(linear, out, n_tokens)?;
-            trace.f32(name, elements, out)?;
-        }
-        Ok(())
+        let products = [
+            Product::new(&weights.q, &w.q),
+            Product::new(&weights.k, &w.k),
+            Product::new(&weights.v, &w.v),
+        ];
+        self.multiply(&w.normed, n_tokens, &products, false)?;
+        trace.f32("Qcur_raw", q_width, &w.q)?;
+        trace.f32("Kcur_raw", kv_width, &w.k)?;
+        trace.f32("Vcur", kv_width, &w.v)
     }
 
     /// What attention found, f16, through its output matrix and into the residual stream.
@@ -78,14 +77,13 @@ impl GpuBackend {
 
         self.norm_rows(&w.x, 0, &weights.ffn_norm, n_tokens)?;
         trace.f16("ffn_norm", width, &w.normed)?;
-        for (linear, out, name) in [
-            (&weights.ffn_gate, &w.gate, "ffn_gate"),
-            (&weights.ffn_up, &w.up, "ffn_up"),
-        ] {
-            self.product(&linear.matrix, &w.normed, n_tokens, dense(out, ffn))?;
-            self.add_bias(linear, out, n_tokens)?;
-            trace.f32(name, ffn, out)?;
-        }
+        let products = [
+            Product::new(&weights.ffn_gate, &w.gate),
+            Product::new(&weights.ffn_up, &w.up),
+        ];
+        self.multiply(&w.normed, n_tokens, &products, false)?;
+        trace.f32("ffn_gate", ffn, &w.gate)?;
+        trace.f32("ffn_up", ffn, &w.up)?;
         let (kernel, name) = match config.activation() {
             Activation::Silu => (SWIGLU_F32_F16, "ffn_swiglu"),
             Activation::GeluTanh => (GEGLU_F32_F16, "ffn_geglu"),
@@ -117,16 +115,11 @@ impl GpuBackend {
     ) -> Result<()> {
         let (width, w) = (self.model.config.width, &self.workspace);
         let Some(post_norm) = post_norm else {
-            let target = Target {
-                accumulate: true,
-                ..dense(&w.x, width)
-            };
-            self.product(&linear.matrix, input, n_tokens, target)?;
-            self.add_bias(linear, &w.x, n_tokens)?;
+            self.multiply(input, n_tokens, &[Product::new(linear, &w.x)], true)?;
             return trace.residual_and_addend(product_name, sum_name, width, &w.x);
         };
-        self.product(&linear.matrix, input, n_tokens, dense(&w.block_out, width))?;
-        self.add_bias(linear, &w.block_out, n_tokens)?;
+        let product = Product::new(linear, &w.block_out);
+        self.multiply(input, n_tokens, &[product], false)?;
         trace.f32(product_name, width, &w.block_out)?;
         let params = self.norm_params(&w.block_out, 0, post_norm, &w.block_normed);
         let geometry = Geometry::new([n_tokens as u32, 1, 1], norm_block(width));

@@ -3,7 +3,7 @@
 
 use super::GpuBackend;
 use super::decode::{GraphKey, MixedType};
-use super::products::dense;
+use super::matvec::Product;
 use super::trace::DeviceTracer;
 use crate::backend::SequenceStep;
 use crate::gpu::Result;
@@ -28,8 +28,8 @@ impl GpuBackend {
         }
         trace.layer = None;
         self.norm_rows(&w.x, 0, &self.weights.output_norm, n)?;
-        let logits = dense(&w.logits, self.model.vocab());
-        self.product(&self.weights.output.matrix, &w.normed, n, logits)?;
+        let head = Product::new(&self.weights.output, &w.logits);
+        self.multiply(&w.normed, n, &[head], false)?;
         self.choose(0, n, key.choice)
     }
 }

@@ -6,52 +6,48 @@ use kernels_gpu::ops::dequantize;
 
 use super::GpuBackend;
 use super::launcher::{Geometry, untyped};
+use super::matvec::Product;
 use super::weights::GpuMatrix;
 use crate::gpu::{Buffer, Gemm, GemmType, Matrix, Result};
 
-/// Rows of a row-major f32 matrix where a product goes.
-#[derive(Clone, Copy)]
-pub struct Target<'a> {
-    /// Where row 0 begins.
-    pub buffer: &'a Buffer,
-    /// Elements from row to row.
-    pub stride: usize,
-    /// Whether the product is added to what is there.
-    pub accumulate: bool,
-}
-
-/// A target without padding.
-pub fn dense(buffer: &Buffer, stride: usize) -> Target<'_> {
-    Target {
-        buffer,
-        stride,
-        accumulate: false,
-    }
-}
-
 impl GpuBackend {
-    /// `y = x W^T` for `rows` rows of the f16 matrix `x`.
-    pub(super) fn product(
+    /// `y = x W^T + bias` of up to three `products` for `rows` rows of the f16 matrix `x`, or that added to
+    /// what is there.
+    pub(super) fn multiply(
         &self,
-        matrix: &GpuMatrix,
         x: &Buffer,
         rows: usize,
-        y: Target<'_>,
+        products: &[Product<'_>],
+        accumulate: bool,
     ) -> Result<()> {
-        match self.matmul_plan(matrix, rows) {
-            Some(plan) => self.matmul(matrix, x, rows, y, plan),
-            None => self.decoded_product(matrix, x, rows, y),
+        let mut rest: Vec<Product<'_>> = products.to_vec();
+        while let Some(first) = rest.first() {
+            let ty = first.linear.matrix.ty;
+            let is_same = |product: &Product<'_>| product.linear.matrix.ty == ty;
+            let (same, others): (Vec<_>, Vec<_>) = rest.iter().partition(|p| is_same(p));
+            match self.matmul_plan(&same, rows) {
+                Some(plan) => self.matmul(x, rows, &same, accumulate, plan)?,
+                None => {
+                    for &product in &same {
+                        self.decoded_product(x, rows, product, accumulate)?;
+                        self.add_bias(product.linear, product.y, rows)?;
+                    }
+                }
+            }
+            rest = others;
         }
+        Ok(())
     }
 
-    /// [`product`](Self::product) by cuBLAS; the matrix is decoded in parts that fit the workspace.
+    /// A product without its bias by cuBLAS; the matrix is decoded in parts that fit the workspace.
     fn decoded_product(
         &self,
-        matrix: &GpuMatrix,
         x: &Buffer,
         rows: usize,
-        y: Target<'_>,
+        Product { linear, y, stride }: Product<'_>,
+        accumulate: bool,
     ) -> Result<()> {
+        let matrix = &linear.matrix;
         let GpuMatrix { n_in, n_out, .. } = *matrix;
         let x = Matrix::dense(x.slice(0, 2 * rows * n_in)?, GemmType::F16, rows, n_in);
         let row_bytes = matrix.ty.row_bytes(n_in as u32) as usize;
@@ -72,18 +68,18 @@ impl GpuBackend {
                     self.workspace.decoded.slice(0, 2 * part * n_in)?
                 }
             };
-            let y_bytes = 4 * ((rows - 1) * y.stride + part);
+            let y_bytes = 4 * ((rows - 1) * stride + part);
             let call = Gemm {
                 x,
                 w: Matrix::dense(decoded, GemmType::F16, part, n_in),
                 y: Matrix {
-                    data: y.buffer.slice(4 * first, y_bytes)?,
+                    data: y.slice(4 * first, y_bytes)?,
                     ty: GemmType::F32,
                     rows,
                     cols: part,
-                    stride: y.stride,
+                    stride,
                 },
-                accumulate: y.accumulate,
+                accumulate,
             }
             .call()?;
             // SAFETY: `call` checked the extents against the slices, whose buffers live on.
