@@ -58,10 +58,10 @@ fn main() -> Result<()> {
             if !n_in.is_multiple_of(ty.block_elements()) {
                 continue;
             }
-            for vectors in [1, 8] {
+            for vectors in [1, 4, 8] {
                 bench.matvec(ty, n_out, n_in, vectors)?;
             }
-            for vectors in [16, 32, 64, 128, 256] {
+            for vectors in [8, 16, 32, 64, 128, 256] {
                 bench.matmul(ty, n_out, n_in, vectors)?;
             }
             bench.dequantize(ty, n_out, n_in)?;

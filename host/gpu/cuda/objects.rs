@@ -15,7 +15,7 @@ use std::time::Duration;
 /// An instantiated graph; keeps the kernels that it launches loaded.
 pub(super) struct CudaGraph {
     exec: Handle,
-    /// Before `shared`: unloading needs the context.
+    /// Both before `shared`: unloading needs the context.
     _module: Arc<Module>,
     _products: Arc<Products>,
     shared: Arc<Shared>,
