@@ -58,10 +58,10 @@ fn main() -> Result<()> {
             if !n_in.is_multiple_of(ty.block_elements()) {
                 continue;
             }
-            for vectors in [1, 8] {
+            for vectors in [1, 4, 8] {
                 bench.matvec(ty, n_out, n_in, vectors)?;
             }
-            for vectors in [16, 32, 64, 128, 256] {
+            for vectors in [8, 16, 32, 64, 128, 256] {
                 bench.matmul(ty, n_out, n_in, vectors)?;
             }
             bench.dequantize(ty, n_out, n_in)?;
@@ -163,7 +163,7 @@ impl Bench {
         let info = self.device.info();
         let plan = MatmulPlan::new(
             ty,
-            n_out,
+            [n_out, 0, 0],
             n_in,
             vectors,
             info.multiprocessors,
@@ -184,16 +184,24 @@ impl Bench {
             let copy = (i % copies * aligned(weight_bytes)) as u64;
             let params = MatmulParams {
                 x: DevicePtr::from_address(x.addr()),
-                weights: DevicePtr::from_address(weights.addr() + copy),
-                y: DevicePtr::from_address(y.addr()),
+                segments: [
+                    MatvecSegment {
+                        weights: DevicePtr::from_address(weights.addr() + copy),
+                        y: DevicePtr::from_address(y.addr()),
+                        bias: DevicePtr::NULL,
+                        n_out,
+                        y_stride: n_out,
+                    },
+                    MatvecSegment::NONE,
+                    MatvecSegment::NONE,
+                ],
                 n_in,
-                n_out,
                 vectors,
-                y_stride: n_out,
                 accumulate: 0,
                 k_groups_log2: plan.k_groups.ilog2(),
                 stages: plan.stages,
                 row_groups_log2: plan.row_groups.ilog2(),
+                block_ends: plan.block_ends,
             };
             self.launch(&kernel, plan.grid, plan.block, plan.shared_bytes, &params)
         })?;

@@ -15,7 +15,8 @@ use hyperion::model::Model;
 use support::GreedyCase;
 
 const CONTEXT: usize = 128;
-const SEQUENCES: usize = 8;
+/// Sequences side by side: a GPU multiplies with few of them and with more of them in different ways.
+const BATCHES: [usize; 2] = [3, 8];
 static RUN: AtomicBool = AtomicBool::new(false);
 
 /// Where the best two logits are this close, right engines may part: f32 sums in another order on the
@@ -26,7 +27,7 @@ const GPU_GAP: f32 = 0.1;
 /// An engine for each way to run the model, with its gap.
 fn engines(name: &str) -> Vec<(Engine, f32)> {
     let model = Arc::new(Model::open(&support::model(name)).expect("a model"));
-    let n_pages = Engine::pages_for(CONTEXT, SEQUENCES);
+    let n_pages = Engine::pages_for(CONTEXT, BATCHES[1]);
     let engine = |backend: Box<dyn Backend>| Engine::new(backend, CONTEXT, CONTEXT);
     let device = std::env::var("HYPERION_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
     let device = choice::open(device.parse().expect("a device"), &choice::embedded())
@@ -125,8 +126,10 @@ fn assert_model(model: &str, name: &str) {
         for case in &cases {
             assert_greedy(&mut engine, &[case], gap, name);
         }
-        let batch: Vec<&GreedyCase> = cases.iter().cycle().take(SEQUENCES).collect();
-        assert_greedy(&mut engine, &batch, gap, name);
+        for n in BATCHES {
+            let batch: Vec<&GreedyCase> = cases.iter().cycle().take(n).collect();
+            assert_greedy(&mut engine, &batch, gap, name);
+        }
     }
 }
 

@@ -82,6 +82,39 @@ fn the_reference_passes_against_itself() {
     assert!(rows.iter().all(|row| row["passed"] == true));
 }
 
+/// The engine for GPUs in steps of many sequences, whose products are in f16 also where those of few
+/// sequences take 8-bit activations.
+#[test]
+fn batches_pass_on_the_simulator() {
+    for (name, batch) in [
+        (LLAMA, "6"),
+        ("tiny-qwen2-f16-1", "20"),
+        ("tiny-gemma3-q4_k_m-1", "20"),
+    ] {
+        for activations in ["f16", "q8"] {
+            let model = tiny(&format!("{name}.gguf"));
+            let options = ["--raw", "-p", "hello there a long story", "--decode", "2"];
+            let device = ["--device", "sim", "--activations", activations];
+            let args = ["verify", &model, "--json", "--batch", batch];
+            let report = json(&hyperion(&[&args[..], &options, &device].concat()));
+            assert_eq!(report["passed"], true, "{name}: {}", report["first_fault"]);
+            let steps = report["report"]["steps"].as_array().expect("steps").iter();
+            let batches: Vec<&Value> = steps.filter(|step| step["kind"] == "batch").collect();
+            assert_eq!(batches.len(), 2);
+            for step in batches {
+                assert_eq!(step["tokens"].to_string(), batch);
+                let rows = step["rows"].as_array().expect("rows");
+                let products = rows.iter().filter(|row| {
+                    let why = row["why"].as_str().expect("a reason");
+                    assert!(!why.contains("8-bit"), "{name}: {row}");
+                    why == "f16 weights times f16 activations"
+                });
+                assert!(products.count() > 8, "{name}: few products were compared");
+            }
+        }
+    }
+}
+
 #[test]
 fn traces_of_all_architectures_agree() {
     for name in [

@@ -13,9 +13,6 @@ use crate::gpu::{Device, choice};
 use crate::gpu_backend::{GpuBackend, Limits};
 use crate::model::Model;
 
-/// Most sequences that an engine is asked to run side by side.
-const SEQUENCES: usize = 64;
-
 /// Runs `model` where `args` say, with a KV cache of `n_pages` pages.
 pub fn open_backend(
     model: Arc<Model>,
@@ -51,7 +48,7 @@ fn limits(args: &RunArgs, n_pages: usize) -> Limits {
     Limits {
         context,
         n_pages,
-        max_tokens: args.most_chunk().min(context).max(SEQUENCES),
+        max_tokens: args.most_chunk().min(context),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Steps of one new token for each of a few sequences: five launches a block, recorded in a graph.
+//! Steps of one new token for each sequence, recorded in a graph; and how those of a few sequences run: five
+//! launches a block. Those of more sequences are [`decode_batch`](super::decode_batch)'s.
 //!
 //! Positions, token ids and pages are read from device memory, so that a recorded step serves all
 //! positions whose attention takes as many blocks.
@@ -15,7 +16,7 @@ use super::launcher::{Geometry, at, untyped};
 use super::matvec::{Product, Residual, Vectors};
 use super::trace::DeviceTracer;
 use super::weights::{GpuLayer, GpuLinear, optional};
-use super::workspace::grid_y;
+use super::workspace::{SHARED_BLOCKS, grid_y};
 use crate::backend::{Backend, NoTrace, Output, PAGE_TOKENS, SequenceStep, Want};
 use crate::gpu::{Buffer, GpuError, Result};
 use crate::model::Activation;
@@ -26,9 +27,21 @@ const UNSHARED_PAGES: u32 = 4;
 /// What a recorded step depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GraphKey {
-    n: usize,
+    /// Sequences.
+    pub n: usize,
+    /// Blocks that share the context of a sequence.
     splits: u32,
-    choice: Choice,
+    /// How the tokens are chosen.
+    pub choice: Choice,
+}
+
+/// The type of attention's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MixedType {
+    /// For the matrix-vector kernels.
+    F32,
+    /// For products in f16.
+    F16,
 }
 
 /// How a step's tokens are chosen.
@@ -95,13 +108,10 @@ impl GpuBackend {
         let n = sequences.len();
         let choice = Choice::of(sequences, self.draws());
         let longest = sequences.iter().map(SequenceStep::end).max().unwrap_or(1);
-        let key = GraphKey {
-            n,
-            splits: self.splits(n, longest),
-            choice,
-        };
+        let splits = self.attention_splits(n, longest);
+        let key = GraphKey { n, splits, choice };
         if trace.is_active() || self.launcher.is_noting() {
-            self.send_decode(key, sequences, trace)?;
+            self.send_step(key, sequences, trace)?;
             return self.read_outputs(sequences, choice, trace);
         }
         let mut none = NoTrace;
@@ -111,11 +121,11 @@ impl GpuBackend {
             // The first step of its kind runs as it is, because looking up kernels and setting their
             // attributes is not for a recording.
             None => {
-                self.send_decode(key, sequences, &mut none)?;
+                self.send_step(key, sequences, &mut none)?;
                 self.graphs.insert(key, None);
             }
             Some(None) => {
-                let record = &mut || self.send_decode(key, sequences, &mut none);
+                let record = &mut || self.send_step(key, sequences, &mut none);
                 let graph = device.capture(record)?;
                 // SAFETY: the recorded buffers are this backend's, which drops its graphs first.
                 unsafe { graph.replay() }?;
@@ -130,7 +140,7 @@ impl GpuBackend {
     /// Blocks that share the context of a sequence: a power of two, so that few graphs serve all
     /// lengths, of at least two pages each, because to begin and to put the parts together takes as long, and
     /// together no more than run at the same time.
-    fn splits(&self, n: usize, longest: usize) -> u32 {
+    fn attention_splits(&self, n: usize, longest: usize) -> u32 {
         let pages = longest.div_ceil(PAGE_TOKENS) as u32;
         let config = &self.model.config;
         if pages <= UNSHARED_PAGES {
@@ -143,9 +153,20 @@ impl GpuBackend {
             _ => 1,
         };
         let others = grid_y(config) * n as u32;
-        let room = resident * self.launcher.device.info().multiprocessors / others;
-        let most = 1 << room.clamp(1, DECODE_MAX_SPLITS).ilog2();
-        pages.div_ceil(2).next_power_of_two().min(most)
+        let at_once = resident * self.launcher.device.info().multiprocessors;
+        splits(pages, at_once, others)
+    }
+
+    fn send_step(
+        &self,
+        key: GraphKey,
+        sequences: &[SequenceStep<'_>],
+        trace: &mut DeviceTracer<'_>,
+    ) -> Result<()> {
+        match key.n <= self.matvec_sequences {
+            true => self.send_decode(key, sequences, trace),
+            false => self.send_decode_batch(key, sequences, trace),
+        }
     }
 
     fn send_decode(
@@ -204,8 +225,7 @@ impl GpuBackend {
         trace.f32("Kcur_raw", config.kv_width(), &w.k)?;
         trace.f32("Vcur", config.kv_width(), &w.v)?;
 
-        self.launcher.moves(self.cache_bytes(layer, sequences));
-        self.decode_attention(layer, key, weights)?;
+        self.decode_attention(layer, key, MixedType::F32, sequences)?;
         self.spread.restart();
         self.trace_cache(layer, sequences, trace)?;
         trace.f32("kqv_out", config.q_width(), &w.mixed)?;
@@ -350,8 +370,16 @@ impl GpuBackend {
         2 * tokens * config.kv_width() * self.kv_element_bytes()
     }
 
-    fn decode_attention(&self, layer: usize, key: GraphKey, weights: &GpuLayer) -> Result<()> {
+    /// Attention from Q, K and V as the products left them, to `mixed` in type `ty`.
+    pub(super) fn decode_attention(
+        &self,
+        layer: usize,
+        key: GraphKey,
+        ty: MixedType,
+        sequences: &[SequenceStep<'_>],
+    ) -> Result<()> {
         let (config, w) = (&self.model.config, &self.workspace);
+        let weights = &self.weights.layers[layer];
         let rope = &self.ropes[config.layers[layer].rope];
         // A block that has a short context for itself takes its pages side by side; of those that share a long
         // one, more fit on the device the fewer threads they have.
@@ -383,7 +411,7 @@ impl GpuBackend {
             window: self.window(layer),
             scale: config.attention_scale,
             epsilon: config.rms_eps,
-            out_f16: 0,
+            out_f16: (ty == MixedType::F16).into(),
         };
         let (n_heads, n_kv_heads) = (config.n_heads as u32, config.n_kv_heads as u32);
         let geometry = Geometry {
@@ -392,9 +420,18 @@ impl GpuBackend {
             shared_bytes: decode_shared_bytes(config.head_dim as u32, block),
         };
         let kernel = decode_kernel(config.head_dim)?;
+        self.launcher.moves(self.cache_bytes(layer, sequences));
         // SAFETY: the workspace has room for these sequences and splits; `check_step` saw to pages.
         unsafe { self.launcher.launch(&kernel, geometry, &params) }
     }
+}
+
+/// Blocks that share a context of `pages` pages, where `at_once` blocks run at the same time and there are
+/// `others` contexts or heads.
+fn splits(pages: u32, at_once: u32, others: u32) -> u32 {
+    let room = at_once.min(SHARED_BLOCKS) / others;
+    let most = 1 << room.clamp(1, DECODE_MAX_SPLITS).ilog2();
+    pages.div_ceil(2).next_power_of_two().min(most)
 }
 
 fn decode_kernel(head_dim: usize) -> Result<KernelDef<AttentionDecodeParams>> {
@@ -411,4 +448,32 @@ fn decode_kernel(head_dim: usize) -> Result<KernelDef<AttentionDecodeParams>> {
             )));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_share_contexts_have_room_for_their_parts() {
+        for pages in [5, 6, 64, 512, 2048] {
+            for at_once in [1, 8, 264, 528, 1_000_000] {
+                for others in 1..=64 * 128 {
+                    let splits = splits(pages, at_once, others);
+                    assert!(splits.is_power_of_two() && splits <= DECODE_MAX_SPLITS);
+                    // One block alone has no parts.
+                    let all = splits * others;
+                    assert!(splits == 1 || all <= SHARED_BLOCKS.min(at_once));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn contexts_are_shared_as_far_as_blocks_run_at_once() {
+        // 132 multiprocessors with two blocks each, and 8 KV heads.
+        let of = |sequences: u32| splits(512, 264, 8 * sequences);
+        assert_eq!([1, 4, 8, 16, 17, 64].map(of), [32, 8, 4, 2, 1, 1]);
+        assert_eq!(splits(5, 264, 8), 4);
+    }
 }

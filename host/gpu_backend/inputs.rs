@@ -3,7 +3,7 @@
 use bytemuck::Zeroable;
 use kernels_gpu::abi::{DevicePtr, SampleSettings};
 
-use super::workspace::{DECODE_SEQUENCES, Limits};
+use super::workspace::{Limits, MAX_SEQUENCES};
 use crate::backend::{SequenceStep, Want};
 use crate::gpu::{Buffer, Device, Result};
 
@@ -20,9 +20,6 @@ pub struct Inputs {
 /// u32 of a sequence's settings for sampling.
 const SETTINGS_WORDS: usize = size_of::<SampleSettings>() / 4;
 
-/// Most sequences of a step.
-pub const MAX_SEQUENCES: usize = 64;
-
 // Where the parts begin: what every step changes comes first, and the page table last.
 const STARTS_AT: usize = 0;
 const FIRST_POSITIONS_AT: usize = STARTS_AT + MAX_SEQUENCES + 1;
@@ -36,7 +33,7 @@ impl Inputs {
     }
 
     fn most_tokens(limits: Limits) -> usize {
-        limits.max_tokens.max(DECODE_SEQUENCES)
+        limits.max_tokens.max(MAX_SEQUENCES)
     }
 
     fn page_table_at(limits: Limits) -> usize {
@@ -62,14 +59,11 @@ impl Inputs {
     }
 
     /// Uploads what differs from the step before. The addresses of the parts are good until the next upload;
-    /// they are the same for all steps of at most [`DECODE_SEQUENCES`] tokens, as a graph needs them.
+    /// they are the same for all steps of as many tokens, as a graph needs them.
     pub fn upload(&mut self, device: &dyn Device, sequences: &[SequenceStep<'_>]) -> Result<()> {
         let n_tokens: usize = sequences.iter().map(|step| step.tokens.len()).sum();
-        // Close together in a short step: what lies between them is uploaded too.
-        self.stride = match n_tokens <= DECODE_SEQUENCES {
-            true => DECODE_SEQUENCES,
-            false => Self::most_tokens(self.limits),
-        };
+        // Without gaps: what lies between them would be uploaded too.
+        self.stride = n_tokens;
         let stride = self.stride;
         let max_pages = self.limits.max_pages();
         let mirror = &mut self.mirror;

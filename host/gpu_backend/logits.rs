@@ -8,9 +8,8 @@ use super::GpuBackend;
 use super::decode::Choice;
 use super::launcher::{Geometry, at};
 use super::matvec::{Product, Vectors};
-use super::prefill::dense;
 use super::trace::DeviceTracer;
-use super::workspace::{DECODE_SEQUENCES, LOGIT_ROWS};
+use super::workspace::LOGIT_ROWS;
 use crate::backend::{Backend, Output, SequenceStep, Want};
 use crate::gpu::Result;
 
@@ -31,7 +30,7 @@ impl GpuBackend {
             Want::AllLogits => step.tokens.len(),
             Want::LastLogits | Want::Argmax | Want::Draw(_) => 1,
         });
-        let few = rows.sum::<usize>() <= DECODE_SEQUENCES;
+        let few = rows.sum::<usize>() <= self.matvec_sequences;
         let mut outputs = Vec::with_capacity(sequences.len());
         let mut traced = Vec::new();
         while outputs.len() < sequences.len() {
@@ -73,8 +72,8 @@ impl GpuBackend {
         for row in (first..end).step_by(LOGIT_ROWS) {
             let rows = LOGIT_ROWS.min(end - row);
             self.norm_rows(&w.x, row, &self.weights.output_norm, rows)?;
-            let output = &self.weights.output.matrix;
-            self.product(output, &w.normed, rows, dense(&w.logits, vocab))?;
+            let head = Product::new(&self.weights.output, &w.logits);
+            self.multiply(&w.normed, rows, &[head], false)?;
             all.extend(self.read_logits(0, rows)?);
         }
         traced.extend_from_slice(&all);
@@ -93,7 +92,8 @@ impl GpuBackend {
             self.device().copy(to, from)?;
             copied += rows.len();
         }
-        let (norm, head) = (&self.weights.output_norm, &self.weights.output);
+        let norm = &self.weights.output_norm;
+        let head = Product::new(&self.weights.output, &w.logits);
         if few {
             let vectors = Vectors {
                 x: &w.last,
@@ -101,12 +101,10 @@ impl GpuBackend {
                 norm: Some(norm),
                 residual: None,
             };
-            let head = Product::new(head, &w.logits);
             return self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn);
         }
         self.norm_rows(&w.last, 0, norm, copied)?;
-        let target = dense(&w.logits, self.model.vocab());
-        self.product(&head.matrix, &w.normed, copied, target)
+        self.multiply(&w.normed, copied, &[head], false)
     }
 
     /// Starts choosing tokens for the `n` sequences from `first` on, whose logits are there.

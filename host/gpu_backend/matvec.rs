@@ -59,6 +59,17 @@ impl<'a> Product<'a> {
             stride: linear.matrix.n_out,
         }
     }
+
+    /// What a kernel is told of it, with the results of vectors from `first` on.
+    pub fn segment(&self, first: usize) -> MatvecSegment {
+        MatvecSegment {
+            weights: at(&self.linear.matrix.blocks, 0),
+            y: at(self.y, first * self.stride),
+            bias: self.linear.bias(),
+            n_out: self.linear.matrix.n_out as u32,
+            y_stride: self.stride as u32,
+        }
+    }
 }
 
 /// Spreads the blocks of launches that follow each other over the multiprocessors; see
@@ -176,13 +187,7 @@ impl GpuBackend {
         let info = self.launcher.device.info();
         let mut segments = [MatvecSegment::NONE; 3];
         for (segment, product) in segments.iter_mut().zip(products) {
-            *segment = MatvecSegment {
-                weights: at(&product.linear.matrix.blocks, 0),
-                y: at(product.y, first * product.stride),
-                bias: product.linear.bias(),
-                n_out: product.linear.matrix.n_out as u32,
-                y_stride: product.stride as u32,
-            };
+            *segment = product.segment(first);
         }
         let vector = |buffer: Option<&Buffer>| {
             buffer.map_or(DevicePtr::NULL, |buffer| at(buffer, first * matrix.n_in))

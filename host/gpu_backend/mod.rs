@@ -1,18 +1,23 @@
 //! A model on a GPU, real or simulated.
 //!
-//! A step of one new token for each of up to [`DECODE_SEQUENCES`] sequences takes the matrix-vector
-//! kernels ([`decode`]), recorded in a graph. Any other step ([`prefill`]) multiplies in f16 on tensor
-//! cores: quantized matrices straight from their blocks ([`matmul`]) with few tokens, decoded and with
-//! cuBLAS with more. Both share the KV cache and the workspace.
+//! A step of one new token for each sequence is recorded in a graph. With a few sequences
+//! ([`DECODE_SEQUENCES`]) it takes the matrix-vector kernels ([`decode`]). With more of them
+//! ([`decode_batch`]), and in a step of any tokens ([`prefill`]), products are in f16 on tensor cores:
+//! quantized matrices straight from their blocks ([`matmul`]) with few tokens, decoded and with cuBLAS with
+//! more ([`products`]). All share the KV cache and the workspace.
 
+mod blocks;
 mod cache;
 mod decode;
+mod decode_batch;
 mod inputs;
 mod launcher;
 mod logits;
 mod matmul;
 mod matvec;
+mod operations;
 mod prefill;
+mod products;
 mod trace;
 mod weights;
 mod workspace;
@@ -30,13 +35,13 @@ use crate::gpu::{Device, GpuError, Graph, Profiler, Result};
 use crate::model::Model;
 use cache::{KvCache, RopeTable};
 use decode::GraphKey;
-use inputs::{Inputs, MAX_SEQUENCES};
+use inputs::Inputs;
 use launcher::Launcher;
 use matvec::Spread;
 use trace::DeviceTracer;
 use weights::GpuWeights;
-use workspace::Workspace;
 pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits};
+use workspace::{MAX_SEQUENCES, PLAIN_DECODE_SEQUENCES, Workspace};
 
 /// Head sizes that attention has kernels for.
 const HEAD_DIMS: [usize; 6] = [32, 64, 80, 96, 128, 256];
@@ -55,6 +60,8 @@ pub struct GpuBackend {
     inputs: Inputs,
     workspace: Workspace,
     spread: Spread,
+    /// Most sequences of a step that takes the matrix-vector kernels.
+    matvec_sequences: usize,
 }
 
 impl GpuBackend {
@@ -106,6 +113,10 @@ impl GpuBackend {
         plan.check(device.memory()?, cost)?;
 
         let weights = GpuWeights::upload(&model, &*device, cancel, progress)?;
+        let matvec_sequences = match GpuWeights::is_quantized(&model) {
+            true => DECODE_SEQUENCES,
+            false => PLAIN_DECODE_SEQUENCES,
+        };
         let ropes = config.ropes.iter();
         Ok(GpuBackend {
             graphs: HashMap::new(),
@@ -120,6 +131,7 @@ impl GpuBackend {
             workspace: Workspace::new(&*device, &model, limits)?,
             launcher: Launcher::new(device),
             spread: Spread::default(),
+            matvec_sequences,
             model,
         })
     }
@@ -140,24 +152,20 @@ impl GpuBackend {
         trace: &mut dyn TraceSink,
     ) -> Result<Vec<Output>> {
         let n_tokens: usize = sequences.iter().map(|step| step.tokens.len()).sum();
-        if n_tokens > self.limits.max_tokens.max(DECODE_SEQUENCES)
-            || sequences.len() > MAX_SEQUENCES
-        {
+        let most_tokens = self.limits.max_tokens.max(MAX_SEQUENCES);
+        if n_tokens > most_tokens || sequences.len() > MAX_SEQUENCES {
             return Err(GpuError::Unsupported(format!(
-                "a step of {n_tokens} tokens of {} sequences is over this backend's {} and \
+                "a step of {n_tokens} tokens of {} sequences is over this backend's {most_tokens} and \
                  {MAX_SEQUENCES}",
-                sequences.len(),
-                self.limits.max_tokens
+                sequences.len()
             )));
         }
         self.inputs.upload(&*self.launcher.device, sequences)?;
         let device = self.launcher.device.clone();
         let mut trace = DeviceTracer::new(&*device, trace, n_tokens);
-        let one_each = sequences.iter().all(|step| step.tokens.len() == 1);
-        if one_each && sequences.len() <= DECODE_SEQUENCES {
-            self.decode(sequences, &mut trace)
-        } else {
-            self.prefill(sequences, &mut trace)
+        match sequences.iter().all(|step| step.tokens.len() == 1) {
+            true => self.decode(sequences, &mut trace),
+            false => self.prefill(sequences, &mut trace),
         }
     }
 }

@@ -6,11 +6,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use kernels_gpu::abi::MATVEC_MAX_VECTORS;
-
 use super::noise::RoundedProduct;
 use super::products::products;
 use crate::backend::{Activations, TensorName};
+use crate::gpu_backend::DECODE_SEQUENCES;
 use crate::model::{Architecture, Model};
 
 /// How far a tensor may be off, and why that far.
@@ -49,9 +48,6 @@ const F16_ATTENTION: f64 = 2e-3;
 /// The residual stream stays in f32 in every backend: were it rounded to half precision, the error
 /// would pile up from block to block.
 const F32_SUM: f64 = 1e-4;
-
-/// Steps of so few tokens may run through the kernels for decoding, which quantize activations.
-const FEW_TOKENS: usize = MATVEC_MAX_VECTORS as usize;
 
 /// What the reference computed in a step, as far as bounds depend on it.
 #[derive(Debug, Default)]
@@ -157,10 +153,10 @@ impl Bounds {
 }
 
 impl Rounded {
-    /// The relative error of the result that 8-bit activations cause; `None`
-    /// where they are not in use.
+    /// The relative error of the result that 8-bit activations cause; `None` where they are not in use: so
+    /// few tokens may run through the kernels for decoding, which quantize them.
     fn q8_error(&self, output: TensorName, n_rows: usize, step: &Computed) -> Option<f64> {
-        let product = self.q8.as_ref().filter(|_| n_rows <= FEW_TOKENS)?;
+        let product = self.q8.as_ref().filter(|_| n_rows <= DECODE_SEQUENCES)?;
         let input = self.inputs.iter().find_map(|&base| {
             let name = TensorName { base, ..output };
             step.inputs.get(&name)

@@ -384,6 +384,50 @@ fn a_matrix_product_can_be_part_of_a_graph() {
     assert!(cast_slice::<u8, f32>(&got).iter().all(|&v| v == 128.0));
 }
 
+/// As in a step of many sequences: the launch behind a product may not begin before it ends.
+#[test]
+fn a_matrix_product_between_dependent_launches() {
+    let device = device();
+    let start = noise(64 << 10, 5);
+    let v = upload_new(&*device, &start, "v");
+    let halves: Vec<f16> = (0..64 * 64)
+        .map(|i| f16::from_f32((i % 7) as f32))
+        .collect();
+    let identity: Vec<f16> = (0..64 * 64)
+        .map(|i| f16::from_f32(f32::from(u8::from(i / 64 == i % 64))))
+        .collect();
+    let x = upload_new(&*device, cast_slice(&halves), "x");
+    let w = upload_new(&*device, cast_slice(&identity), "w");
+    let dense = |buffer, ty| Matrix::dense(buffer, ty, 64, 64);
+    // The product goes where the launches before and after it work.
+    let place = v.slice(0, 64 * 64 * 4).unwrap();
+    let gemm = Gemm {
+        x: dense(x.all(), GemmType::F16),
+        w: dense(w.all(), GemmType::F16),
+        y: dense(place, GemmType::F32),
+        accumulate: false,
+    };
+    let call = gemm.call().unwrap();
+    let mut record = || {
+        advance(&*device, &v, true)?;
+        // SAFETY: `Gemm::call` checked the buffers, which outlive the graph.
+        unsafe { device.gemm(&call) }?;
+        advance(&*device, &v, true)
+    };
+    record().unwrap();
+    let graph = device.capture(&mut record).unwrap();
+    // SAFETY: `v` lives.
+    unsafe { graph.replay() }.unwrap();
+    let (product, rest) = start.split_at(64 * 64 * 4);
+    let floats: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
+    assert_eq!(floats.len() * 4, product.len());
+    let got = download(&*device, &v);
+    let got: &[u32] = cast_slice(&got);
+    let (got_product, got_rest) = got.split_at(64 * 64);
+    assert!(got_product == advanced(cast_slice(&floats), 1));
+    assert!(got_rest == advanced(rest, 4));
+}
+
 #[test]
 fn a_failed_capture_leaves_the_device_usable() {
     let device = device();

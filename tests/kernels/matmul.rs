@@ -2,8 +2,8 @@
 
 use half::f16;
 use kernels_gpu::abi::{
-    MATMUL_MAX_STAGES, MATMUL_MAX_WARPS, MATMUL_TILE_VECTORS, MATMUL_TILES, MATMUL_WARP_ROWS,
-    MatmulParams, MatmulPlan, WeightType,
+    DevicePtr, MATMUL_MAX_STAGES, MATMUL_MAX_WARPS, MATMUL_TILE_VECTORS, MATMUL_TILES,
+    MATMUL_WARP_ROWS, MatmulParams, MatmulPlan, MatvecSegment, WeightType,
 };
 use kernels_gpu::ops::matmul_entries::kernel;
 
@@ -17,10 +17,12 @@ const MAX_SHARED: [u32; 3] = [99 << 10, 163 << 10, 227 << 10];
 #[derive(Clone, Copy)]
 struct Product {
     ty: WeightType,
-    n_out: usize,
+    /// Rows of each matrix; 0 for one that is left out.
+    n_out: [usize; 3],
     n_in: usize,
     vectors: usize,
     accumulate: bool,
+    bias: bool,
     /// What the launch is planned for.
     multiprocessors: u32,
     max_shared: u32,
@@ -30,10 +32,11 @@ impl Product {
     fn new(ty: WeightType, n_out: usize, n_in: usize, vectors: usize) -> Self {
         Self {
             ty,
-            n_out,
+            n_out: [n_out, 0, 0],
             n_in: n_in.next_multiple_of(ty.block_elements() as usize),
             vectors,
             accumulate: false,
+            bias: false,
             multiprocessors: 2,
             max_shared: 163 << 10,
         }
@@ -42,7 +45,7 @@ impl Product {
     fn plan(&self) -> MatmulPlan {
         MatmulPlan::new(
             self.ty,
-            self.n_out as u32,
+            self.n_out.map(|n| n as u32),
             self.n_in as u32,
             self.vectors as u32,
             self.multiprocessors,
@@ -54,35 +57,69 @@ impl Product {
     /// Multiplies on the device and in f64, and compares.
     fn check(&self) {
         let &Self {
-            ty,
-            n_out,
-            n_in,
-            vectors,
-            ..
+            ty, n_in, vectors, ..
         } = self;
-        let mut random = Random::new((n_in * n_out + vectors) as u64);
-        let matrix = Matrix::random(ty, n_out, n_in, &mut random);
+        let mut random = Random::new((n_in * self.n_out[0] + vectors) as u64);
         let x = random.halves(vectors * n_in, 1.0);
-        let y_stride = n_out + 3;
-        let before = random.floats(vectors * y_stride, 1.0);
-
+        let wide_x = widen(&x);
         let plan = self.plan();
         let mut case = Case::new(format!(
-            "{} {n_out}x{n_in}, {vectors} vectors, {plan:?}",
-            ty.name()
+            "{} {:?}x{n_in}, {vectors} vectors, {plan:?}",
+            ty.name(),
+            self.n_out
         ));
+        let mut segments = [MatvecSegment::NONE; 3];
+        let mut expected = Vec::new();
+        for (segment, &n_out) in segments.iter_mut().zip(&self.n_out) {
+            if n_out == 0 {
+                continue;
+            }
+            let matrix = Matrix::random(ty, n_out, n_in, &mut random);
+            let y_stride = n_out + 3;
+            let before = random.floats(vectors * y_stride, 1.0);
+            let bias = self.bias.then(|| random.floats(n_out, 1.0));
+            *segment = MatvecSegment {
+                weights: case.input("weights", &matrix.bytes),
+                y: case.in_out("y", &before),
+                bias: bias
+                    .as_ref()
+                    .map_or(DevicePtr::NULL, |bias| case.input("bias", bias)),
+                n_out: n_out as u32,
+                y_stride: y_stride as u32,
+            };
+
+            let weights = matrix.values.iter();
+            let weights: Vec<f64> = weights.map(|&w| f16::from_f32(w).to_f64()).collect();
+            let mut after = widen(&before);
+            let mut largest = 0f64;
+            for (t, x) in wide_x.chunks_exact(n_in).enumerate() {
+                for (o, row) in weights.chunks_exact(n_in).enumerate() {
+                    let terms = || row.iter().zip(x).map(|(w, x)| w * x);
+                    let y = &mut after[t * y_stride + o];
+                    let bias = bias.as_ref().map_or(0.0, |bias| bias[o].into());
+                    let sum = terms().sum::<f64>() + bias;
+                    *y = if self.accumulate { *y + sum } else { sum };
+                    largest = largest.max(terms().map(f64::abs).sum());
+                }
+            }
+            let tolerance = Tolerance {
+                relative: 1.2e-7,
+                absolute: 4e-7 * largest,
+                reason: "f32 sums of exact products, whose roundings mostly cancel: a wrong element \
+                         would change a sum of 5,000 by 2e-4 of the magnitudes",
+            };
+            expected.push((segment.y, after, tolerance));
+        }
         let params = MatmulParams {
             x: case.input("x", &x),
-            weights: case.input("weights", &matrix.bytes),
-            y: case.in_out("y", &before),
+            segments,
             n_in: n_in as u32,
-            n_out: n_out as u32,
             vectors: vectors as u32,
-            y_stride: y_stride as u32,
             accumulate: self.accumulate.into(),
             k_groups_log2: plan.k_groups.ilog2(),
             stages: plan.stages,
             row_groups_log2: plan.row_groups.ilog2(),
+            block_ends: plan.block_ends,
         };
         let shape = Shape {
             grid: plan.grid,
@@ -91,29 +128,9 @@ impl Product {
         };
         let kernel = kernel(ty, plan.tiles).expect("there is one");
         case.launch(&kernel, shape, params);
-
-        let weights: Vec<f64> = matrix
-            .values
-            .iter()
-            .map(|&value| f16::from_f32(value).to_f64())
-            .collect();
-        let mut expected = widen(&before);
-        let mut largest = 0f64;
-        for (t, x) in widen(&x).chunks_exact(n_in).enumerate() {
-            for (o, row) in weights.chunks_exact(n_in).enumerate() {
-                let terms = || row.iter().zip(x).map(|(w, x)| w * x);
-                let y = &mut expected[t * y_stride + o];
-                *y = terms().sum::<f64>() + if self.accumulate { *y } else { 0.0 };
-                largest = largest.max(terms().map(f64::abs).sum());
-            }
+        for (y, after, tolerance) in expected {
+            case.check(y, &after, tolerance);
         }
-        let tolerance = Tolerance {
-            relative: 1.2e-7,
-            absolute: 4e-7 * largest,
-            reason: "f32 sums of exact products, whose roundings mostly cancel: a wrong element would \
-                     change a sum of 5,000 by 2e-4 of the magnitudes",
-        };
-        case.check(params.y, &expected, tolerance);
     }
 }
 
@@ -179,6 +196,31 @@ fn sums_are_added_to_what_is_there() {
 }
 
 #[test]
+fn several_matrices_and_biases() {
+    for ty in quantized() {
+        // Matrices that end inside a block of rows, two that are whole blocks, and two alone.
+        for n_out in [[70, 17, 5], [64, 64, 1], [20, 33, 0]] {
+            for (accumulate, bias) in [(false, false), (false, true), (true, true)] {
+                Product {
+                    n_out,
+                    accumulate,
+                    bias,
+                    ..Product::new(ty, 0, 288, 11)
+                }
+                .check();
+            }
+        }
+    }
+    // Many rows: groups of rows share a block.
+    Product {
+        n_out: [896, 128, 128],
+        bias: true,
+        ..Product::new(WeightType::Q5_0, 0, 896, 20)
+    }
+    .check();
+}
+
+#[test]
 fn blocks_of_every_shape() {
     // From warps that all share their rows to warps that share them by twos, with two to four stages.
     let mut seen = std::collections::BTreeSet::new();
@@ -223,7 +265,7 @@ fn plans_are_within_the_device_and_cover_the_matrix() {
                 (151_936, 1024),
             ] {
                 for vectors in [1, 16, 17, 64, 65, 1000] {
-                    let plan = MatmulPlan::new(ty, n_out, n_in, vectors, 132, max_shared);
+                    let plan = MatmulPlan::new(ty, [n_out, 0, 0], n_in, vectors, 132, max_shared);
                     let plan = plan.expect("two stages fit");
                     let what = format!("{ty:?} {n_out}x{n_in}, {vectors} vectors: {plan:?}");
                     let warps = plan.block / 32;
@@ -242,7 +284,7 @@ fn plans_are_within_the_device_and_cover_the_matrix() {
     }
     // Not even a stage fits twice.
     assert_eq!(
-        MatmulPlan::new(WeightType::Q8_0, 64, 4096, 64, 132, 48 << 10),
+        MatmulPlan::new(WeightType::Q8_0, [64, 0, 0], 4096, 64, 132, 48 << 10),
         None
     );
 }
@@ -257,18 +299,24 @@ fn a_nan_in_a_vector_is_a_nan_in_all_its_results_and_no_others() {
     let mut x = random.halves(vectors * n_in, 1.0);
     x[3 * n_in + 270].0 = f16::NAN.to_bits();
     let mut case = Case::new("a NaN");
+    let y = case.output("y", vectors * n_out);
+    let segment = MatvecSegment {
+        weights: case.input("weights", &matrix.bytes),
+        y,
+        bias: DevicePtr::NULL,
+        n_out: n_out as u32,
+        y_stride: n_out as u32,
+    };
     let params = MatmulParams {
         x: case.input("x", &x),
-        weights: case.input("weights", &matrix.bytes),
-        y: case.output("y", vectors * n_out),
+        segments: [segment, MatvecSegment::NONE, MatvecSegment::NONE],
         n_in: n_in as u32,
-        n_out: n_out as u32,
         vectors: vectors as u32,
-        y_stride: n_out as u32,
         accumulate: 0,
         k_groups_log2: plan.k_groups.ilog2(),
         stages: plan.stages,
         row_groups_log2: plan.row_groups.ilog2(),
+        block_ends: plan.block_ends,
     };
     let shape = Shape {
         grid: plan.grid,
@@ -277,7 +325,7 @@ fn a_nan_in_a_vector_is_a_nan_in_all_its_results_and_no_others() {
     };
     let kernel = kernel(product.ty, plan.tiles).expect("there is one");
     case.launch(&kernel, shape, params);
-    for (t, y) in case.read(params.y).chunks_exact(n_out).enumerate() {
+    for (t, y) in case.read(y).chunks_exact(n_out).enumerate() {
         assert!(y.iter().all(|y| y.is_nan() == (t == 3)), "vector {t}");
     }
 }

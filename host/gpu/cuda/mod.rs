@@ -31,19 +31,24 @@ use module::Module;
 use objects::{CudaGraph, CudaStaging, CudaTimer};
 use quiet::outside_captures;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A GPU with loaded kernels and cuBLAS. All work goes to one stream.
 pub struct CudaDevice {
     info: DeviceInfo,
-    cublas: Mutex<Cublas>,
-    /// Held for cuBLAS, and so dropped after it.
-    _workspace: Buffer,
+    products: Arc<Products>,
     module: Arc<Module>,
     ptx: &'static str,
     /// Named when a wait reports a fault, which CUDA does not attribute.
     last_kernel: AtomicU32,
     shared: Arc<Shared>,
+}
+
+/// cuBLAS and the memory that it works in.
+struct Products {
+    cublas: Mutex<Cublas>,
+    /// Dropped after cuBLAS.
+    _workspace: Buffer,
 }
 
 impl CudaDevice {
@@ -63,8 +68,10 @@ impl CudaDevice {
         let cublas = unsafe { Cublas::open(shared.raw_stream(), workspace.addr()) }?;
         Ok(CudaDevice {
             info,
-            cublas: Mutex::new(cublas),
-            _workspace: workspace,
+            products: Arc::new(Products {
+                cublas: Mutex::new(cublas),
+                _workspace: workspace,
+            }),
             module: Arc::new(module),
             ptx: image.text,
             last_kernel: AtomicU32::new(u32::MAX),
@@ -74,10 +81,12 @@ impl CudaDevice {
 
     /// Version and place of the cuBLAS in use.
     pub fn cublas(&self) -> String {
-        self.cublas
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .describe()
+        self.lock_cublas().describe()
+    }
+
+    fn lock_cublas(&self) -> MutexGuard<'_, Cublas> {
+        let cublas = self.products.cublas.lock();
+        cublas.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(&self, range: BufferSlice<'_>, len: usize, what: &str) -> Result<()> {
@@ -220,9 +229,8 @@ impl Device for CudaDevice {
         self.shared.enter()?;
         // cuBLAS loads a kernel when it first needs it.
         let _quiet = outside_captures();
-        let mut cublas = self.cublas.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the caller's promise.
-        let sent = unsafe { cublas.gemm(call) };
+        let sent = unsafe { self.lock_cublas().gemm(call) };
         Ok(sent.map_err(|e| e.doing(format!("multiplying with {call}")))?)
     }
 
@@ -258,9 +266,9 @@ impl Device for CudaDevice {
             }
             return Err(error);
         }
-        // SAFETY: the capture has ended; only this device's module is launched on its stream.
+        // SAFETY: the capture has ended; only this device's module and its cuBLAS launch on its stream.
         Ok(Box::new(unsafe {
-            CudaGraph::new(shared, &self.module, graph)
+            CudaGraph::new(shared, &self.module, &self.products, graph)
         }?))
     }
 

@@ -3,6 +3,7 @@
 use super::super::buffer::BufferSlice;
 use super::super::device::{Graph, Staging, Timer};
 use super::super::error::{GpuError, Result};
+use super::Products;
 use super::api::Handle;
 use super::context::{Shared, cust_call};
 use super::module::Module;
@@ -14,8 +15,9 @@ use std::time::Duration;
 /// An instantiated graph; keeps the kernels that it launches loaded.
 pub(super) struct CudaGraph {
     exec: Handle,
-    /// Before `shared`: unloading needs the context.
+    /// Both before `shared`: unloading needs the context.
     _module: Arc<Module>,
+    _products: Arc<Products>,
     shared: Arc<Shared>,
 }
 
@@ -28,8 +30,13 @@ impl CudaGraph {
     /// Instantiates a captured graph and destroys its description.
     ///
     /// # Safety
-    /// `graph` came from a finished capture, and its kernels are of `module`.
-    pub unsafe fn new(shared: &Arc<Shared>, module: &Arc<Module>, graph: Handle) -> Result<Self> {
+    /// `graph` came from a finished capture, and its kernels are of `module` and of cuBLAS in `products`.
+    pub unsafe fn new(
+        shared: &Arc<Shared>,
+        module: &Arc<Module>,
+        products: &Arc<Products>,
+        graph: Handle,
+    ) -> Result<Self> {
         let mut exec = std::ptr::null_mut();
         // SAFETY: `graph` is whole, and used for the last time.
         let made = unsafe {
@@ -42,6 +49,7 @@ impl CudaGraph {
             exec,
             shared: shared.clone(),
             _module: module.clone(),
+            _products: products.clone(),
         })
     }
 }

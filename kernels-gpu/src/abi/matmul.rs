@@ -1,6 +1,6 @@
 //! Parameters and launch of the products of a quantized matrix with many vectors, on tensor cores.
 
-use super::{DevicePtr, WeightType, kernel_params};
+use super::{DevicePtr, MatvecSegment, WeightType, kernel_params};
 use crate::prim::half::F16;
 
 /// Rows of the matrix that a warp multiplies: those of a tensor core's product.
@@ -29,22 +29,17 @@ pub const MATMUL_MAX_STAGES: u32 = 4;
 pub const MATMUL_MIN_K_GROUPS: u32 = 2;
 
 kernel_params! {
-    /// `y[t][o] = sum over i of weights[o][i] * x[t][i]`, or that added to `y`.
-    pub struct MatmulParams [56] {
+    /// Products of up to three matrices of one type with the same vectors:
+    /// `y[t][o] = bias[o] + sum over i of weights[o][i] * x[t][i]`, or that added to `y`.
+    pub struct MatmulParams [136] {
         /// Vectors, f16 `[vectors][n_in]`, at a multiple of 16 bytes; below 2^32 elements.
         pub x: DevicePtr<F16>,
-        /// Blocks of the matrix `[n_out][n_in]`, row after row, at a multiple of 16 bytes.
-        pub weights: DevicePtr<u8>,
-        /// Results, f32.
-        pub y: DevicePtr<f32>,
+        /// The matrices.
+        pub segments: [MatvecSegment; 3],
         /// Elements of a row: a multiple of the block's.
         pub n_in: u32,
-        /// Rows of the matrix.
-        pub n_out: u32,
         /// Vectors.
         pub vectors: u32,
-        /// Elements from vector to vector in `y`.
-        pub y_stride: u32,
         /// 1 to add to `y`, 0 to overwrite it.
         pub accumulate: u32,
         /// [`MatmulPlan::k_groups`], as a power of two.
@@ -53,6 +48,8 @@ kernel_params! {
         pub stages: u32,
         /// [`MatmulPlan::row_groups`], as a power of two.
         pub row_groups_log2: u32,
+        /// [`MatmulPlan::block_ends`].
+        pub block_ends: [u32; 2],
     }
 }
 
@@ -91,15 +88,17 @@ pub struct MatmulPlan {
     pub block: u32,
     /// Dynamic shared memory of a block.
     pub shared_bytes: u32,
+    /// Blocks in y up to the end of the first matrix, and of the second.
+    pub block_ends: [u32; 2],
 }
 
 impl MatmulPlan {
-    /// The launch for `vectors` vectors and a matrix of `n_out` rows of `n_in` elements, on a GPU with
-    /// `multiprocessors` multiprocessors and `max_shared` bytes of shared memory a block. `None` where
+    /// The launch for `vectors` vectors and up to three matrices of `n_out` rows of `n_in` elements, on a GPU
+    /// with `multiprocessors` multiprocessors and `max_shared` bytes of shared memory a block. `None` where
     /// two stages do not fit in it.
     pub fn new(
         ty: WeightType,
-        n_out: u32,
+        n_out: [u32; 3],
         n_in: u32,
         vectors: u32,
         multiprocessors: u32,
@@ -113,7 +112,8 @@ impl MatmulPlan {
             _ => many,
         };
         let grid_x = wanted.div_ceil(tiles).max(1);
-        let blocks = |row_groups: u32| n_out.div_ceil(MATMUL_WARP_ROWS * row_groups).max(1);
+        let blocks_of = |row_groups: u32| n_out.map(|n| n.div_ceil(MATMUL_WARP_ROWS * row_groups));
+        let blocks = |row_groups: u32| blocks_of(row_groups).iter().sum::<u32>().max(1);
 
         // More rows a block move the vectors less often, as long as there is a block for nearly every
         // multiprocessor.
@@ -140,6 +140,7 @@ impl MatmulPlan {
                 let warps = row_groups * k_groups;
                 let two = !alone && (tiles == few || 2 * warps <= MATMUL_MAX_WARPS);
                 if let Some(stages) = stages(stage_bytes, two, max_shared) {
+                    let [first, second, _] = blocks_of(row_groups);
                     return Some(Self {
                         tiles,
                         row_groups,
@@ -148,6 +149,7 @@ impl MatmulPlan {
                         grid: [grid_x, blocks(row_groups), 1],
                         block: 32 * warps,
                         shared_bytes: stages * stage_bytes,
+                        block_ends: [first, first + second],
                     });
                 }
                 k_groups /= 2;

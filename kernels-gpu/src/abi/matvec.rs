@@ -142,7 +142,7 @@ pub enum MatvecOrder {
     Beside = 2,
 }
 
-/// One of the matrices that a launch multiplies with.
+/// One of the matrices that a launch multiplies with, of few vectors or many.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct MatvecSegment {

@@ -1,14 +1,15 @@
 //! Products of quantized matrices with many vectors on tensor cores, straight from the blocks.
 //!
 //! - Formula: see [`MatmulParams`]; the weights are rounded to f16, as `dequantize` does, sums are f32.
-//! - Shapes: any number of rows and vectors; `n_in` a multiple of the block's elements.
+//! - Shapes: up to three matrices of any number of rows, any number of vectors; `n_in` a multiple of the
+//!   block's elements.
 //! - Threads: a block takes `8 * TILES` vectors and 16 rows for each group of warps that share rows. It
 //!   goes through the columns in stages, of which each warp of a group has 128 columns: a lane decodes a
 //!   unit of row `g` and one of row `g + 8` (see [`mma`](crate::prim::mma)). The order of the columns
 //!   inside a product is free: so that what a lane decodes is already its part of the tensor cores'
 //!   left factor, unit `t` gives columns `2t`, `2t + 1`, `2t + 8` and `2t + 9` of eight products in turn.
 //! - Launch: [`MatmulPlan`](crate::abi::MatmulPlan)'s.
-//! - Moves: the matrix once for each `8 * TILES` vectors, the vectors once a block of rows (from L2), the
+//! - Moves: the matrices once for each `8 * TILES` vectors, the vectors once a block of rows (from L2), the
 //!   results once.
 
 use cuda_std::prelude::*;
@@ -127,12 +128,12 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
     }
     // Publishes the sums of the warps with the same rows, which share the tiles among them.
     thread::sync_threads();
-    let row = stages.first_row + MATMUL_WARP_ROWS * row_group + g;
+    let row = MATMUL_WARP_ROWS * row_group + g;
     let mut tile = part;
     while tile < TILES as u32 {
-        let vector = stages.first_vector + MATMUL_TILE_VECTORS * tile + 2 * t;
+        let vector = MATMUL_TILE_VECTORS * tile + 2 * t;
         // SAFETY: published above; `store` checks rows and vectors.
-        unsafe { store(&p, total(|part| sums_at(part, tile), k_groups), row, vector) };
+        unsafe { stages.store(total(|part| sums_at(part, tile), k_groups), row, vector) };
         tile += k_groups;
     }
 }
@@ -190,29 +191,4 @@ unsafe fn total(place: impl Fn(u32) -> Shared<[f32; 4]>, k_groups: u32) -> [f32;
         part += 1;
     }
     total
-}
-
-/// Writes results of rows `row` and `row + 8` with `vector` and the next, as far as there are such.
-///
-/// # Safety
-/// `y` is as the parameters say.
-#[inline(always)]
-unsafe fn store(p: &MatmulParams, sums: [f32; 4], row: u32, vector: u32) {
-    let mut i = 0;
-    while i < 4 {
-        let (row, vector) = (row + 8 * (i as u32 / 2), vector + i as u32 % 2);
-        if row < p.n_out && vector < p.vectors {
-            let at = vector as usize * p.y_stride as usize + row as usize;
-            // SAFETY: inside.
-            unsafe {
-                let y = p.y.mut_ptr().add(at);
-                *y = if p.accumulate != 0 {
-                    *y + sums[i]
-                } else {
-                    sums[i]
-                };
-            }
-        }
-        i += 1;
-    }
 }

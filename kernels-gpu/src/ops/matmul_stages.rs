@@ -14,7 +14,7 @@ use super::weights::bytes::Bytes;
 use super::weights::tile::Tile;
 use crate::abi::{
     MATMUL_MIN_K_GROUPS, MATMUL_TILE_VECTORS, MATMUL_WARP_ELEMENTS, MATMUL_WARP_ROWS, MatmulParams,
-    WeightType, matmul_row_bytes, matmul_stage_elements, matmul_vector_bytes,
+    MatvecSegment, WeightType, matmul_row_bytes, matmul_stage_elements, matmul_vector_bytes,
 };
 use crate::prim::async_copy::{commit, copy16_zero_fill, wait_group};
 use crate::prim::integer::opaque;
@@ -30,7 +30,7 @@ pub type Slot = Shared<[u32; 4]>;
 /// The stages of a block, for kernels of `TILES` tiles of vectors.
 pub struct Stages<'a, W, const TILES: usize> {
     params: &'a MatmulParams,
-    /// The block's first row.
+    /// The block's first row, of its segment.
     pub first_row: u32,
     /// The block's first vector.
     pub first_vector: u32,
@@ -48,9 +48,53 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
     pub fn of_block(params: &'a MatmulParams) -> Self {
         Self {
             params,
-            first_row: thread::block_idx_y() * (MATMUL_WARP_ROWS << params.row_groups_log2),
+            first_row: Self::segment(params).1 * (MATMUL_WARP_ROWS << params.row_groups_log2),
             first_vector: thread::block_idx_x() * Self::VECTORS,
             weights: PhantomData,
+        }
+    }
+
+    /// The matrix of this block, and the block's number among those of the matrix.
+    #[inline(always)]
+    fn segment(params: &MatmulParams) -> (MatvecSegment, u32) {
+        // Found again for each stage: what is in it would take up registers that are scarce.
+        let block = opaque(thread::block_idx_y());
+        let [first, second] = params.block_ends;
+        if block < first {
+            (params.segments[0], block)
+        } else if block < second {
+            (params.segments[1], block - first)
+        } else {
+            (params.segments[2], block - second)
+        }
+    }
+
+    /// Writes results of rows `row` and `row + 8` of the block with vector `vector` of the block and the
+    /// next, as far as there are such.
+    ///
+    /// # Safety
+    /// `y` and the bias are as the parameters say.
+    #[inline(always)]
+    pub unsafe fn store(&self, sums: [f32; 4], row: u32, vector: u32) {
+        let p = self.params;
+        let (segment, _) = Self::segment(p);
+        let (row, vector) = (self.first_row + row, self.first_vector + vector);
+        let mut i = 0;
+        while i < 4 {
+            let (row, vector) = (row + 8 * (i as u32 / 2), vector + i as u32 % 2);
+            if row < segment.n_out && vector < p.vectors {
+                let at = vector as usize * segment.y_stride as usize + row as usize;
+                let mut sum = sums[i];
+                // SAFETY: inside.
+                unsafe {
+                    if !segment.bias.is_null() {
+                        sum += *segment.bias.ptr().add(row as usize);
+                    }
+                    let y = segment.y.mut_ptr().add(at);
+                    *y = if p.accumulate != 0 { *y + sum } else { sum };
+                }
+            }
+            i += 1;
         }
     }
 
@@ -89,8 +133,9 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
         let start = stage * W::TYPE.row_bytes(self.elements());
         let bytes = (row_bytes - start).min(W::TYPE.row_bytes(self.elements()));
         // Behind the last row that one again: what becomes of it is not stored.
-        let number = (self.first_row + row).min(p.n_out - 1);
-        let from = p.weights.ptr();
+        let (segment, _) = Self::segment(p);
+        let number = (self.first_row + row).min(segment.n_out - 1);
+        let from = segment.weights.ptr();
         let from = from.wrapping_add(number as usize * row_bytes as usize + start as usize);
         // SAFETY: whole blocks of a row; the row's part of the slot has room for them.
         unsafe {
@@ -157,9 +202,10 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
         let p = self.params;
         let first = self.tile(slot, row);
         let start = stage * W::TYPE.row_bytes(self.elements());
+        let (segment, _) = Self::segment(p);
         // Products may wrap around: only the last bits of the address count.
         let low_bits = |row: u32| {
-            let number = (self.first_row + row).min(p.n_out - 1);
+            let number = (self.first_row + row).min(segment.n_out - 1);
             number
                 .wrapping_mul(W::TYPE.row_bytes(p.n_in))
                 .wrapping_add(start)

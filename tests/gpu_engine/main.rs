@@ -1,26 +1,19 @@
 //! The GPU engine on tiny models against values that were computed in float32 elsewhere and against
 //! the CPU reference. It runs on the simulator, or on a GPU with HYPERION_TEST_DEVICE=cuda.
 
+mod batches;
+mod setup;
+#[path = "../support/mod.rs"]
 mod support;
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-
-use half::f16;
 use hyperion::backend::{
-    Activations, Backend, Draw, NoTrace, Output, PAGE_TOKENS, Recorder, SequenceStep, TensorName,
-    TraceSink, Want,
+    Activations, Backend, Draw, NoTrace, Output, PAGE_TOKENS, Recorder, SequenceStep, Want,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, Sequence};
-use hyperion::gpu::{Device, choice};
-use hyperion::gpu_backend::{GpuBackend, Limits};
-use hyperion::model::Model;
-use hyperion::sampling::argmax;
 use hyperion::verify::Isolate;
-use support::{Reference, fixture, relative_error};
+use setup::*;
+use support::{Reference, relative_error};
 
 /// All architectures, and among them most tensor types.
 const TINY: [&str; 7] = [
@@ -33,100 +26,9 @@ const TINY: [&str; 7] = [
     "tiny-gemma3-q4_k_m-1",
 ];
 
-/// Activations, keys and values are rounded to f16 (2^-11 each) in every block.
-const F16_BOUND: f64 = 2e-3;
-
-const CONTEXT: usize = 256;
-static RUN: AtomicBool = AtomicBool::new(false);
-
-static DEVICE: LazyLock<Arc<dyn Device>> = LazyLock::new(|| {
-    let name = std::env::var("HYPERION_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
-    let choice = name.parse().expect("a device");
-    let opened = choice::open(choice, &choice::embedded()).expect("the device opens");
-    opened.device.expect("a device other than the CPU")
-});
-
-/// Held by every test: no work may be sent to a device while another thread records a graph.
-fn device_lock() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn path(name: &str) -> PathBuf {
-    fixture(&format!("tiny/{name}.gguf"))
-}
-
-fn model(name: &str) -> Arc<Model> {
-    Arc::new(Model::open(&path(name)).expect("a model"))
-}
-
-fn gpu(model: &Arc<Model>, activations: Activations) -> GpuBackend {
-    let limits = Limits {
-        context: CONTEXT,
-        n_pages: Engine::pages_for(CONTEXT, 4),
-        max_tokens: 128,
-    };
-    GpuBackend::new(
-        model.clone(),
-        DEVICE.clone(),
-        limits,
-        activations,
-        &RUN,
-        &mut |_| {},
-    )
-    .expect("a backend")
-}
-
 fn tokens(reference: &Reference) -> Vec<u32> {
     let tokens = reference.i32("tokens").1;
     tokens.iter().map(|&token| token as u32).collect()
-}
-
-fn logits(output: Output) -> Vec<f32> {
-    match output {
-        Output::Logits(logits) => logits,
-        other => panic!("expected logits, got {other:?}"),
-    }
-}
-
-/// Rounds every tensor of the reference to f16.
-#[derive(Default)]
-struct RoundToF16(HashMap<TensorName, Vec<f32>>);
-
-impl TraceSink for RoundToF16 {
-    fn wants(&self, _: TensorName) -> bool {
-        true
-    }
-
-    fn record(&mut self, name: TensorName, _: usize, data: &[f32]) {
-        let rounded = data.iter().map(|&x| f16::from_f32(x).to_f32());
-        self.0.insert(name, rounded.collect());
-    }
-
-    fn forced(&self, name: TensorName) -> Option<&[f32]> {
-        self.0.get(&name).map(Vec::as_slice)
-    }
-}
-
-/// How far a token's logits are off, in shares of what they may be: [`F16_BOUND`], or ten times what
-/// the reference itself moves when its tensors are rounded to f16 (`rounded`), where that is more,
-/// because the random weights cancel. In tiny-gemma3 even f32 activations are off by 4e-5, which is
-/// 600 of their roundings.
-fn share_of_bound(ours: &[f32], expected: &[f32], rounded: &[f32]) -> f64 {
-    let bound = F16_BOUND.max(10.0 * relative_error(rounded, expected));
-    relative_error(ours, expected) / bound
-}
-
-/// All but a tenth of the tokens are within their bounds: what a rounding costs a token is known from
-/// one draw only, and a token that cancels can be off by any multiple of it. What each operation may
-/// cost is tested in [`each_operation_alone`]. Written so that a NaN fails.
-fn assert_close(shares: &[f64], what: &str) {
-    let within = shares.iter().filter(|&&share| share < 1.0).count();
-    assert!(
-        10 * within >= 9 * shares.len(),
-        "{what}: {within} of {} tokens are within their bounds: {shares:.2?}",
-        shares.len()
-    );
 }
 
 #[test]
@@ -208,44 +110,6 @@ fn greedy_tokens() {
 const SCATTERED: [[u32; 2]; 3] = [[9, 2], [5, 13], [0, 7]];
 const LENGTHS: [usize; 3] = [70, 3, 64];
 
-fn text(sequence: usize, length: usize, vocab: usize) -> Vec<u32> {
-    let token = |i: usize| ((i * 37 + sequence * 101 + 11) % vocab) as u32;
-    (0..length).map(token).collect()
-}
-
-/// Prefill in chunks and two decode steps of three sequences side by side, logits of each step.
-fn run_batch(backend: &mut dyn Backend, of: &[usize], sink: &mut dyn TraceSink) -> Vec<Vec<f32>> {
-    let vocab = backend.model().vocab();
-    let texts: Vec<Vec<u32>> = of.iter().map(|&s| text(s, LENGTHS[s] + 2, vocab)).collect();
-    for (i, &s) in of.iter().enumerate() {
-        for first in (0..LENGTHS[s]).step_by(48) {
-            let step = SequenceStep {
-                tokens: &texts[i][first..(first + 48).min(LENGTHS[s])],
-                start: first,
-                pages: &SCATTERED[s],
-                want: Want::Nothing,
-            };
-            backend.step(&[step], sink).expect("a chunk");
-        }
-    }
-    let mut results = Vec::new();
-    for extra in 0..2 {
-        let steps: Vec<SequenceStep<'_>> = of
-            .iter()
-            .enumerate()
-            .map(|(i, &s)| SequenceStep {
-                tokens: &texts[i][LENGTHS[s] + extra..][..1],
-                start: LENGTHS[s] + extra,
-                pages: &SCATTERED[s],
-                want: Want::LastLogits,
-            })
-            .collect();
-        let outputs = backend.step(&steps, sink).expect("a step");
-        results.extend(outputs.into_iter().map(logits));
-    }
-    results
-}
-
 #[test]
 fn three_sequences_with_scattered_pages() {
     let _lock = device_lock();
@@ -257,17 +121,22 @@ fn three_sequences_with_scattered_pages() {
     ] {
         let model = model(name);
         let cpu = || CpuBackend::new(model.clone(), 16);
-        let expected = run_batch(&mut cpu(), &[0, 1, 2], &mut NoTrace);
-        let rounded = run_batch(&mut cpu(), &[0, 1, 2], &mut RoundToF16::default());
+        let members = [0, 1, 2].map(|s| Member {
+            text: text(s, LENGTHS[s] + 2, model.vocab()),
+            length: LENGTHS[s],
+            pages: SCATTERED[s],
+        });
+        let expected = run_batch(&mut cpu(), &members, &mut NoTrace);
+        let rounded = run_batch(&mut cpu(), &members, &mut RoundToF16::default());
         let mut gpu = gpu(&model, Activations::F16);
-        let ours = run_batch(&mut gpu, &[0, 1, 2], &mut NoTrace);
+        let ours = run_batch(&mut gpu, &members, &mut NoTrace);
         let shares: Vec<f64> = (0..ours.len())
             .map(|i| share_of_bound(&ours[i], &expected[i], &rounded[i]))
             .collect();
         assert_close(&shares, name);
         // Alone, the products are those of other kernels, which add in another order.
         for of in 0..3 {
-            let alone = run_batch(&mut gpu, &[of], &mut NoTrace);
+            let alone = run_batch(&mut gpu, &members[of..=of], &mut NoTrace);
             for (step, alone) in alone.iter().enumerate() {
                 let error = relative_error(alone, &ours[3 * step + of]);
                 assert!(
@@ -305,89 +174,6 @@ fn a_step_of_mixed_sequences_gives_each_its_own() {
                 assert!(relative_error(&ours, &expected) < F16_BOUND);
             }
             (ours, expected) => assert_eq!(ours, expected),
-        }
-    }
-}
-
-/// Steps of more tokens than products straight from the blocks take, and of more sequences than the kernels for
-/// decoding take.
-#[test]
-fn a_long_prompt_and_a_step_of_many_sequences() {
-    const SEQUENCES: usize = 10;
-    let _lock = device_lock();
-    for name in ["tiny-llama-q4_k_m-1", "tiny-qwen3-q8_0-1"] {
-        let model = model(name);
-        let vocab = model.vocab();
-        // The first sequence has the long prompt, and alone needs a second page.
-        let prompt = |sequence: usize| if sequence == 0 { 100 } else { 4 };
-        let texts: Vec<Vec<u32>> = (0..SEQUENCES)
-            .map(|s| text(s, prompt(s) + 1, vocab))
-            .collect();
-        let pages: Vec<[u32; 2]> = (0..SEQUENCES as u32).map(|s| [s, 15]).collect();
-        let step = |s: usize, start: usize, end: usize, want| SequenceStep {
-            tokens: &texts[s][start..end],
-            start,
-            pages: &pages[s],
-            want,
-        };
-        let last = |s: usize, want| step(s, prompt(s), prompt(s) + 1, want);
-        let run = |backend: &mut dyn Backend, sink: &mut dyn TraceSink| {
-            let mut all = Vec::new();
-            for s in 0..SEQUENCES {
-                let prompt = step(s, 0, prompt(s), Want::AllLogits);
-                all.extend(backend.step(&[prompt], sink).expect("a prompt"));
-            }
-            let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, Want::LastLogits)).collect();
-            all.extend(backend.step(&steps, sink).expect("a step"));
-            all.into_iter().flat_map(logits).collect::<Vec<f32>>()
-        };
-        let cpu = || CpuBackend::new(model.clone(), 16);
-        let expected = run(&mut cpu(), &mut NoTrace);
-        let rounded = run(&mut cpu(), &mut RoundToF16::default());
-        let mut backend = gpu(&model, Activations::F16);
-        let ours = run(&mut backend, &mut NoTrace);
-        assert_eq!(ours.len(), (100 + 9 * 4 + SEQUENCES) * vocab);
-        let row = |values: &[f32], t: usize| values[t * vocab..][..vocab].to_vec();
-        let shares: Vec<f64> = (0..ours.len() / vocab)
-            .map(|t| share_of_bound(&row(&ours, t), &row(&expected, t), &row(&rounded, t)))
-            .collect();
-        assert_close(&shares, name);
-
-        // The same step once more, for the likeliest tokens of all but one.
-        let want = |s: usize| if s == 4 { Want::Nothing } else { Want::Argmax };
-        let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, want(s))).collect();
-        let outputs = backend.step(&steps, &mut NoTrace).expect("a step");
-        let first = ours.len() / vocab - SEQUENCES;
-        for (s, output) in outputs.into_iter().enumerate() {
-            match output {
-                Output::Nothing => assert_eq!(s, 4, "{name}"),
-                Output::Token(token) => {
-                    let likeliest = argmax(&row(&ours, first + s));
-                    assert_eq!(token, likeliest, "{name}: sequence {s}");
-                }
-                Output::Logits(_) => panic!("{name}: sequence {s} got logits"),
-            }
-        }
-
-        // Many sequences are multiplied in f16 also where few are in 8 bits.
-        let (mut in_8_bits, mut reference) = (gpu(&model, Activations::Q8), cpu());
-        run(&mut in_8_bits, &mut NoTrace);
-        run(&mut reference, &mut NoTrace);
-        let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, Want::LastLogits)).collect();
-        let mut recorder = Recorder::new(|_| true);
-        in_8_bits.step(&steps, &mut recorder).expect("a step");
-        let mut isolate = Isolate::new(&recorder.tensors);
-        reference
-            .step(&steps, &mut isolate)
-            .expect("a reference step");
-        assert!(isolate.rows.len() > 8, "{name}: few tensors were compared");
-        for row in &isolate.rows {
-            assert!(
-                row.lengths.is_none() && row.difference.within(F16_BOUND),
-                "{name}: {} is off by {:.2e}",
-                row.name,
-                row.difference.relative
-            );
         }
     }
 }

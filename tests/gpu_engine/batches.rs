@@ -1,0 +1,215 @@
+//! Steps of more sequences than the matrix-vector kernels take.
+
+use hyperion::backend::{
+    Activations, Backend, Draw, NoTrace, Output, Recorder, SequenceStep, TraceSink, Want,
+};
+use hyperion::cpu::CpuBackend;
+use hyperion::model::Model;
+use hyperion::sampling::argmax;
+use hyperion::verify::Isolate;
+
+use crate::setup::*;
+use crate::support::relative_error;
+
+/// Sequences of different lengths, some at the end of a page or over it, whose pages lie anywhere.
+fn members(n: usize, model: &Model) -> Vec<Member> {
+    const LENGTHS: [usize; 5] = [63, 3, 70, 1, 17];
+    let page = |i: usize| (i * 13 % PAGES) as u32;
+    let members = (0..n).map(|s| {
+        let length = LENGTHS[s % LENGTHS.len()];
+        Member {
+            text: text(s, length + STEPS, model.vocab()),
+            length,
+            pages: [page(2 * s), page(2 * s + 1)],
+        }
+    });
+    members.collect()
+}
+
+/// The first step of its kind runs as it is, the second one is recorded, the third one is a replay.
+const STEPS: usize = 3;
+
+#[test]
+fn batches_give_each_sequence_its_own() {
+    let _lock = device_lock();
+    for (name, n) in [
+        ("tiny-llama-q4_0-2", 6),
+        ("tiny-llama-q4_k_m-1", 20),
+        ("tiny-qwen2-f16-1", 6),
+        ("tiny-qwen2-f16-1", 20),
+        ("tiny-qwen2-q4_k_m-2", 20),
+        ("tiny-qwen3-q8_0-1", 6),
+        ("tiny-gemma3-q4_k_m-1", 6),
+        ("tiny-gemma3-q4_k_m-1", 20),
+    ] {
+        let model = model(name);
+        let mut members = members(n, &model);
+        let cpu = || CpuBackend::new(model.clone(), PAGES);
+        let expected = run_batch(&mut cpu(), &members, &mut NoTrace);
+        let rounded = run_batch(&mut cpu(), &members, &mut RoundToF16::default());
+        let mut gpu = gpu(&model, Activations::F16);
+        let ours = run_batch(&mut gpu, &members, &mut NoTrace);
+        assert_eq!(ours.len(), n * STEPS);
+        let shares: Vec<f64> = (0..ours.len())
+            .map(|i| share_of_bound(&ours[i], &expected[i], &rounded[i]))
+            .collect();
+        assert_close(&shares, &format!("{name}, {n} sequences"));
+        // Alone, the products are those of other kernels, which do not round weights to f16.
+        let alone = [0, n / 2, n - 1].map(|of| {
+            let alone = run_batch(&mut gpu, &members[of..=of], &mut NoTrace);
+            let steps = alone.iter().enumerate();
+            let shares = steps.map(|(step, alone)| {
+                let i = n * step + of;
+                relative_error(alone, &ours[i]) / bound(&expected[i], &rounded[i])
+            });
+            shares.collect::<Vec<f64>>()
+        });
+        assert_close(&alone.concat(), &format!("{name}, each of {n} alone"));
+        // Where a sequence lies in the step changes nothing.
+        members.reverse();
+        let reversed = run_batch(&mut gpu, &members, &mut NoTrace);
+        for (step, reversed) in reversed.chunks(n).enumerate() {
+            for (of, logits) in reversed.iter().rev().enumerate() {
+                assert!(
+                    *logits == ours[n * step + of],
+                    "{name}: sequence {of} of {n} differs in step {step} by its place"
+                );
+            }
+        }
+    }
+}
+
+/// Steps whose tokens the device chooses, again and again: as they are, recorded and replayed.
+#[test]
+fn batches_whose_tokens_are_chosen_on_the_device() {
+    let _lock = device_lock();
+    let model = model("tiny-qwen3-q8_0-1");
+    for n in [6, 20] {
+        let members = members(n, &model);
+        let mut gpu = gpu(&model, Activations::F16);
+        let mut logits = run_batch(&mut gpu, &members, &mut NoTrace);
+        let last = logits.split_off(n * (STEPS - 1));
+        let likeliest: Vec<u32> = last.iter().map(|logits| argmax(logits)).collect();
+        let mut tokens = |want: &dyn Fn(usize) -> Want| -> Vec<u32> {
+            let steps = batch_step(&members, STEPS - 1, want);
+            let outputs = gpu.step(&steps, &mut NoTrace).expect("a step");
+            let tokens = outputs.into_iter().map(|output| match output {
+                Output::Token(token) => token,
+                other => panic!("{other:?} instead of a token"),
+            });
+            tokens.collect()
+        };
+        for _ in 0..STEPS {
+            assert_eq!(tokens(&|_| Want::Argmax), likeliest, "{n} sequences");
+        }
+        // Every third sequence has but one token to draw from, all others the likeliest two: at this
+        // temperature both have a share of the random numbers.
+        let has_one = |s: usize| s.is_multiple_of(3);
+        let draw = |uniform: f32| {
+            move |s: usize| {
+                Want::Draw(Draw {
+                    temperature: 5.0,
+                    top_k: if has_one(s) { 1 } else { 2 },
+                    top_p: 1.0,
+                    min_p: 0.0,
+                    uniform,
+                })
+            }
+        };
+        for _ in 0..STEPS {
+            let ends = [0.0, 0.999_999].map(|uniform| tokens(&draw(uniform)));
+            for (s, logits) in last.iter().enumerate() {
+                let mut drawn = ends.each_ref().map(|tokens| tokens[s]);
+                let mut order: Vec<u32> = (0..model.vocab() as u32).collect();
+                order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+                let mut expected = [order[0], order[usize::from(!has_one(s))]];
+                drawn.sort_unstable();
+                expected.sort_unstable();
+                assert_eq!(drawn, expected, "sequence {s} of {n}");
+            }
+        }
+    }
+}
+
+/// Steps of more tokens than products straight from the blocks take, and of more sequences than the kernels for
+/// decoding take.
+#[test]
+fn a_long_prompt_and_a_step_of_many_sequences() {
+    const SEQUENCES: usize = 10;
+    let _lock = device_lock();
+    for name in ["tiny-llama-q4_k_m-1", "tiny-qwen3-q8_0-1"] {
+        let model = model(name);
+        let vocab = model.vocab();
+        // The first sequence has the long prompt, and alone needs a second page.
+        let prompt = |sequence: usize| if sequence == 0 { 100 } else { 4 };
+        let texts: Vec<Vec<u32>> = (0..SEQUENCES)
+            .map(|s| text(s, prompt(s) + 1, vocab))
+            .collect();
+        let pages: Vec<[u32; 2]> = (0..SEQUENCES as u32).map(|s| [s, 15]).collect();
+        let step = |s: usize, start: usize, end: usize, want| SequenceStep {
+            tokens: &texts[s][start..end],
+            start,
+            pages: &pages[s],
+            want,
+        };
+        let last = |s: usize, want| step(s, prompt(s), prompt(s) + 1, want);
+        let run = |backend: &mut dyn Backend, sink: &mut dyn TraceSink| {
+            let mut all = Vec::new();
+            for s in 0..SEQUENCES {
+                let prompt = step(s, 0, prompt(s), Want::AllLogits);
+                all.extend(backend.step(&[prompt], sink).expect("a prompt"));
+            }
+            let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, Want::LastLogits)).collect();
+            all.extend(backend.step(&steps, sink).expect("a step"));
+            all.into_iter().flat_map(logits).collect::<Vec<f32>>()
+        };
+        let cpu = || CpuBackend::new(model.clone(), PAGES);
+        let expected = run(&mut cpu(), &mut NoTrace);
+        let rounded = run(&mut cpu(), &mut RoundToF16::default());
+        let mut backend = gpu(&model, Activations::F16);
+        let ours = run(&mut backend, &mut NoTrace);
+        assert_eq!(ours.len(), (100 + 9 * 4 + SEQUENCES) * vocab);
+        let row = |values: &[f32], t: usize| values[t * vocab..][..vocab].to_vec();
+        let shares: Vec<f64> = (0..ours.len() / vocab)
+            .map(|t| share_of_bound(&row(&ours, t), &row(&expected, t), &row(&rounded, t)))
+            .collect();
+        assert_close(&shares, name);
+
+        // The same step once more, for the likeliest tokens of all but one.
+        let want = |s: usize| if s == 4 { Want::Nothing } else { Want::Argmax };
+        let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, want(s))).collect();
+        let outputs = backend.step(&steps, &mut NoTrace).expect("a step");
+        let first = ours.len() / vocab - SEQUENCES;
+        for (s, output) in outputs.into_iter().enumerate() {
+            match output {
+                Output::Nothing => assert_eq!(s, 4, "{name}"),
+                Output::Token(token) => {
+                    let likeliest = argmax(&row(&ours, first + s));
+                    assert_eq!(token, likeliest, "{name}: sequence {s}");
+                }
+                Output::Logits(_) => panic!("{name}: sequence {s} got logits"),
+            }
+        }
+
+        // Many sequences are multiplied in f16 also where few are in 8 bits.
+        let (mut in_8_bits, mut reference) = (gpu(&model, Activations::Q8), cpu());
+        run(&mut in_8_bits, &mut NoTrace);
+        run(&mut reference, &mut NoTrace);
+        let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, Want::LastLogits)).collect();
+        let mut recorder = Recorder::new(|_| true);
+        in_8_bits.step(&steps, &mut recorder).expect("a step");
+        let mut isolate = Isolate::new(&recorder.tensors);
+        reference
+            .step(&steps, &mut isolate)
+            .expect("a reference step");
+        assert!(isolate.rows.len() > 8, "{name}: few tensors were compared");
+        for row in &isolate.rows {
+            assert!(
+                row.lengths.is_none() && row.difference.within(F16_BOUND),
+                "{name}: {} is off by {:.2e}",
+                row.name,
+                row.difference.relative
+            );
+        }
+    }
+}
