@@ -131,6 +131,20 @@ pub trait Staging: Send {
     fn submit(&mut self, dst: BufferSlice<'_>) -> Result<()>;
 }
 
+/// Page-locked host memory, to which a device copies while the host and the device go on.
+pub trait Readback: Send {
+    /// Starts copying `src` to the beginning of this memory, once the work sent before has finished.
+    ///
+    /// # Errors
+    /// `src` is longer than this memory, or is another device's.
+    fn submit(&mut self, src: BufferSlice<'_>) -> Result<()>;
+    /// Waits for the copy that was submitted last, but for no work sent after it, and gives this memory.
+    ///
+    /// # Errors
+    /// A fault in the work before the copy.
+    fn wait(&mut self) -> Result<&[u8]>;
+}
+
 /// A GPU, real or simulated. Work runs in the order in which it is sent.
 pub trait Device: Send + Sync {
     /// Facts about the device.
@@ -145,6 +159,9 @@ pub trait Device: Send + Sync {
 
     /// Allocates page-locked host memory for large uploads.
     fn staging(&self, bytes: usize) -> Result<Box<dyn Staging>>;
+
+    /// Allocates page-locked host memory for small downloads.
+    fn readback(&self, bytes: usize) -> Result<Box<dyn Readback>>;
 
     /// Copies `src` to `dst`, of the same length. `src` can be reused on return.
     fn upload(&self, dst: BufferSlice<'_>, src: &[u8]) -> Result<()>;

@@ -6,7 +6,8 @@
 use super::buffer::{Allocator, Buffer, BufferSlice};
 use super::choice::{PtxImage, select_ptx};
 use super::device::{
-    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, MemoryInfo, Profiler, Staging, Timer,
+    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, MemoryInfo, Profiler, Readback,
+    Staging, Timer,
 };
 use super::entries::KernelTable;
 use super::error::{GpuError, Result};
@@ -166,6 +167,13 @@ impl Device for SimDevice {
 
     fn staging(&self, bytes: usize) -> Result<Box<dyn Staging>> {
         Ok(Box::new(SimStaging {
+            memory: vec![0; bytes],
+            shared: self.shared.clone(),
+        }))
+    }
+
+    fn readback(&self, bytes: usize) -> Result<Box<dyn Readback>> {
+        Ok(Box::new(SimReadback {
             memory: vec![0; bytes],
             shared: self.shared.clone(),
         }))
@@ -505,11 +513,38 @@ impl Staging for SimStaging {
         self.shared.refuse_in_capture("an upload")?;
         match self.memory.get(..dst.len()) {
             Some(bytes) => self.shared.write(dst.addr(), bytes),
-            None => Err(GpuError::Range {
-                label: dst.label().into(),
-                len: dst.len(),
-                what: format!("a staged upload of at most {} bytes", self.memory.len()),
-            }),
+            None => Err(too_short(dst, "an upload", self.memory.len())),
         }
+    }
+}
+
+/// Ordinary memory; the simulator's work is done when it was sent.
+struct SimReadback {
+    memory: Vec<u8>,
+    shared: Arc<Shared>,
+}
+
+impl Readback for SimReadback {
+    fn submit(&mut self, src: BufferSlice<'_>) -> Result<()> {
+        src.check(Arc::as_ptr(&self.shared).cast(), src.len(), "a download")?;
+        self.shared.refuse_in_capture("a download")?;
+        let len = self.memory.len();
+        match self.memory.get_mut(..src.len()) {
+            Some(bytes) => self.shared.read(src.addr(), bytes),
+            None => Err(too_short(src, "a download", len)),
+        }
+    }
+
+    fn wait(&mut self) -> Result<&[u8]> {
+        Ok(&self.memory)
+    }
+}
+
+/// The error of a copy between `range` and page-locked memory of `len` bytes.
+fn too_short(range: BufferSlice<'_>, what: &str, len: usize) -> GpuError {
+    GpuError::Range {
+        label: range.label().into(),
+        len: range.len(),
+        what: format!("{what} through {len} page-locked bytes"),
     }
 }

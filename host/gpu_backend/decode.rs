@@ -108,15 +108,38 @@ impl GpuBackend {
         let n = sequences.len();
         let choice = Choice::of(sequences, self.draws());
         let longest = sequences.iter().map(SequenceStep::end).max().unwrap_or(1);
-        let splits = self.attention_splits(n, longest);
-        let key = GraphKey { n, splits, choice };
-        if trace.is_active() || self.launcher.is_noting() {
-            self.send_step(key, sequences, trace)?;
-            return self.read_outputs(sequences, choice, trace);
+        let key = self.graph_key(n, longest, choice);
+        let is_observed = trace.is_active() || self.launcher.is_noting();
+        if choice == Choice::Argmax && !is_observed {
+            return self.decode_greedily(key, sequences);
         }
+        self.ahead.forget();
+        let device = self.launcher.device.clone();
+        self.inputs.upload(&*device, sequences)?;
+        match is_observed {
+            true => self.send_step(key, sequences, trace)?,
+            false => self.run_step(key, sequences)?,
+        }
+        if choice == Choice::Argmax {
+            self.inputs.moved_on(n);
+        }
+        self.read_outputs(sequences, choice, trace)
+    }
+
+    /// What a step for `n` sequences depends on, the longest of which will have `longest` tokens.
+    pub(super) fn graph_key(&self, n: usize, longest: usize, choice: Choice) -> GraphKey {
+        GraphKey {
+            n,
+            splits: self.attention_splits(n, longest),
+            choice,
+        }
+    }
+
+    /// Runs the step of `key`, from its recording where there is one.
+    pub(super) fn run_step(&mut self, key: GraphKey, sequences: &[SequenceStep<'_>]) -> Result<()> {
         let mut none = NoTrace;
         let device = self.launcher.device.clone();
-        let mut none = DeviceTracer::new(&*device, &mut none, n);
+        let mut none = DeviceTracer::new(&*device, &mut none, key.n);
         match self.graphs.get(&key) {
             // The first step of its kind runs as it is, because looking up kernels and setting their
             // attributes is not for a recording.
@@ -134,7 +157,7 @@ impl GpuBackend {
             // SAFETY: as above.
             Some(Some(graph)) => unsafe { graph.replay() }?,
         }
-        self.read_outputs(sequences, choice, trace)
+        Ok(())
     }
 
     /// Blocks that share the context of a sequence: a power of two, so that few graphs serve all
@@ -191,7 +214,7 @@ impl GpuBackend {
         let vectors = stream.vectors(key.n, &self.weights.output_norm);
         let head = Product::new(&self.weights.output, &w.logits);
         self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn)?;
-        self.choose(0, key.n, key.choice)?;
+        self.choose_next(key.n, key.choice)?;
         trace.layer = Some(self.model.config.n_layers - 1);
         self.trace_post_norm_sum("l_out", &stream, trace)?;
         trace.layer = None;

@@ -30,6 +30,6 @@ impl GpuBackend {
         self.norm_rows(&w.x, 0, &self.weights.output_norm, n)?;
         let head = Product::new(&self.weights.output, &w.logits);
         self.multiply(&w.normed, n, &[head], false)?;
-        self.choose(0, n, key.choice)
+        self.choose_next(n, key.choice)
     }
 }

@@ -17,6 +17,9 @@ pub struct Inputs {
     mirror: Vec<u32>,
 }
 
+/// A token that the device chose and the host has not read: none that there is.
+const UNKNOWN: u32 = u32::MAX;
+
 /// u32 of a sequence's settings for sampling.
 const SETTINGS_WORDS: usize = size_of::<SampleSettings>() / 4;
 
@@ -75,10 +78,14 @@ impl Inputs {
                 changed = Some((first.min(index), last.max(index)));
             }
         };
+        let is_decode = n_tokens == sequences.len();
         let mut token = 0;
         for (index, step) in sequences.iter().enumerate() {
             set(STARTS_AT + index, token as u32);
-            set(FIRST_POSITIONS_AT + index, step.start as u32);
+            // Not read by such steps, which then can follow each other without an upload.
+            if !is_decode {
+                set(FIRST_POSITIONS_AT + index, step.start as u32);
+            }
             for (offset, &id) in step.tokens.iter().enumerate() {
                 set(TOKENS_AT + token, id);
                 set(TOKENS_AT + stride + token, (step.start + offset) as u32);
@@ -101,6 +108,29 @@ impl Inputs {
             device.upload(to, bytemuck::cast_slice(&self.mirror[first..=last]))?;
         }
         Ok(())
+    }
+
+    /// A step of one token for each of `n` sequences was sent that makes its results the next inputs.
+    pub fn moved_on(&mut self, n: usize) {
+        self.tokens_are(&vec![UNKNOWN; n]);
+        for position in &mut self.mirror[TOKENS_AT + self.stride..][..n] {
+            *position += 1;
+        }
+    }
+
+    /// The tokens on the device, as far as they became known.
+    pub fn tokens_are(&mut self, tokens: &[u32]) {
+        self.mirror[TOKENS_AT..][..tokens.len()].copy_from_slice(tokens);
+    }
+
+    /// Whether the device has the pages of `sequences`.
+    pub fn has_pages_of(&self, sequences: &[SequenceStep<'_>]) -> bool {
+        let max_pages = self.limits.max_pages();
+        let rows = self.mirror[Self::page_table_at(self.limits)..].chunks(max_pages);
+        sequences.iter().zip(rows).all(|(step, row)| {
+            let pages = &step.pages[..step.pages.len().min(max_pages)];
+            row.starts_with(pages)
+        })
     }
 
     fn at(&self, index: usize) -> DevicePtr<u32> {

@@ -1,6 +1,6 @@
 //! From the residual stream to what a step gives back.
 
-use kernels_gpu::abi::{ArgmaxParams, MatvecEpilogue, MatvecOrder, SampleParams};
+use kernels_gpu::abi::{ArgmaxParams, DevicePtr, MatvecEpilogue, MatvecOrder, SampleParams};
 use kernels_gpu::ops::argmax::ARGMAX;
 use kernels_gpu::ops::sample::SAMPLE;
 
@@ -111,13 +111,25 @@ impl GpuBackend {
     pub(super) fn choose(&self, first: usize, n: usize, choice: Choice) -> Result<()> {
         match choice {
             Choice::Host => Ok(()),
-            Choice::Argmax => self.send_argmax(n),
+            Choice::Argmax => self.send_argmax(n, [DevicePtr::NULL; 2]),
             Choice::Draw => self.send_draw(first, n),
         }
     }
 
-    /// Starts choosing the likeliest token of each of `rows` rows of logits.
-    fn send_argmax(&self, rows: usize) -> Result<()> {
+    /// Starts choosing tokens for the `n` sequences of a step of one token each; the likeliest ones become the
+    /// inputs of the step that follows.
+    pub(super) fn choose_next(&self, n: usize, choice: Choice) -> Result<()> {
+        match choice {
+            Choice::Argmax => {
+                self.send_argmax(n, [self.inputs.token_ids(), self.inputs.positions()])
+            }
+            _ => self.choose(0, n, choice),
+        }
+    }
+
+    /// Starts choosing the likeliest token of each of `rows` rows of logits; `next` is where the next step's tokens
+    /// go and where its positions are, or null.
+    fn send_argmax(&self, rows: usize, next: [DevicePtr<u32>; 2]) -> Result<()> {
         /// Logits of a block: several for each of its 256 threads, to be worth its start.
         const BLOCK_LOGITS: u32 = 1024;
         let (vocab, w) = (self.model.vocab() as u32, &self.workspace);
@@ -126,6 +138,8 @@ impl GpuBackend {
             tokens: at(&w.tokens, 0),
             best: at(&w.best, 0),
             arrived: at(&w.best_arrived, 0),
+            next_tokens: next[0],
+            next_positions: next[1],
             vocab,
             stride: vocab,
         };

@@ -6,6 +6,7 @@
 //! quantized matrices straight from their blocks ([`matmul`]) with few tokens, decoded and with cuBLAS with
 //! more ([`products`]). All share the KV cache and the workspace.
 
+mod ahead;
 mod blocks;
 mod cache;
 mod decode;
@@ -33,6 +34,7 @@ use crate::backend::{
 use crate::gpu::plan::{ContextCost, MemoryPlan};
 use crate::gpu::{Device, GpuError, Graph, Profiler, Result};
 use crate::model::Model;
+use ahead::Ahead;
 use cache::{KvCache, RopeTable};
 use decode::GraphKey;
 use inputs::Inputs;
@@ -58,6 +60,7 @@ pub struct GpuBackend {
     cache: KvCache,
     ropes: Vec<RopeTable>,
     inputs: Inputs,
+    ahead: Ahead,
     workspace: Workspace,
     spread: Spread,
     /// Most sequences of a step that takes the matrix-vector kernels.
@@ -128,6 +131,7 @@ impl GpuBackend {
                 .map(|rope| RopeTable::new(&*device, rope, limits))
                 .collect::<Result<_>>()?,
             inputs: Inputs::new(&*device, limits)?,
+            ahead: Ahead::new(&*device)?,
             workspace: Workspace::new(&*device, &model, limits)?,
             launcher: Launcher::new(device),
             spread: Spread::default(),
@@ -160,12 +164,15 @@ impl GpuBackend {
                 sequences.len()
             )));
         }
-        self.inputs.upload(&*self.launcher.device, sequences)?;
         let device = self.launcher.device.clone();
         let mut trace = DeviceTracer::new(&*device, trace, n_tokens);
         match sequences.iter().all(|step| step.tokens.len() == 1) {
             true => self.decode(sequences, &mut trace),
-            false => self.prefill(sequences, &mut trace),
+            false => {
+                self.ahead.forget();
+                self.inputs.upload(&*device, sequences)?;
+                self.prefill(sequences, &mut trace)
+            }
         }
     }
 }

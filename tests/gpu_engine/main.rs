@@ -1,6 +1,7 @@
 //! The GPU engine on tiny models against values that were computed in float32 elsewhere and against
 //! the CPU reference. It runs on the simulator, or on a GPU with HYPERION_TEST_DEVICE=cuda.
 
+mod ahead;
 mod batches;
 mod setup;
 #[path = "../support/mod.rs"]

@@ -17,11 +17,15 @@ fn check(name: &str, rows: &[Vec<f32>], stride: usize, blocks: u32, expected: &[
     let tokens = case.output::<u32>("tokens", n);
     let best = case.in_out("best", &vec![0u64; n]);
     let arrived = case.in_out("arrived", &vec![0u32; n]);
+    let next_tokens = case.output::<u32>("next tokens", n);
+    let positions = case.in_out("positions", &vec![7u32; n]);
     let params = ArgmaxParams {
         logits: case.input("logits", &logits),
         tokens,
         best,
         arrived,
+        next_tokens,
+        next_positions: positions,
         vocab: vocab as u32,
         stride: stride as u32,
     };
@@ -29,7 +33,9 @@ fn check(name: &str, rows: &[Vec<f32>], stride: usize, blocks: u32, expected: &[
     for _ in 0..2 {
         case.launch(&ARGMAX, Shape::new([blocks, n as u32, 1], 256), params);
         case.check(tokens, expected, Tolerance::EXACT);
+        case.check(next_tokens, expected, Tolerance::EXACT);
     }
+    assert_eq!(case.read(positions), vec![9; n]);
     assert_eq!(case.read(best), vec![0; n]);
     assert_eq!(case.read(arrived), vec![0; n]);
 }

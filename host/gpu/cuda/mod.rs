@@ -16,9 +16,8 @@ pub use cublas::WORKSPACE_BYTES;
 
 use super::buffer::{Buffer, BufferSlice};
 use super::choice::{PtxImage, select_ptx};
-use super::codes::CallError;
 use super::device::{
-    Device, DeviceInfo, Graph, KernelId, Launch, MemoryInfo, Profiler, Staging, Timer,
+    Device, DeviceInfo, Graph, KernelId, Launch, MemoryInfo, Profiler, Readback, Staging, Timer,
 };
 use super::entries::ptx_version;
 use super::error::{GpuError, Result};
@@ -28,9 +27,8 @@ use context::{Shared, cust_call};
 use cublas::Cublas;
 use cupti::CuptiProfiler;
 use module::Module;
-use objects::{CudaGraph, CudaStaging, CudaTimer};
+use objects::{CudaGraph, CudaReadback, CudaStaging, CudaTimer, Sent};
 use quiet::outside_captures;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A GPU with loaded kernels and cuBLAS. All work goes to one stream.
@@ -40,7 +38,7 @@ pub struct CudaDevice {
     module: Arc<Module>,
     ptx: &'static str,
     /// Named when a wait reports a fault, which CUDA does not attribute.
-    last_kernel: AtomicU32,
+    sent: Arc<Sent>,
     shared: Arc<Shared>,
 }
 
@@ -62,7 +60,7 @@ impl CudaDevice {
         let image = select_ptx(images, info.compute_capability)?;
 
         let shared = Arc::new(Shared::new(api, device)?);
-        let module = Module::new(api, image.text, &info)?;
+        let module = Arc::new(Module::new(api, image.text, &info)?);
         let workspace = alloc(&shared, WORKSPACE_BYTES, "cuBLAS workspace")?;
         // SAFETY: the context is current since `Shared::new`; the workspace is kept beside.
         let cublas = unsafe { Cublas::open(shared.raw_stream(), workspace.addr()) }?;
@@ -72,9 +70,9 @@ impl CudaDevice {
                 cublas: Mutex::new(cublas),
                 _workspace: workspace,
             }),
-            module: Arc::new(module),
+            sent: Arc::new(Sent::new(module.clone())),
+            module,
             ptx: image.text,
-            last_kernel: AtomicU32::new(u32::MAX),
             shared,
         })
     }
@@ -91,18 +89,6 @@ impl CudaDevice {
 
     fn check(&self, range: BufferSlice<'_>, len: usize, what: &str) -> Result<()> {
         range.check(Arc::as_ptr(&self.shared).cast(), len, what)
-    }
-
-    /// Adds the last kernel sent to an error of a call that waited.
-    fn after_kernels(&self, error: CallError) -> CallError {
-        let last = KernelId(self.last_kernel.load(Ordering::Relaxed));
-        match self.module.kernel(last) {
-            Ok(kernel) => error.doing(format!(
-                "waiting for the GPU; the last kernel sent: `{}`",
-                kernel.entry.name
-            )),
-            Err(_) => error.doing("waiting for the GPU"),
-        }
     }
 }
 
@@ -128,12 +114,20 @@ impl Device for CudaDevice {
         Ok(Box::new(CudaStaging::new(&self.shared, bytes)?))
     }
 
+    fn readback(&self, bytes: usize) -> Result<Box<dyn Readback>> {
+        Ok(Box::new(CudaReadback::new(
+            &self.shared,
+            self.sent.clone(),
+            bytes,
+        )?))
+    }
+
     fn upload(&self, dst: BufferSlice<'_>, src: &[u8]) -> Result<()> {
         self.check(dst, src.len(), "an upload")?;
         self.shared.enter_outside_capture("an upload")?;
         // SAFETY: `dst` is live memory of this device and as long as `src`.
         let sent = unsafe { self.shared.upload(dst.addr(), src) };
-        Ok(sent.map_err(|e| self.after_kernels(e))?)
+        Ok(sent.map_err(|e| self.sent.explain(e))?)
     }
 
     fn download(&self, dst: &mut [u8], src: BufferSlice<'_>) -> Result<()> {
@@ -141,7 +135,7 @@ impl Device for CudaDevice {
         self.shared.enter_outside_capture("a download")?;
         // SAFETY: `src` is live memory of this device and as long as `dst`.
         let received = unsafe { self.shared.download(dst, src.addr()) };
-        Ok(received.map_err(|e| self.after_kernels(e))?)
+        Ok(received.map_err(|e| self.sent.explain(e))?)
     }
 
     fn copy(&self, dst: BufferSlice<'_>, src: BufferSlice<'_>) -> Result<()> {
@@ -221,7 +215,7 @@ impl Device for CudaDevice {
             )
         };
         sent.map_err(|e| e.doing(format!("launching `{}`", entry.name)))?;
-        self.last_kernel.store(launch.kernel.0, Ordering::Relaxed);
+        self.sent.note(launch.kernel);
         Ok(())
     }
 
@@ -240,7 +234,7 @@ impl Device for CudaDevice {
             .shared
             .stream
             .wait()
-            .map_err(|e| self.after_kernels(e))?)
+            .map_err(|e| self.sent.explain(e))?)
     }
 
     fn capture(&self, record: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Graph>> {

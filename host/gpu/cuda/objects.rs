@@ -1,7 +1,8 @@
 //! What a CUDA device hands out: graphs, timers, page-locked memory.
 
 use super::super::buffer::BufferSlice;
-use super::super::device::{Graph, Staging, Timer};
+use super::super::codes::CallError;
+use super::super::device::{Graph, KernelId, Readback, Staging, Timer};
 use super::super::error::{GpuError, Result};
 use super::Products;
 use super::api::Handle;
@@ -10,6 +11,7 @@ use super::module::Module;
 use super::quiet::PageLocked;
 use super::stream::Event;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// An instantiated graph; keeps the kernels that it launches loaded.
@@ -120,6 +122,39 @@ impl Drop for CudaTimer {
     }
 }
 
+/// Which kernel was sent last, for the errors of calls that wait.
+pub(super) struct Sent {
+    module: Arc<Module>,
+    last_kernel: AtomicU32,
+}
+
+impl Sent {
+    /// Nothing yet.
+    pub fn new(module: Arc<Module>) -> Self {
+        Sent {
+            module,
+            last_kernel: AtomicU32::new(u32::MAX),
+        }
+    }
+
+    /// Notes a launch.
+    pub fn note(&self, kernel: KernelId) {
+        self.last_kernel.store(kernel.0, Ordering::Relaxed);
+    }
+
+    /// Adds the last kernel sent to an error of a call that waited.
+    pub fn explain(&self, error: CallError) -> CallError {
+        let last = KernelId(self.last_kernel.load(Ordering::Relaxed));
+        match self.module.kernel(last) {
+            Ok(kernel) => error.doing(format!(
+                "waiting for the GPU; the last kernel sent: `{}`",
+                kernel.entry.name
+            )),
+            Err(_) => error.doing("waiting for the GPU"),
+        }
+    }
+}
+
 /// Page-locked memory with the event that ends its last copy.
 pub(super) struct CudaStaging {
     memory: PageLocked,
@@ -141,6 +176,20 @@ impl CudaStaging {
             shared: shared.clone(),
         })
     }
+
+    /// Checks a copy between `range` and the beginning of this memory.
+    fn check(&self, range: BufferSlice<'_>, what: &'static str) -> Result<()> {
+        let shared = &self.shared;
+        range.check(Arc::as_ptr(shared).cast(), range.len(), what)?;
+        if range.len() > self.memory.len() {
+            return Err(GpuError::Range {
+                label: range.label().into(),
+                len: range.len(),
+                what: format!("{what} through {} page-locked bytes", self.memory.len()),
+            });
+        }
+        shared.enter_outside_capture(what)
+    }
 }
 
 impl Staging for CudaStaging {
@@ -152,17 +201,9 @@ impl Staging for CudaStaging {
     }
 
     fn submit(&mut self, dst: BufferSlice<'_>) -> Result<()> {
-        let shared = &self.shared;
-        dst.check(Arc::as_ptr(shared).cast(), dst.len(), "an upload")?;
-        if dst.len() > self.memory.len() {
-            return Err(GpuError::Range {
-                label: dst.label().into(),
-                len: dst.len(),
-                what: format!("a staged upload of at most {} bytes", self.memory.len()),
-            });
-        }
-        shared.enter_outside_capture("an upload")?;
-        let (from, stream) = (self.memory.as_ptr(), shared.raw_stream());
+        self.check(dst, "an upload")?;
+        let (shared, from) = (&self.shared, self.memory.as_ptr());
+        let stream = shared.raw_stream();
         // SAFETY: both ranges have `dst.len()` bytes; ours is not touched before the event passes.
         unsafe {
             shared
@@ -178,5 +219,42 @@ impl Drop for CudaStaging {
         // The memory must not go while a copy reads it.
         let _ = self.shared.enter();
         let _ = self.copied.wait();
+    }
+}
+
+/// Page-locked memory for downloads.
+pub(super) struct CudaReadback {
+    /// Before `staging`: unloading kernels needs the context.
+    sent: Arc<Sent>,
+    staging: CudaStaging,
+}
+
+impl CudaReadback {
+    /// Allocates `bytes` bytes.
+    pub fn new(shared: &Arc<Shared>, sent: Arc<Sent>, bytes: usize) -> Result<Self> {
+        let staging = CudaStaging::new(shared, bytes)?;
+        Ok(CudaReadback { sent, staging })
+    }
+}
+
+impl Readback for CudaReadback {
+    fn submit(&mut self, src: BufferSlice<'_>) -> Result<()> {
+        self.staging.check(src, "a download")?;
+        let (shared, to) = (&self.staging.shared, self.staging.memory.as_mut_ptr());
+        let stream = shared.raw_stream();
+        // SAFETY: both ranges have `src.len()` bytes; ours is not touched before the event passes.
+        unsafe {
+            shared
+                .api
+                .cuMemcpyDtoHAsync_v2(to.cast(), src.addr(), src.len(), stream)?
+        };
+        Ok(self.staging.copied.record(&shared.stream)?)
+    }
+
+    fn wait(&mut self) -> Result<&[u8]> {
+        self.staging.shared.enter()?;
+        let waited = self.staging.copied.wait();
+        waited.map_err(|e| self.sent.explain(e))?;
+        Ok(&self.staging.memory)
     }
 }

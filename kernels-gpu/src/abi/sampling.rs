@@ -4,7 +4,7 @@ use super::{DevicePtr, kernel_params};
 
 kernel_params! {
     /// The largest logit of each row; see `ops/argmax.rs`.
-    pub struct ArgmaxParams [40] {
+    pub struct ArgmaxParams [56] {
         /// f32 `[rows][stride]`.
         pub logits: DevicePtr<f32>,
         /// One for each row.
@@ -13,6 +13,10 @@ kernel_params! {
         pub best: DevicePtr<u64>,
         /// Scratch, one for each row, zero between launches.
         pub arrived: DevicePtr<u32>,
+        /// A second place for each row's token, where the next step takes it from; or null.
+        pub next_tokens: DevicePtr<u32>,
+        /// One for each row, increased by one for the next step; or null.
+        pub next_positions: DevicePtr<u32>,
         /// Logits of a row.
         pub vocab: u32,
         /// Elements from row to row.

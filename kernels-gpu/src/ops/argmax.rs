@@ -1,4 +1,4 @@
-//! The index of each row's largest element.
+//! The index of each row's largest element, and the position of the step that follows.
 //!
 //! - Formula: the first `i` with `x[i] >= x[j]` for all `j`; NaN is never the largest, and a row of
 //!   nothing else gives 0.
@@ -119,6 +119,12 @@ pub unsafe fn largest(p: ArgmaxParams) {
             let best = atomic_fetch_max_relaxed_u64_device(row_best, 0);
             let token = if best == 0 { 0 } else { !(best as u32) };
             *p.tokens.mut_ptr().add(row) = token;
+            if !p.next_tokens.is_null() {
+                *p.next_tokens.mut_ptr().add(row) = token;
+            }
+            if !p.next_positions.is_null() {
+                *p.next_positions.mut_ptr().add(row) += 1;
+            }
             *row_best = 0;
             *arrived = 0;
         }
