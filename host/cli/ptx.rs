@@ -145,16 +145,19 @@ fn rows(args: &PtxArgs, module: &PtxModule) -> anyhow::Result<Vec<Row>> {
     Ok(kernels.into_iter().enumerate().map(row).collect())
 }
 
-/// The names that have the longest part of `name`, from its begin on and not counting underscores.
+/// The names that have the longest part of `name`, not counting underscores.
 fn hint(module: &PtxModule, name: &str) -> String {
     let plain = |name: &str| name.replace('_', "").to_lowercase();
     let wanted = plain(name);
     let common = |kernel: &str| {
         let kernel = plain(kernel);
-        let ends = wanted.char_indices().map(|(at, c)| at + c.len_utf8());
-        ends.take_while(|&end| kernel.contains(&wanted[..end]))
-            .last()
-            .unwrap_or(0)
+        let longest_at = |from: usize| {
+            let rest = &wanted[from..];
+            let ends = rest.char_indices().map(|(at, c)| at + c.len_utf8());
+            ends.take_while(|&end| kernel.contains(&rest[..end])).last()
+        };
+        let begins = wanted.char_indices().map(|(from, _)| from);
+        begins.filter_map(longest_at).max().unwrap_or(0)
     };
     let names = module.kernels.iter().map(|kernel| kernel.name);
     let longest = names.clone().map(common).max().unwrap_or(0);
