@@ -5,9 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use rayon::prelude::*;
+use serde::Serialize;
 
-use crate::gpu::facts::{KernelFacts, facts};
+use crate::gpu::facts::{InstructionMix, KernelFacts, facts};
+use crate::gpu::occupancy::{ARCHITECTURES, Architecture};
 use crate::gpu::ptx::{PtxModule, modules};
+use crate::gpu::ptxas::{self, Resources};
 
 /// Lists the kernels whose names contain one of the patterns, or all: bytes of parameters and of static
 /// shared memory, the most threads of a block, the widest load of a thread, and instructions by kind.
@@ -15,20 +19,42 @@ use crate::gpu::ptx::{PtxModule, modules};
 #[command(after_help = "Examples:
   hyperion ptx
   hyperion ptx q4_k attention
+  hyperion ptx --resources sm_90,sm_120 matvec
   hyperion ptx --kernel matvec_q4_k_q8_n1 --arch 80
-  hyperion ptx --json matvec")]
+  hyperion ptx --kernel matvec_q4_k_q8_n1 --sass sm_90
+  hyperion ptx --json matvec
+
+--resources and --sass need NVIDIA's ptxas and nvdisasm, which `cargo xtask setup` fetches.")]
 pub struct PtxArgs {
     /// Parts of kernel names
     patterns: Vec<String>,
     /// Print the PTX of one kernel
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["patterns", "json"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["patterns", "json", "resources"])]
     kernel: Option<String>,
     /// The architecture that the kernels were compiled for [default: the newest]
     #[arg(long, value_name = "80|90", value_parser = parse_arch)]
     arch: Option<u32>,
+    /// Show what the kernels take of these GPUs in place of the instructions: registers and stack of a
+    /// thread, bytes spilled (stored/loaded), warps on a multiprocessor of those it has room for (blocks
+    /// as large as they may be, without dynamic shared memory)
+    #[arg(long, value_name = "ARCH,...", value_delimiter = ',', value_parser = parse_gpu)]
+    resources: Vec<&'static Architecture>,
+    /// Print the kernel's machine code for this GPU instead of its PTX
+    #[arg(long, value_name = "ARCH", requires = "kernel", conflicts_with = "arch", value_parser = parse_gpu)]
+    sass: Option<&'static Architecture>,
     /// Print a JSON list
     #[arg(long)]
     json: bool,
+}
+
+/// A kernel of the list.
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    facts: KernelFacts,
+    /// By architecture, as asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resources: Vec<Resources>,
 }
 
 /// `90` or `sm_90`.
@@ -39,10 +65,20 @@ fn parse_arch(text: &str) -> Result<u32, String> {
     arch.ok_or_else(|| format!("the kernels are compiled for {known:?}"))
 }
 
+/// `120` or `sm_120`.
+fn parse_gpu(text: &str) -> Result<&'static Architecture, String> {
+    let number = text.strip_prefix("sm_").unwrap_or(text).parse().ok();
+    let known = || ARCHITECTURES.map(|arch| format!("sm_{}", arch.number));
+    let found = ARCHITECTURES
+        .iter()
+        .find(|arch| Some(arch.number) == number);
+    found.ok_or_else(|| format!("known are {}", known().join(", ")))
+}
+
 /// Runs the command.
 ///
 /// # Errors
-/// No kernel of that name, or stdout cannot be written.
+/// No kernel of that name, no tool that is needed, or stdout cannot be written.
 pub fn run(args: &PtxArgs) -> anyhow::Result<ExitCode> {
     let wanted = |module: &&PtxModule| {
         args.arch
@@ -54,43 +90,79 @@ pub fn run(args: &PtxArgs) -> anyhow::Result<ExitCode> {
         .context("this program has no kernels")?;
     let mut out = io::stdout().lock();
     if let Some(name) = &args.kernel {
-        match module.entry_text(name) {
-            Some(text) => writeln!(out, "{text}")?,
-            None => bail!("there is no kernel `{name}`{}", hint(module, name)),
+        let Some(ptx) = module.entry_text(name) else {
+            bail!("there is no kernel `{name}`{}", hint(module, name));
+        };
+        match args.sass {
+            Some(arch) => write!(out, "{}", ptxas::sass(name, arch)?)?,
+            None => writeln!(out, "{ptx}")?,
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut kernels = facts(module)?;
-    let matches = |kernel: &KernelFacts| {
-        let mut patterns = args.patterns.iter();
-        args.patterns.is_empty() || patterns.any(|pattern| kernel.name.contains(pattern.as_str()))
-    };
-    kernels.retain(matches);
-    if kernels.is_empty() {
-        bail!("no kernel's name contains {}", args.patterns.join(" or "));
-    }
+    let rows = rows(args, module)?;
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &kernels).map_err(io::Error::from)?;
+        serde_json::to_writer_pretty(&mut out, &rows).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
-        write_table(&mut out, &kernels)?;
+        write_table(&mut out, &rows)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The names that begin as `name` does, as far as any do.
+/// The kernels that the patterns choose.
+fn rows(args: &PtxArgs, module: &PtxModule) -> anyhow::Result<Vec<Row>> {
+    let has = |name: &str, pattern: &String| name.contains(pattern.as_str());
+    for pattern in &args.patterns {
+        if !module
+            .kernels
+            .iter()
+            .any(|kernel| has(kernel.name, pattern))
+        {
+            bail!(
+                "no kernel's name contains `{pattern}`{}",
+                hint(module, pattern)
+            );
+        }
+    }
+    let mut kernels = facts(module)?;
+    kernels.retain(|kernel| {
+        args.patterns.is_empty()
+            || args
+                .patterns
+                .iter()
+                .any(|pattern| has(&kernel.name, pattern))
+    });
+    let names: Vec<&str> = kernels.iter().map(|kernel| kernel.name.as_str()).collect();
+    let of_each = args
+        .resources
+        .par_iter()
+        .map(|arch| ptxas::resources(&names, arch));
+    let of_each: Vec<Vec<Resources>> = of_each.collect::<Result<_, _>>()?;
+    let row = |(index, facts)| Row {
+        facts,
+        resources: of_each.iter().map(|kernels| kernels[index]).collect(),
+    };
+    Ok(kernels.into_iter().enumerate().map(row).collect())
+}
+
+/// The names that have the longest part of `name`, not counting underscores.
 fn hint(module: &PtxModule, name: &str) -> String {
-    let shared = |kernel: &str| {
-        kernel
-            .bytes()
-            .zip(name.bytes())
-            .take_while(|(a, b)| a == b)
-            .count()
+    let plain = |name: &str| name.replace('_', "").to_lowercase();
+    let wanted = plain(name);
+    let common = |kernel: &str| {
+        let kernel = plain(kernel);
+        let longest_at = |from: usize| {
+            let rest = &wanted[from..];
+            let ends = rest.char_indices().map(|(at, c)| at + c.len_utf8());
+            ends.take_while(|&end| kernel.contains(&rest[..end])).last()
+        };
+        let begins = wanted.char_indices().map(|(from, _)| from);
+        begins.filter_map(longest_at).max().unwrap_or(0)
     };
     let names = module.kernels.iter().map(|kernel| kernel.name);
-    let longest = names.clone().map(shared).max().unwrap_or(0);
+    let longest = names.clone().map(common).max().unwrap_or(0);
     let near: Vec<&str> = names
-        .filter(|name| shared(name) == longest)
+        .filter(|name| common(name) == longest)
         .take(3)
         .collect();
     match longest {
@@ -99,37 +171,76 @@ fn hint(module: &PtxModule, name: &str) -> String {
     }
 }
 
-fn write_table(out: &mut impl Write, kernels: &[KernelFacts]) -> io::Result<()> {
-    let width = kernels
+fn write_table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+    let width = rows
         .iter()
-        .map(|kernel| kernel.name.len())
+        .map(|row| row.facts.name.len())
         .max()
         .unwrap_or(0);
-    writeln!(
-        out,
-        "{:width$} params shared threads  load │  total  loads stores tensor  float    int lanes barriers",
-        "kernel"
-    )?;
-    for kernel in kernels {
-        let mix = &kernel.mix;
-        writeln!(
+    write!(out, "{:width$} params shared threads  load", "kernel")?;
+    let resources = rows.first().map_or(&[][..], |row| &row.resources);
+    for Resources { architecture, .. } in resources {
+        write!(out, " │ sm_{architecture:<3} regs stack spilled warps")?;
+    }
+    match resources {
+        [] => writeln!(
             out,
-            "{:width$} {:>6} {:>5}{} {:>7} {:>5} │ {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>5} {:>8}",
-            kernel.name,
-            kernel.param_bytes,
-            kernel.static_shared_bytes,
-            if kernel.dynamic_shared { '+' } else { ' ' },
-            kernel.max_threads,
-            kernel.widest_load,
-            mix.total(),
-            mix.loads,
-            mix.stores,
-            mix.tensor,
-            mix.float,
-            mix.integer,
-            mix.lanes,
-            mix.barriers,
+            " │  total  loads stores tensor  float    int lanes barriers"
+        )?,
+        _ => writeln!(out)?,
+    }
+    for Row { facts, resources } in rows {
+        write!(
+            out,
+            "{:width$} {:>6} {:>5}{} {:>7} {:>5}",
+            facts.name,
+            facts.param_bytes,
+            facts.static_shared_bytes,
+            if facts.dynamic_shared { '+' } else { ' ' },
+            facts.max_threads,
+            facts.widest_load,
         )?;
+        for of_arch in resources {
+            write_resources(out, of_arch)?;
+        }
+        if resources.is_empty() {
+            write_mix(out, &facts.mix)?;
+        }
+        writeln!(out)?;
     }
     Ok(())
+}
+
+fn write_resources(out: &mut impl Write, resources: &Resources) -> io::Result<()> {
+    let Resources {
+        registers,
+        stack_bytes,
+        spill_store_bytes,
+        spill_load_bytes,
+        ..
+    } = resources;
+    let spilled = match (spill_store_bytes, spill_load_bytes) {
+        (0, 0) => "0".to_owned(),
+        (stored, loaded) => format!("{stored}/{loaded}"),
+    };
+    let warps = format!("{}/{}", resources.resident_warps, resources.max_warps);
+    write!(
+        out,
+        " │ {registers:>11} {stack_bytes:>5} {spilled:>7} {warps:>5}"
+    )
+}
+
+fn write_mix(out: &mut impl Write, mix: &InstructionMix) -> io::Result<()> {
+    write!(
+        out,
+        " │ {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>5} {:>8}",
+        mix.total(),
+        mix.loads,
+        mix.stores,
+        mix.tensor,
+        mix.float,
+        mix.integer,
+        mix.lanes,
+        mix.barriers,
+    )
 }

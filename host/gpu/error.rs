@@ -155,6 +155,23 @@ pub enum GpuError {
     /// PTX that cannot be read or run.
     #[error("kernel code: {0}")]
     Ptx(String),
+    /// A tool of the CUDA toolkit is needed.
+    #[error(
+        "there is no `{name}` on this machine: in hyperion's source folder, `cargo xtask setup` fetches it for \
+         Linux on x86-64 and aarch64; or install the CUDA toolkit, and set CUDA_HOME where it is not on PATH"
+    )]
+    NoTool {
+        /// The tool.
+        name: &'static str,
+    },
+    /// A tool of the CUDA toolkit failed.
+    #[error("`{name}` failed: {reason}")]
+    Tool {
+        /// The tool.
+        name: &'static str,
+        /// What it said.
+        reason: String,
+    },
     /// A kernel failed on the simulator.
     #[error("simulator: kernel `{kernel}`: {reason}")]
     Simulator {

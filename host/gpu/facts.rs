@@ -95,6 +95,8 @@ pub struct KernelFacts {
     pub max_threads: u32,
     /// Bytes of the widest load of a thread from global memory.
     pub widest_load: u32,
+    /// Bytes of the widest of those that go to shared memory while the thread goes on (`cp.async`).
+    pub widest_copy: u32,
     /// Its instructions.
     pub mix: InstructionMix,
     /// Functions that it calls.
@@ -118,10 +120,14 @@ pub fn facts(module: &PtxModule) -> Result<Vec<KernelFacts>> {
 
 fn of(kernel: &Kernel, max_threads: u32) -> KernelFacts {
     let mut mix = InstructionMix::default();
-    let (mut widest_load, mut doubles) = (0, 0);
+    let (mut widest_load, mut widest_copy, mut doubles) = (0, 0, 0);
     for instruction in kernel.instructions() {
         mix.count(instruction.opcode());
-        widest_load = widest_load.max(global_load_bytes(instruction));
+        let bytes = global_load_bytes(instruction);
+        widest_load = widest_load.max(bytes);
+        if is_copy(instruction.opcode()) {
+            widest_copy = widest_copy.max(bytes);
+        }
         doubles += u32::from(instruction.opcode().split('.').any(|part| part == "f64"));
     }
     KernelFacts {
@@ -132,16 +138,23 @@ fn of(kernel: &Kernel, max_threads: u32) -> KernelFacts {
         local_bytes: kernel.local_bytes(),
         max_threads,
         widest_load,
+        widest_copy,
         mix,
         callees: kernel.callees().to_vec(),
         doubles,
     }
 }
 
+/// Whether it copies from global to shared memory, with either cache hint (`cp.async.ca`, `cp.async.cg`).
+/// Commits and waits are `cp.async.commit_group` and `cp.async.wait_group`.
+fn is_copy(opcode: &str) -> bool {
+    opcode.starts_with("cp.async.ca") || opcode.starts_with("cp.async.cg")
+}
+
 /// Bytes that a thread loads from global memory with an instruction; 0 if it is another one.
 fn global_load_bytes(instruction: &Instruction) -> u32 {
     let opcode = instruction.opcode();
-    if opcode.starts_with("cp.async.c") {
+    if is_copy(opcode) {
         // `cp.async... [shared], [global], BYTES` and maybe the bytes that are not zeros.
         let size = instruction.text().split(',').nth(2);
         return size.and_then(|size| size.trim().parse().ok()).unwrap_or(0);

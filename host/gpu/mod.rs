@@ -6,6 +6,7 @@
 //! - [`cuda`]: `cust` for contexts, devices and memory, the driver's own entry points for what
 //!   `cust` lacks, cuBLAS, and CUPTI for profiling, all found at run time (`driver`). Linux on x86-64 and aarch64.
 //! - [`sim`]: `ptx_sim` and a plain matrix product, everywhere.
+//! - [`facts`], [`ptxas`]: what the kernels' PTX says of them, and what a GPU makes of it.
 //! - [`codes`]: what every driver and cuBLAS status means, and what to do about it.
 
 mod bandwidth;
@@ -28,9 +29,12 @@ mod error;
 pub mod facts;
 mod gemm;
 mod gemm_call;
+pub mod occupancy;
 pub mod plan;
 pub mod ptx;
+pub mod ptxas;
 pub mod sim;
+pub mod tools;
 pub mod upload;
 
 pub use bandwidth::copy_bandwidth;

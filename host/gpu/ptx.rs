@@ -1,5 +1,7 @@
 //! The PTX that this binary carries, and the table of its kernels.
 
+use std::ops::Range;
+
 /// The kernels compiled for one architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct PtxModule {
@@ -25,9 +27,8 @@ pub struct KernelEntry {
 impl PtxModule {
     /// The text of a kernel.
     pub fn entry_text(&self, name: &str) -> Option<&'static str> {
-        let begin = self.ptx.find(&format!("\n.visible .entry {name}("))? + 1;
-        let end = self.ptx[begin..].find("\n}")? + begin + 2;
-        Some(&self.ptx[begin..end])
+        let (_, range) = entries(self.ptx).find(|(entry, _)| *entry == name)?;
+        Some(&self.ptx[range])
     }
 
     /// The kernel of that name.
@@ -50,11 +51,83 @@ pub fn for_compute_capability(major: u32, minor: u32) -> Option<&'static PtxModu
         .rfind(|module| module.compute_capability <= capability)
 }
 
+/// Names and places of the kernels in PTX text as rustc lays it out: each begins a line, and ends with a line
+/// of its own.
+fn entries(ptx: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
+    ptx.match_indices("\n.visible .entry ")
+        .filter_map(|(at, found)| {
+            let name = at + found.len();
+            let name_end = name + ptx[name..].find('(')?;
+            let end = name_end + ptx[name_end..].find("\n}")? + 2;
+            Some((&ptx[name..name_end], at + 1..end))
+        })
+}
+
+/// What all kernels share (version, target, declarations of shared memory) and the wanted ones. Lines that are
+/// left out before a kernel are kept as empty ones, so that a compiler's messages have the whole text's
+/// numbers. `None` where no kernel is wanted, or the text is not laid out as rustc writes it.
+pub fn only_kernels(ptx: &str, wanted: impl Fn(&str) -> bool) -> Option<String> {
+    let (_, first) = entries(ptx).next()?;
+    let mut text = ptx[..first.start].to_owned();
+    let mut kept = first.start;
+    for (_, range) in entries(ptx).filter(|(name, _)| wanted(name)) {
+        let left_out = ptx[kept..range.start].matches('\n').count();
+        text.extend(std::iter::repeat_n('\n', left_out));
+        text.push_str(&ptx[range.clone()]);
+        kept = range.end;
+    }
+    text.push('\n');
+    (kept > first.start).then_some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use kernels_gpu::ops::norm::RMS_NORM_F32;
 
+    use super::super::entries::KernelTable;
     use super::*;
+
+    /// Whether the text declares all shared memory that it uses.
+    fn assert_declares_what_it_uses(text: &str) {
+        for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            if word.starts_with("shared_") || word.starts_with("cuda_std_") {
+                let declares = |line: &str| line.contains(".shared .align") && line.contains(word);
+                assert!(text.lines().any(declares), "{word} is not declared");
+            }
+        }
+    }
+
+    #[test]
+    fn every_kernel_stands_alone_at_its_own_line() {
+        for module in modules() {
+            let table = KernelTable::parse(module.ptx).unwrap();
+            for entry in table.entries() {
+                let alone = only_kernels(module.ptx, |name| name == entry.name).unwrap();
+                assert_eq!(
+                    KernelTable::parse(&alone).unwrap().entries(),
+                    std::slice::from_ref(entry)
+                );
+                let line = |text: &str| {
+                    let wanted = format!(".entry {}(", entry.name);
+                    text.lines().position(|line| line.contains(&wanted))
+                };
+                assert_eq!(line(&alone), line(module.ptx));
+                assert_declares_what_it_uses(&alone);
+            }
+        }
+    }
+
+    #[test]
+    fn several_kernels_stand_at_their_own_lines() {
+        let ptx = modules()[0].ptx;
+        let two = only_kernels(ptx, |name| ["argmax", "rope_kv"].contains(&name)).unwrap();
+        for (number, line) in two.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
+            assert_eq!(ptx.lines().nth(number), Some(line));
+        }
+        assert_eq!(two.matches(".entry").count(), 2);
+        assert_eq!(only_kernels(ptx, |_| false), None);
+        assert_eq!(only_kernels("no PTX", |_| true), None);
+    }
 
     #[test]
     fn a_gpu_gets_the_highest_module_that_it_runs() {

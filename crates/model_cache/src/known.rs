@@ -34,13 +34,6 @@ pub struct Piece {
     pub wheel_size: u64,
 }
 
-impl KnownModel {
-    /// Bytes to download.
-    pub fn download_size(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.wheel_size).sum()
-    }
-}
-
 /// All models with a short name. The first is the default one.
 pub const KNOWN_MODELS: &[KnownModel] = &[
     KnownModel {

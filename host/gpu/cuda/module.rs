@@ -4,6 +4,7 @@ use super::super::codes::CallError;
 use super::super::device::{DeviceInfo, KernelId};
 use super::super::entries::{Entry, KernelTable};
 use super::super::error::{GpuError, Result};
+use super::super::ptx::only_kernels;
 use super::api::{
     Api, FUNC_MAX_DYNAMIC_SHARED, FUNC_MAX_THREADS, FUNC_SHARED_CARVEOUT, FUNC_STATIC_SHARED,
     Handle, JIT_ERROR_LOG, JIT_ERROR_LOG_BYTES,
@@ -93,7 +94,7 @@ impl Module {
 
 impl Kernel {
     fn load(api: &'static Api, ptx: &str, entry: &Entry, max_shared: u32) -> Result<Kernel> {
-        let alone = only_kernel(ptx, &entry.name);
+        let alone = only_kernels(ptx, |name| name == entry.name);
         let module = compile(api, alone.as_deref().unwrap_or(ptx))?;
         let mut kernel = Kernel {
             api,
@@ -118,23 +119,6 @@ impl Drop for Kernel {
         // SAFETY: the handle is unloaded once; the owner makes the context current before.
         let _ = unsafe { self.api.cuModuleUnload(self.module) };
     }
-}
-
-/// What all kernels share (version, target, declarations of shared memory) and one entry point. Lines
-/// before it are kept as empty ones, so that the compiler's messages have the whole text's numbers.
-/// `None` for text that is not laid out as rustc writes it: each entry point begins a line and ends with a
-/// line of its own.
-fn only_kernel(ptx: &str, name: &str) -> Option<String> {
-    let shared_end = ptx.find("\n.visible .entry")? + 1;
-    let entry = format!("\n.visible .entry {name}(");
-    let begin = ptx.find(&entry)? + 1;
-    let end = ptx[begin..].find("\n}")? + begin + 2;
-    let mut text = ptx[..shared_end].to_owned();
-    let left_out = ptx[shared_end..begin].matches('\n').count();
-    text.extend(std::iter::repeat_n('\n', left_out));
-    text.push_str(&ptx[begin..end]);
-    text.push('\n');
-    Some(text)
 }
 
 fn compile(api: &Api, ptx: &str) -> Result<Handle> {
@@ -188,41 +172,4 @@ unsafe fn function(
         api.cuFuncSetAttribute(function, FUNC_SHARED_CARVEOUT, 100)?;
     }
     Ok((function, max_threads as u32, static_shared as u32))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gpu::choice::embedded;
-
-    #[test]
-    fn every_kernel_stands_alone_at_its_own_line() {
-        for image in embedded() {
-            let table = KernelTable::parse(image.text).unwrap();
-            for entry in table.entries() {
-                let alone = only_kernel(image.text, &entry.name).unwrap();
-                assert_eq!(
-                    KernelTable::parse(&alone).unwrap().entries(),
-                    std::slice::from_ref(entry)
-                );
-                let line = |text: &str| {
-                    let wanted = format!(".entry {}(", entry.name);
-                    text.lines().position(|line| line.contains(&wanted))
-                };
-                assert_eq!(line(&alone), line(image.text));
-                // Declares all that it uses.
-                for word in alone.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
-                    if word.starts_with("shared_") || word.starts_with("cuda_std_") {
-                        assert!(
-                            alone.lines().any(|line| {
-                                line.contains(".shared .align") && line.contains(word)
-                            }),
-                            "{}: {word} is not declared",
-                            entry.name
-                        );
-                    }
-                }
-            }
-        }
-    }
 }
