@@ -118,10 +118,9 @@ pub enum BackendError {
 }
 
 /// What a backend rounds activations to before it multiplies them with quantized weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Activations {
     /// 8-bit integers in blocks of 16 with a scale each, where a step is a few tokens.
-    #[default]
     Q8,
     /// Half precision everywhere.
     F16,

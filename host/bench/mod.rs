@@ -17,7 +17,7 @@ pub use output::{Format, Header, write};
 pub use profile::{KernelRow, Profile, profile};
 pub use profile_output::write_profiles;
 
-use crate::backend::Want;
+use crate::backend::{Output, Want};
 use crate::engine::{Decode, Engine, EngineError, Sequence};
 
 /// What is measured.
@@ -118,9 +118,10 @@ pub fn measure(
                 started.elapsed()
             }
             Kind::Decode(n) => {
+                let mut newest = tokens.take(test.batch);
                 let started = Instant::now();
                 for _ in 0..n {
-                    decode(engine, &mut sequences, &mut tokens, interrupt)?;
+                    decode(engine, &mut sequences, &mut newest, interrupt)?;
                 }
                 started.elapsed()
             }
@@ -149,10 +150,11 @@ fn prepare(
     Ok(sequences)
 }
 
+/// A step with the tokens `newest`, which the likeliest ones behind them replace, as when a text is written.
 fn decode(
     engine: &mut Engine,
     sequences: &mut [Sequence],
-    tokens: &mut RandomTokens,
+    newest: &mut [u32],
     interrupt: &AtomicBool,
 ) -> Result<(), EngineError> {
     if interrupt.load(Ordering::Relaxed) {
@@ -160,16 +162,20 @@ fn decode(
     }
     let mut batch: Vec<Decode<'_>> = sequences
         .iter_mut()
-        .map(|sequence| Decode {
+        .zip(&*newest)
+        .map(|(sequence, &token)| Decode {
             sequence,
-            token: tokens.next(),
+            token,
             want: Want::Argmax,
         })
         .collect();
-    engine
-        .decode(&mut batch)?
-        .into_iter()
-        .try_for_each(|output| output.map(|_| ()))
+    let outputs = engine.decode(&mut batch)?;
+    for (newest, output) in newest.iter_mut().zip(outputs) {
+        if let Output::Token(token) = output? {
+            *newest = token;
+        }
+    }
+    Ok(())
 }
 
 /// The same random tokens in every run.

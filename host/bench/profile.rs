@@ -92,7 +92,13 @@ pub fn profile(
             sequences
                 .iter_mut()
                 .for_each(|s| s.truncate(test.depth + at));
-            decode(engine, &mut sequences, &mut tokens, interrupt)
+            // Not the tokens that the step before chose: a step that is sent ahead would be in two records.
+            decode(
+                engine,
+                &mut sequences,
+                &mut tokens.take(test.batch),
+                interrupt,
+            )
         }
     };
     // Warms up, and records the graphs for all positions.

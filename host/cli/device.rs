@@ -64,6 +64,8 @@ pub fn backend_on(
     };
     let limits = limits(args, n_pages);
     let plan = GpuBackend::plan(&model, limits)?;
+    let suiting = || GpuBackend::default_activations(&model);
+    let activations = args.activations.unwrap_or_else(suiting);
     if args.verbose {
         eprint!("{}\n{plan}", device.info());
     }
@@ -75,7 +77,7 @@ pub fn backend_on(
         model,
         device,
         limits,
-        args.activations,
+        activations,
         interrupt::flag()?,
         &mut |bytes| bar.set_position(bytes),
     );

@@ -41,9 +41,10 @@ pub struct RunArgs {
     /// Where it runs: auto, cpu, cuda, cuda:N or sim
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
-    /// What a GPU rounds activations to before it multiplies them with quantized weights
-    #[arg(long, value_enum, value_name = "TYPE", default_value_t = Activations::Q8)]
-    pub activations: Activations,
+    /// What a GPU rounds activations to before it multiplies them with quantized weights [default: f16 where the
+    /// weights are less than 256 MiB, q8 where they are more]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub activations: Option<Activations>,
     /// Say more: the device and what is allocated there, every row of a report
     #[arg(long, short)]
     pub verbose: bool,

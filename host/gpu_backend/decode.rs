@@ -16,7 +16,7 @@ use super::launcher::{Geometry, at, untyped};
 use super::matvec::{Product, Residual, Vectors};
 use super::trace::DeviceTracer;
 use super::weights::{GpuLayer, GpuLinear, optional};
-use super::workspace::{SHARED_BLOCKS, grid_y};
+use super::workspace::{DECODE_SEQUENCES, SHARED_BLOCKS, grid_y};
 use crate::backend::{Backend, NoTrace, Output, PAGE_TOKENS, SequenceStep, Want};
 use crate::gpu::{Buffer, GpuError, Result};
 use crate::model::Activation;
@@ -186,7 +186,7 @@ impl GpuBackend {
         sequences: &[SequenceStep<'_>],
         trace: &mut DeviceTracer<'_>,
     ) -> Result<()> {
-        match key.n <= self.matvec_sequences {
+        match key.n <= DECODE_SEQUENCES {
             true => self.send_decode(key, sequences, trace),
             false => self.send_decode_batch(key, sequences, trace),
         }

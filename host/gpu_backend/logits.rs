@@ -9,7 +9,7 @@ use super::decode::Choice;
 use super::launcher::{Geometry, at};
 use super::matvec::{Product, Vectors};
 use super::trace::DeviceTracer;
-use super::workspace::LOGIT_ROWS;
+use super::workspace::{DECODE_SEQUENCES, LOGIT_ROWS};
 use crate::backend::{Backend, Output, SequenceStep, Want};
 use crate::gpu::Result;
 
@@ -30,7 +30,7 @@ impl GpuBackend {
             Want::AllLogits => step.tokens.len(),
             Want::LastLogits | Want::Argmax | Want::Draw(_) => 1,
         });
-        let few = rows.sum::<usize>() <= self.matvec_sequences;
+        let few = rows.sum::<usize>() <= DECODE_SEQUENCES;
         let mut outputs = Vec::with_capacity(sequences.len());
         let mut traced = Vec::new();
         while outputs.len() < sequences.len() {

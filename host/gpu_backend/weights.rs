@@ -84,11 +84,6 @@ impl GpuWeights {
         tensors.values().sum()
     }
 
-    /// Whether any matrix of `model` consists of blocks.
-    pub fn is_quantized(model: &Model) -> bool {
-        matrices(model).any(|tensor| tensor.ty().block_elements() > 1)
-    }
-
     /// Bytes of all vectors of `model`, as f32.
     pub fn vector_bytes(model: &Model) -> u64 {
         let layers = model.weights.layers.iter().flat_map(vectors);

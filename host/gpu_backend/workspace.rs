@@ -1,6 +1,6 @@
 //! Sizes and buffers of a step's intermediate results.
 
-use kernels_gpu::abi::{MATVEC_MAX_VECTORS, PAGE_TOKENS, decode_grid_y, decode_partial_floats};
+use kernels_gpu::abi::{PAGE_TOKENS, decode_grid_y, decode_partial_floats};
 
 use crate::gpu::plan::MemoryPlan;
 use crate::gpu::{Buffer, Device, GpuError, Result};
@@ -9,11 +9,9 @@ use crate::model::{Config, Model};
 /// Most sequences of a step, and at least as many one-token ones fit whatever the limits.
 pub const MAX_SEQUENCES: usize = 64;
 /// Most sequences of a step that takes the matrix-vector kernels. With more of them these are bound by their
-/// arithmetic: on an H100 a step of llama-8b q4_k_m took 5.8 ms with 8 vectors a kernel, and 4.9 ms on tensor
-/// cores with 16.
+/// arithmetic: on an H100 a step of llama-8b q4_k_m took 5.8 ms with 8 vectors a kernel, and less on tensor cores
+/// with 16.
 pub const DECODE_SEQUENCES: usize = 4;
-/// The same for a model without quantized matrices: cuBLAS alone has other kernels for these.
-pub const PLAIN_DECODE_SEQUENCES: usize = MATVEC_MAX_VECTORS as usize;
 /// Prompt tokens of a step, unless asked otherwise. On an H100 a prompt of 2,048 tokens is 1.4 times as fast
 /// in one step as in four (Llama 8B): the matrices are decoded once, and the products fill the GPU.
 pub const DEFAULT_CHUNK: usize = 2048;
@@ -92,7 +90,7 @@ pub struct Workspace {
 }
 
 // Results are f32 in a step that takes the matrix-vector kernels, and f16 in any other.
-const _: () = assert!(2 * PLAIN_DECODE_SEQUENCES <= MAX_SEQUENCES);
+const _: () = assert!(2 * DECODE_SEQUENCES <= MAX_SEQUENCES);
 
 /// Label and bytes of each buffer, in the order of [`Workspace`]'s fields.
 fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 21] {

@@ -125,6 +125,22 @@ impl Bounds {
         bound
     }
 
+    /// How long (2-norm) the error of these rows of a product may be, because of the very roundings that its inputs
+    /// take in 8 bits; 0 where they take none.
+    pub fn of_rows(
+        &self,
+        name: TensorName,
+        rows: &[usize],
+        n_tokens: usize,
+        step: &Computed,
+    ) -> f64 {
+        let product = self.products.get(&name);
+        let rounded = product.and_then(|product| product.rounded(name, n_tokens, step));
+        rounded.map_or(0.0, |(product, input)| {
+            Q8_SPREAD * product.q8_error_of(rows, input, n_tokens)
+        })
+    }
+
     fn alone(&self, name: TensorName, n_rows: usize, step: &Computed) -> Bound {
         let (relative, why) = match (self.activations, name.base) {
             (None, _) => (F32, "f32 sums"),
@@ -153,16 +169,27 @@ impl Bounds {
 }
 
 impl Rounded {
-    /// The relative error of the result that 8-bit activations cause; `None` where they are not in use: so
-    /// few tokens may run through the kernels for decoding, which quantize them.
+    /// The relative error of the result that 8-bit activations cause; `None`
+    /// where they are not in use.
     fn q8_error(&self, output: TensorName, n_rows: usize, step: &Computed) -> Option<f64> {
+        let (product, input) = self.rounded(output, n_rows, step)?;
+        let norm = step.norms.get(&output)?;
+        Some(product.q8_error(input, n_rows) / norm).filter(|error| error.is_finite())
+    }
+
+    /// The product with its input, where that is rounded to 8 bits in a step of `n_rows` tokens.
+    fn rounded<'a>(
+        &'a self,
+        output: TensorName,
+        n_rows: usize,
+        step: &'a Computed,
+    ) -> Option<(&'a RoundedProduct, &'a [f32])> {
         let product = self.q8.as_ref().filter(|_| n_rows <= DECODE_SEQUENCES)?;
         let input = self.inputs.iter().find_map(|&base| {
             let name = TensorName { base, ..output };
             step.inputs.get(&name)
         })?;
-        let norm = step.norms.get(&output)?;
-        Some(product.q8_error(input, n_rows) / norm).filter(|error| error.is_finite())
+        Some((product, input))
     }
 }
 

@@ -91,7 +91,14 @@ pub fn check_step(
         let share = recomputed.rows.len() as f64 / product.linear.n_out() as f64;
         recomputed.norm = recomputed.norm.max(squares.sum::<f64>() * share);
         let tokens = output.data.len() / product.linear.n_out();
-        let bound = bounds.of(product.output, tokens, step.computed).relative;
+        let of_all = bounds.of(product.output, tokens, step.computed).relative;
+        let of_rows = bounds.of_rows(product.output, &recomputed.rows, tokens, step.computed);
+        let bound = match recomputed.norm > 0.0 {
+            true => of_all.max(of_rows / recomputed.norm.sqrt()),
+            false => of_all,
+        };
+        // Of the mean of a few random errors chance makes three times its deviation, seldom more.
+        let bound = bound * (1.0 + 3.0 / (recomputed.rows.len() as f64 * tokens as f64).sqrt());
         checked.push(recomputed.checked(product.linear, index, bound));
     }
     (checked, skipped)

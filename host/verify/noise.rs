@@ -35,13 +35,19 @@ impl RoundedProduct {
 
     /// The length (2-norm) of the error in the products with the last `n_tokens` of `x`.
     pub fn q8_error(&self, x: &[f32], n_tokens: usize) -> f64 {
+        let n_rows = self.n_out.min(SAMPLE);
+        let rows: Vec<usize> = (0..n_rows).map(|i| i * self.n_out / n_rows).collect();
+        let sample = self.q8_error_of(&rows, x, n_tokens);
+        sample * (self.n_out as f64 / n_rows as f64).sqrt()
+    }
+
+    /// The same for these rows of the matrix alone.
+    pub fn q8_error_of(&self, rows: &[usize], x: &[f32], n_tokens: usize) -> f64 {
         let x = &x[x.len().saturating_sub(n_tokens * self.n_in)..];
         let errors: Vec<f32> = x.chunks(BLOCK).flat_map(rounding_errors).collect();
-        let n_rows = self.n_out.min(SAMPLE);
         let mut row = vec![0.0; self.n_in];
         let mut square = 0.0;
-        for index in 0..n_rows {
-            let at = index * self.n_out / n_rows;
+        for &at in rows {
             self.weight.dequantize_rows(at..at + 1, &mut row);
             for error in errors.chunks(self.n_in) {
                 let products = row.iter().zip(error);
@@ -49,7 +55,7 @@ impl RoundedProduct {
                 square += product * product;
             }
         }
-        (square * self.n_out as f64 / n_rows as f64).sqrt()
+        square.sqrt()
     }
 }
 

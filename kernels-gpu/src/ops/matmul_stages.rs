@@ -148,7 +148,7 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
     }
 
     /// Starts copying the vectors of stage `stage`, if there is one, and ends a group of copies, also if
-    /// there is none. Elements behind the end of the vectors become zeros.
+    /// there is none. Elements behind the end of the vectors become zeros, and vectors behind the last one.
     ///
     /// # Safety
     /// As for [`copy_rows`](Self::copy_rows).
@@ -164,10 +164,14 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
             let count = (MATMUL_TILE_VECTORS * TILES as u32 / 2) >> p.row_groups_log2;
             let first = (thread >> pieces_log2) * count;
             let element = stage * self.elements() + piece * PIECE;
-            let bytes = if element < p.n_in { 16 } else { 0 };
             let copy = |vector: u32, to: Slot| {
-                // Behind the last vector that one again: what becomes of it is not stored.
-                let number = (self.first_vector + vector).min(p.vectors - 1);
+                let number = self.first_vector + vector;
+                // Not the last vector again instead: all blocks would read it so often that they wait for it.
+                let bytes = if element < p.n_in && number < p.vectors {
+                    16
+                } else {
+                    0
+                };
                 let from = p.x.ptr().wrapping_add((number * p.n_in + element) as usize);
                 // SAFETY: eight elements at a multiple of 16 bytes, or nothing is read.
                 unsafe { copy16_zero_fill(to, from.cast(), bytes) };
