@@ -131,18 +131,26 @@ pub trait Staging: Send {
     fn submit(&mut self, dst: BufferSlice<'_>) -> Result<()>;
 }
 
-/// Page-locked host memory, to which a device copies while the host and the device go on.
-pub trait Readback: Send {
-    /// Starts copying `src` to the beginning of this memory, once the work sent before has finished.
+/// Page-locked host memory that kernels write, for the host to read while later work runs: a copy between two graphs
+/// would take longer than the gap that is there without it.
+pub trait Mailbox: Send {
+    /// Its address for kernels.
+    fn addr(&self) -> u64;
+    /// Puts mark `mark`, of two, behind the work sent so far.
     ///
     /// # Errors
-    /// `src` is longer than this memory, or is another device's.
-    fn submit(&mut self, src: BufferSlice<'_>) -> Result<()>;
-    /// Waits for the copy that was submitted last, but for no work sent after it, and gives this memory.
+    /// The driver's.
+    fn mark(&mut self, mark: usize) -> Result<()>;
+    /// Waits for the work before mark `mark`, and for none behind it.
     ///
     /// # Errors
-    /// A fault in the work before the copy.
-    fn wait(&mut self) -> Result<&[u8]>;
+    /// A fault in that work.
+    fn wait(&self, mark: usize) -> Result<()>;
+    /// Word `index`, which a kernel wrote that has been waited for.
+    ///
+    /// # Errors
+    /// The memory ends before it.
+    fn word(&self, index: usize) -> Result<u32>;
 }
 
 /// A GPU, real or simulated. Work runs in the order in which it is sent.
@@ -160,8 +168,8 @@ pub trait Device: Send + Sync {
     /// Allocates page-locked host memory for large uploads.
     fn staging(&self, bytes: usize) -> Result<Box<dyn Staging>>;
 
-    /// Allocates page-locked host memory for small downloads.
-    fn readback(&self, bytes: usize) -> Result<Box<dyn Readback>>;
+    /// Allocates page-locked host memory of `words` words for kernels to write.
+    fn mailbox(&self, words: usize) -> Result<Box<dyn Mailbox>>;
 
     /// Copies `src` to `dst`, of the same length. `src` can be reused on return.
     fn upload(&self, dst: BufferSlice<'_>, src: &[u8]) -> Result<()>;

@@ -40,8 +40,8 @@ pub mod upload;
 pub use bandwidth::copy_bandwidth;
 pub use buffer::{Allocator, Buffer, BufferSlice};
 pub use device::{
-    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, MemoryInfo, Profiler, Readback,
-    Staging, Timer,
+    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, Mailbox, MemoryInfo, Profiler, Staging,
+    Timer,
 };
 pub use entries::{Entry, KernelTable};
 pub use error::{GpuError, Result};

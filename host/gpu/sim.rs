@@ -6,8 +6,8 @@
 use super::buffer::{Allocator, Buffer, BufferSlice};
 use super::choice::{PtxImage, select_ptx};
 use super::device::{
-    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, MemoryInfo, Profiler, Readback,
-    Staging, Timer,
+    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, Mailbox, MemoryInfo, Profiler, Staging,
+    Timer,
 };
 use super::entries::KernelTable;
 use super::error::{GpuError, Result};
@@ -172,11 +172,10 @@ impl Device for SimDevice {
         }))
     }
 
-    fn readback(&self, bytes: usize) -> Result<Box<dyn Readback>> {
-        Ok(Box::new(SimReadback {
-            memory: vec![0; bytes],
-            shared: self.shared.clone(),
-        }))
+    fn mailbox(&self, words: usize) -> Result<Box<dyn Mailbox>> {
+        let buffer = self.alloc(4 * words, "mailbox")?;
+        let shared = self.shared.clone();
+        Ok(Box::new(SimMailbox { buffer, shared }))
     }
 
     fn upload(&self, dst: BufferSlice<'_>, src: &[u8]) -> Result<()> {
@@ -513,38 +512,38 @@ impl Staging for SimStaging {
         self.shared.refuse_in_capture("an upload")?;
         match self.memory.get(..dst.len()) {
             Some(bytes) => self.shared.write(dst.addr(), bytes),
-            None => Err(too_short(dst, "an upload", self.memory.len())),
+            None => Err(GpuError::Range {
+                label: dst.label().into(),
+                len: dst.len(),
+                what: format!("an upload through {} page-locked bytes", self.memory.len()),
+            }),
         }
     }
 }
 
-/// Ordinary memory; the simulator's work is done when it was sent.
-struct SimReadback {
-    memory: Vec<u8>,
+/// Memory of the simulator, whose work is done when it was sent.
+struct SimMailbox {
+    buffer: Buffer,
     shared: Arc<Shared>,
 }
 
-impl Readback for SimReadback {
-    fn submit(&mut self, src: BufferSlice<'_>) -> Result<()> {
-        src.check(Arc::as_ptr(&self.shared).cast(), src.len(), "a download")?;
-        self.shared.refuse_in_capture("a download")?;
-        let len = self.memory.len();
-        match self.memory.get_mut(..src.len()) {
-            Some(bytes) => self.shared.read(src.addr(), bytes),
-            None => Err(too_short(src, "a download", len)),
-        }
+impl Mailbox for SimMailbox {
+    fn addr(&self) -> u64 {
+        self.buffer.addr()
     }
 
-    fn wait(&mut self) -> Result<&[u8]> {
-        Ok(&self.memory)
+    fn mark(&mut self, _: usize) -> Result<()> {
+        self.shared.refuse_in_capture("a mark")
     }
-}
 
-/// The error of a copy between `range` and page-locked memory of `len` bytes.
-fn too_short(range: BufferSlice<'_>, what: &str, len: usize) -> GpuError {
-    GpuError::Range {
-        label: range.label().into(),
-        len: range.len(),
-        what: format!("{what} through {len} page-locked bytes"),
+    fn wait(&self, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn word(&self, index: usize) -> Result<u32> {
+        let mut word = [0; 4];
+        let from = self.buffer.slice(4 * index, 4)?;
+        self.shared.read(from.addr(), &mut word)?;
+        Ok(u32::from_ne_bytes(word))
     }
 }

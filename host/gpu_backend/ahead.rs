@@ -7,19 +7,20 @@
 //! such a step leaves behind are keys and values behind the end of its sequences, on pages that were theirs when
 //! it was sent, and whatever is sent later overwrites them.
 
-use kernels_gpu::abi::PAGE_TOKENS;
+use kernels_gpu::abi::{DevicePtr, PAGE_TOKENS, POSTED_ROWS};
 
 use super::GpuBackend;
 use super::decode::{Choice, GraphKey};
 use super::workspace::MAX_SEQUENCES;
 use crate::backend::{Output, SequenceStep};
-use crate::gpu::{Device, Readback, Result};
+use crate::gpu::{Device, Mailbox, Result};
+
+const _: () = assert!(MAX_SEQUENCES == POSTED_ROWS as usize);
 
 /// The chosen tokens on their way to the host, and the step that would follow.
 pub struct Ahead {
-    /// For the step that is asked for, and for the one behind it.
-    readbacks: [Box<dyn Readback>; 2],
-    /// Which of them has the newest tokens.
+    mailbox: Box<dyn Mailbox>,
+    /// The mark behind the step that was sent last; the other one is behind the step before it.
     newest: usize,
     next: Option<Next>,
 }
@@ -36,13 +37,24 @@ impl Ahead {
     /// Nothing sent.
     pub fn new(device: &dyn Device) -> Result<Ahead> {
         Ok(Ahead {
-            readbacks: [
-                device.readback(4 * MAX_SEQUENCES)?,
-                device.readback(4 * MAX_SEQUENCES)?,
-            ],
+            mailbox: device.mailbox(2 * MAX_SEQUENCES)?,
             newest: 0,
             next: None,
         })
+    }
+
+    /// Where argmax leaves the tokens for the host.
+    pub fn posted(&self) -> DevicePtr<u32> {
+        DevicePtr::from_address(self.mailbox.addr())
+    }
+
+    /// Waits for the step before mark `mark`, of sequences at these positions, and takes its tokens.
+    fn tokens(&self, mark: usize, starts: impl Iterator<Item = usize>) -> Result<Vec<u32>> {
+        self.mailbox.wait(mark)?;
+        let places = starts.map(|start| start % 2 * MAX_SEQUENCES).enumerate();
+        places
+            .map(|(row, half)| self.mailbox.word(half + row))
+            .collect()
     }
 
     /// The inputs change, so that what was sent ahead is for nothing.
@@ -64,15 +76,14 @@ impl GpuBackend {
             let device = self.launcher.device.clone();
             self.inputs.upload(&*device, sequences)?;
             self.run_step(key, sequences)?;
-            self.read_later(key.n)?;
+            self.mark_step(key.n)?;
         }
         let asked_for = self.ahead.newest;
         // Only once the host has gone on as expected, so that a single step stays one.
         let is_sent = next.is_some() && self.send_ahead(sequences)?;
 
-        let bytes = self.ahead.readbacks[asked_for].wait()?;
-        let mut tokens = vec![0u32; key.n];
-        bytemuck::cast_slice_mut(&mut tokens).copy_from_slice(&bytes[..4 * key.n]);
+        let starts = sequences.iter().map(|step| step.start);
+        let tokens = self.ahead.tokens(asked_for, starts)?;
         if !is_sent {
             self.inputs.tokens_are(&tokens);
         }
@@ -107,15 +118,14 @@ impl GpuBackend {
         };
         // SAFETY: the recorded buffers are this backend's, which drops its graphs first; the pages are there.
         unsafe { graph.replay() }?;
-        self.read_later(key.n)?;
+        self.mark_step(key.n)?;
         Ok(true)
     }
 
-    /// Starts reading the tokens of the step that was just sent, which moved the inputs.
-    fn read_later(&mut self, n: usize) -> Result<()> {
+    /// Puts a mark behind the step that was just sent, which moved the inputs.
+    fn mark_step(&mut self, n: usize) -> Result<()> {
         self.inputs.moved_on(n);
         self.ahead.newest ^= 1;
-        let tokens = self.workspace.tokens.slice(0, 4 * n)?;
-        self.ahead.readbacks[self.ahead.newest].submit(tokens)
+        self.ahead.mailbox.mark(self.ahead.newest)
     }
 }

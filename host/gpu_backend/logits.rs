@@ -111,7 +111,7 @@ impl GpuBackend {
     pub(super) fn choose(&self, first: usize, n: usize, choice: Choice) -> Result<()> {
         match choice {
             Choice::Host => Ok(()),
-            Choice::Argmax => self.send_argmax(n, [DevicePtr::NULL; 2]),
+            Choice::Argmax => self.send_argmax(n, [DevicePtr::NULL; 3]),
             Choice::Draw => self.send_draw(first, n),
         }
     }
@@ -121,15 +121,16 @@ impl GpuBackend {
     pub(super) fn choose_next(&self, n: usize, choice: Choice) -> Result<()> {
         match choice {
             Choice::Argmax => {
-                self.send_argmax(n, [self.inputs.token_ids(), self.inputs.positions()])
+                let inputs = [self.inputs.token_ids(), self.inputs.positions()];
+                self.send_argmax(n, [inputs[0], inputs[1], self.ahead.posted()])
             }
             _ => self.choose(0, n, choice),
         }
     }
 
     /// Starts choosing the likeliest token of each of `rows` rows of logits; `next` is where the next step's tokens
-    /// go and where its positions are, or null.
-    fn send_argmax(&self, rows: usize, next: [DevicePtr<u32>; 2]) -> Result<()> {
+    /// go, where its positions are, and where the host reads the tokens, or null.
+    fn send_argmax(&self, rows: usize, next: [DevicePtr<u32>; 3]) -> Result<()> {
         /// Logits of a block: several for each of its 256 threads, to be worth its start.
         const BLOCK_LOGITS: u32 = 1024;
         let (vocab, w) = (self.model.vocab() as u32, &self.workspace);
@@ -140,6 +141,7 @@ impl GpuBackend {
             arrived: at(&w.best_arrived, 0),
             next_tokens: next[0],
             next_positions: next[1],
+            posted: next[2],
             vocab,
             stride: vocab,
         };

@@ -1,6 +1,6 @@
 //! Tests of `ops/argmax.rs`.
 
-use kernels_gpu::abi::ArgmaxParams;
+use kernels_gpu::abi::{ArgmaxParams, POSTED_ROWS};
 use kernels_gpu::ops::argmax::ARGMAX;
 
 use crate::harness::{Case, Random, Shape, Tolerance};
@@ -19,6 +19,7 @@ fn check(name: &str, rows: &[Vec<f32>], stride: usize, blocks: u32, expected: &[
     let arrived = case.in_out("arrived", &vec![0u32; n]);
     let next_tokens = case.output::<u32>("next tokens", n);
     let positions = case.in_out("positions", &vec![7u32; n]);
+    let posted = case.in_out("posted", &vec![u32::MAX; 2 * POSTED_ROWS as usize]);
     let params = ArgmaxParams {
         logits: case.input("logits", &logits),
         tokens,
@@ -26,6 +27,7 @@ fn check(name: &str, rows: &[Vec<f32>], stride: usize, blocks: u32, expected: &[
         arrived,
         next_tokens,
         next_positions: positions,
+        posted,
         vocab: vocab as u32,
         stride: stride as u32,
     };
@@ -34,6 +36,12 @@ fn check(name: &str, rows: &[Vec<f32>], stride: usize, blocks: u32, expected: &[
         case.launch(&ARGMAX, Shape::new([blocks, n as u32, 1], 256), params);
         case.check(tokens, expected, Tolerance::EXACT);
         case.check(next_tokens, expected, Tolerance::EXACT);
+    }
+    // The position was odd in the first launch, and even in the second one.
+    for half in case.read(posted).chunks(POSTED_ROWS as usize) {
+        let tokens: Vec<f64> = half[..n].iter().map(|&token| token.into()).collect();
+        assert_eq!(tokens, expected);
+        assert!(half[n..].iter().all(|&token| token == u32::MAX));
     }
     assert_eq!(case.read(positions), vec![9; n]);
     assert_eq!(case.read(best), vec![0; n]);

@@ -17,7 +17,7 @@ pub use cublas::WORKSPACE_BYTES;
 use super::buffer::{Buffer, BufferSlice};
 use super::choice::{PtxImage, select_ptx};
 use super::device::{
-    Device, DeviceInfo, Graph, KernelId, Launch, MemoryInfo, Profiler, Readback, Staging, Timer,
+    Device, DeviceInfo, Graph, KernelId, Launch, Mailbox, MemoryInfo, Profiler, Staging, Timer,
 };
 use super::entries::ptx_version;
 use super::error::{GpuError, Result};
@@ -27,7 +27,7 @@ use context::{Shared, cust_call};
 use cublas::Cublas;
 use cupti::CuptiProfiler;
 use module::Module;
-use objects::{CudaGraph, CudaReadback, CudaStaging, CudaTimer, Sent};
+use objects::{CudaGraph, CudaMailbox, CudaStaging, CudaTimer, Sent};
 use quiet::outside_captures;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -114,12 +114,9 @@ impl Device for CudaDevice {
         Ok(Box::new(CudaStaging::new(&self.shared, bytes)?))
     }
 
-    fn readback(&self, bytes: usize) -> Result<Box<dyn Readback>> {
-        Ok(Box::new(CudaReadback::new(
-            &self.shared,
-            self.sent.clone(),
-            bytes,
-        )?))
+    fn mailbox(&self, words: usize) -> Result<Box<dyn Mailbox>> {
+        let sent = self.sent.clone();
+        Ok(Box::new(CudaMailbox::new(&self.shared, sent, words)?))
     }
 
     fn upload(&self, dst: BufferSlice<'_>, src: &[u8]) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::super::buffer::BufferSlice;
 use super::super::codes::CallError;
-use super::super::device::{Graph, KernelId, Readback, Staging, Timer};
+use super::super::device::{Graph, KernelId, Mailbox, Staging, Timer};
 use super::super::error::{GpuError, Result};
 use super::Products;
 use super::api::Handle;
@@ -176,20 +176,6 @@ impl CudaStaging {
             shared: shared.clone(),
         })
     }
-
-    /// Checks a copy between `range` and the beginning of this memory.
-    fn check(&self, range: BufferSlice<'_>, what: &'static str) -> Result<()> {
-        let shared = &self.shared;
-        range.check(Arc::as_ptr(shared).cast(), range.len(), what)?;
-        if range.len() > self.memory.len() {
-            return Err(GpuError::Range {
-                label: range.label().into(),
-                len: range.len(),
-                what: format!("{what} through {} page-locked bytes", self.memory.len()),
-            });
-        }
-        shared.enter_outside_capture(what)
-    }
 }
 
 impl Staging for CudaStaging {
@@ -201,9 +187,17 @@ impl Staging for CudaStaging {
     }
 
     fn submit(&mut self, dst: BufferSlice<'_>) -> Result<()> {
-        self.check(dst, "an upload")?;
-        let (shared, from) = (&self.shared, self.memory.as_ptr());
-        let stream = shared.raw_stream();
+        let shared = &self.shared;
+        dst.check(Arc::as_ptr(shared).cast(), dst.len(), "an upload")?;
+        if dst.len() > self.memory.len() {
+            return Err(GpuError::Range {
+                label: dst.label().into(),
+                len: dst.len(),
+                what: format!("a staged upload of at most {} bytes", self.memory.len()),
+            });
+        }
+        shared.enter_outside_capture("an upload")?;
+        let (from, stream) = (self.memory.as_ptr(), shared.raw_stream());
         // SAFETY: both ranges have `dst.len()` bytes; ours is not touched before the event passes.
         unsafe {
             shared
@@ -222,39 +216,72 @@ impl Drop for CudaStaging {
     }
 }
 
-/// Page-locked memory for downloads.
-pub(super) struct CudaReadback {
-    /// Before `staging`: unloading kernels needs the context.
+/// Page-locked memory that kernels write: in unified addressing they know it by its address here.
+pub(super) struct CudaMailbox {
+    memory: PageLocked,
+    marks: [Event; 2],
+    /// Before `shared`: unloading kernels needs the context.
     sent: Arc<Sent>,
-    staging: CudaStaging,
+    shared: Arc<Shared>,
 }
 
-impl CudaReadback {
-    /// Allocates `bytes` bytes.
-    pub fn new(shared: &Arc<Shared>, sent: Arc<Sent>, bytes: usize) -> Result<Self> {
-        let staging = CudaStaging::new(shared, bytes)?;
-        Ok(CudaReadback { sent, staging })
+impl CudaMailbox {
+    /// Allocates `words` words.
+    pub fn new(shared: &Arc<Shared>, sent: Arc<Sent>, words: usize) -> Result<Self> {
+        shared.enter()?;
+        let memory = cust_call("cuMemAllocHost_v2", PageLocked::new(4 * words))
+            .map_err(|e| e.doing(format!("page-locking {words} words of host memory")))?;
+        Ok(CudaMailbox {
+            memory,
+            marks: [
+                Event::new(shared.api, false)?,
+                Event::new(shared.api, false)?,
+            ],
+            sent,
+            shared: shared.clone(),
+        })
     }
 }
 
-impl Readback for CudaReadback {
-    fn submit(&mut self, src: BufferSlice<'_>) -> Result<()> {
-        self.staging.check(src, "a download")?;
-        let (shared, to) = (&self.staging.shared, self.staging.memory.as_mut_ptr());
-        let stream = shared.raw_stream();
-        // SAFETY: both ranges have `src.len()` bytes; ours is not touched before the event passes.
-        unsafe {
-            shared
-                .api
-                .cuMemcpyDtoHAsync_v2(to.cast(), src.addr(), src.len(), stream)?
-        };
-        Ok(self.staging.copied.record(&shared.stream)?)
+impl Mailbox for CudaMailbox {
+    fn addr(&self) -> u64 {
+        self.memory.as_ptr() as u64
     }
 
-    fn wait(&mut self) -> Result<&[u8]> {
-        self.staging.shared.enter()?;
-        let waited = self.staging.copied.wait();
-        waited.map_err(|e| self.sent.explain(e))?;
-        Ok(&self.staging.memory)
+    fn mark(&mut self, mark: usize) -> Result<()> {
+        self.shared.enter_outside_capture("a mark")?;
+        Ok(self.marks[mark].record(&self.shared.stream)?)
+    }
+
+    fn wait(&self, mark: usize) -> Result<()> {
+        self.shared.enter()?;
+        let waited = self.marks[mark].wait();
+        Ok(waited.map_err(|e| self.sent.explain(e))?)
+    }
+
+    fn word(&self, index: usize) -> Result<u32> {
+        if 4 * (index + 1) > self.memory.len() {
+            return Err(GpuError::Range {
+                label: "mailbox".into(),
+                len: self.memory.len(),
+                what: format!("word {index}"),
+            });
+        }
+        // SAFETY: inside, and page-aligned. Volatile, because kernels write it.
+        Ok(unsafe {
+            self.memory
+                .as_ptr()
+                .cast::<u32>()
+                .add(index)
+                .read_volatile()
+        })
+    }
+}
+
+impl Drop for CudaMailbox {
+    fn drop(&mut self) {
+        // The memory must not go while a kernel may write it.
+        let _ = self.shared.enter();
+        let _ = self.shared.stream.wait();
     }
 }

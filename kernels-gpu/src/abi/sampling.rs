@@ -2,9 +2,12 @@
 
 use super::{DevicePtr, kernel_params};
 
+/// The most rows of [`ArgmaxParams::posted`].
+pub const POSTED_ROWS: u32 = 64;
+
 kernel_params! {
     /// The largest logit of each row; see `ops/argmax.rs`.
-    pub struct ArgmaxParams [56] {
+    pub struct ArgmaxParams [64] {
         /// f32 `[rows][stride]`.
         pub logits: DevicePtr<f32>,
         /// One for each row.
@@ -13,10 +16,13 @@ kernel_params! {
         pub best: DevicePtr<u64>,
         /// Scratch, one for each row, zero between launches.
         pub arrived: DevicePtr<u32>,
-        /// A second place for each row's token, where the next step takes it from; or null.
+        /// A second place for each row's token, where the next step takes it from; null where `next_positions` is.
         pub next_tokens: DevicePtr<u32>,
         /// One for each row, increased by one for the next step; or null.
         pub next_positions: DevicePtr<u32>,
+        /// A third place for each row's token, in the host's memory, `[2][POSTED_ROWS]`: which of the two is the
+        /// position's last bit, so that the step that follows leaves it alone. Null where `next_positions` is.
+        pub posted: DevicePtr<u32>,
         /// Logits of a row.
         pub vocab: u32,
         /// Elements from row to row.

@@ -14,7 +14,7 @@ use cuda_std::prelude::*;
 use cuda_std::static_shared;
 
 use super::{entry_points, order};
-use crate::abi::ArgmaxParams;
+use crate::abi::{ArgmaxParams, POSTED_ROWS};
 use crate::prim::grid;
 use crate::prim::half::Activation;
 
@@ -119,11 +119,12 @@ pub unsafe fn largest(p: ArgmaxParams) {
             let best = atomic_fetch_max_relaxed_u64_device(row_best, 0);
             let token = if best == 0 { 0 } else { !(best as u32) };
             *p.tokens.mut_ptr().add(row) = token;
-            if !p.next_tokens.is_null() {
-                *p.next_tokens.mut_ptr().add(row) = token;
-            }
             if !p.next_positions.is_null() {
-                *p.next_positions.mut_ptr().add(row) += 1;
+                *p.next_tokens.mut_ptr().add(row) = token;
+                let position = p.next_positions.mut_ptr().add(row);
+                let half = POSTED_ROWS as usize * (*position % 2) as usize;
+                *p.posted.mut_ptr().add(half + row) = token;
+                *position += 1;
             }
             *row_best = 0;
             *arrived = 0;
