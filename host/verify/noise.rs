@@ -44,29 +44,44 @@ impl RoundedProduct {
     /// The same for these rows of the matrix alone.
     pub fn q8_error_of(&self, rows: &[usize], x: &[f32], n_tokens: usize) -> f64 {
         let x = &x[x.len().saturating_sub(n_tokens * self.n_in)..];
-        let errors: Vec<f32> = x.chunks(BLOCK).flat_map(rounding_errors).collect();
+        let errors: Vec<Error> = x.chunks(BLOCK).flat_map(rounding_errors).collect();
         let mut row = vec![0.0; self.n_in];
         let mut square = 0.0;
         for &at in rows {
             self.weight.dequantize_rows(at..at + 1, &mut row);
             for error in errors.chunks(self.n_in) {
-                let products = row.iter().zip(error);
-                let product: f64 = products.map(|(&w, &e)| f64::from(w) * f64::from(e)).sum();
-                square += product * product;
+                let (mut product, mut variance) = (0.0, 0.0);
+                for (&w, e) in row.iter().zip(error) {
+                    product += f64::from(w) * f64::from(e.value);
+                    variance += f64::from(w * w) * f64::from(e.variance);
+                }
+                square += product * product + variance;
             }
         }
         square.sqrt()
     }
 }
 
+/// What rounding costs an element.
+struct Error {
+    /// As it is for this input.
+    value: f32,
+    /// As it is for inputs nearby: the last bit of a block's scale decides how its largest element is rounded.
+    variance: f32,
+}
+
 /// `Q8(x) - x` for a block: integers up to 127 times a scale, halves rounded to even. The scale is the least
 /// bfloat16 that suffices.
-fn rounding_errors(block: &[f32]) -> impl Iterator<Item = f32> {
+fn rounding_errors(block: &[f32]) -> impl Iterator<Item = Error> {
     let max = block.iter().fold(0f32, |max, v| max.max(v.abs()));
     let scale = f32::from_bits(((max / 127.0).to_bits() + 0xffff) & 0xffff_0000);
-    let rounded = move |&x: &f32| match scale > 0.0 {
-        true => (x / scale).round_ties_even() * scale - x,
-        false => 0.0,
+    let rounded = move |&x: &f32| Error {
+        value: match scale > 0.0 {
+            true => (x / scale).round_ties_even() * scale - x,
+            false => 0.0,
+        },
+        // Evenly within half a step.
+        variance: scale * scale / 12.0,
     };
     block.iter().map(rounded)
 }
@@ -77,7 +92,11 @@ mod tests {
 
     #[test]
     fn errors_of_a_block() {
-        let errors = |block: &[f32]| rounding_errors(block).collect::<Vec<_>>();
+        let errors = |block: &[f32]| {
+            rounding_errors(block)
+                .map(|error| error.value)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(
             errors(&[127.0, -126.0, 3.25, -0.5, 0.75]),
             [0.0, 0.0, -0.25, 0.5, 0.25]
