@@ -9,17 +9,7 @@ use hyperion::backend::{Output, Recorder, Want};
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, Sequence};
 use hyperion::model::Model;
-use support::{Reference, fixture, relative_error};
-
-const TINY: [&str; 7] = [
-    "tiny-llama-q4_0-2",
-    "tiny-llama-q4_k_m-1",
-    "tiny-qwen2-f16-1",
-    "tiny-qwen2-q4_k_m-2",
-    "tiny-qwen3-q5_k_m-2",
-    "tiny-qwen3-q8_0-1",
-    "tiny-gemma3-q4_k_m-1",
-];
+use support::{Reference, TINY_MODELS, fixture, relative_error};
 
 const CONTEXT: usize = 512;
 static RUN: AtomicBool = AtomicBool::new(false);
@@ -57,7 +47,7 @@ const TINY_BOUND: f64 = 2e-5;
 
 #[test]
 fn tiny_models_layer_by_layer() {
-    for name in TINY {
+    for name in TINY_MODELS {
         let (mut engine, reference, tokens) = tiny_engine(name, CONTEXT);
         let mut trace = Recorder::new(|_| true);
         let mut sequence = Sequence::new();
@@ -82,7 +72,7 @@ fn tiny_models_layer_by_layer() {
 
 #[test]
 fn tiny_models_greedy() {
-    for name in TINY {
+    for name in TINY_MODELS {
         let (mut engine, reference, tokens) = tiny_engine(name, CONTEXT);
         let expected: Vec<u32> = reference
             .i32("greedy")
@@ -135,7 +125,7 @@ fn assert_greedy(
 
 #[test]
 fn prefill_in_chunks_equals_one_step() {
-    for name in TINY {
+    for name in TINY_MODELS {
         let whole = {
             let (mut engine, _, tokens) = tiny_engine(name, CONTEXT);
             let output = engine.prefill(&mut Sequence::new(), &tokens, Want::LastLogits, &RUN);
@@ -155,7 +145,7 @@ fn prefill_in_chunks_equals_one_step() {
 
 #[test]
 fn progress_is_told_after_each_chunk() {
-    let (mut engine, _, tokens) = tiny_engine(TINY[0], 16);
+    let (mut engine, _, tokens) = tiny_engine(TINY_MODELS[0], 16);
     let (sender, told) = std::sync::mpsc::channel();
     engine.report_progress(Box::new(move |done, total| {
         sender.send((done, total)).expect("a listener");
@@ -172,7 +162,7 @@ fn progress_is_told_after_each_chunk() {
 
 #[test]
 fn sequences_in_one_step_do_not_disturb_each_other() {
-    for name in TINY {
+    for name in TINY_MODELS {
         let (mut engine, _, tokens) = tiny_engine(name, CONTEXT);
         let prompts = [&tokens[..], &tokens[3..20], &tokens[30..]];
         let alone: Vec<Vec<f32>> = prompts

@@ -3,17 +3,7 @@ mod support;
 
 use hyperion::gguf::{Array, GgmlType, Gguf, Problem, Value};
 use kernels_gpu::quant::{BlockQ4K, BlockQ6K};
-use support::fixture;
-
-const TINY: [&str; 7] = [
-    "tiny-gemma3-q4_k_m-1",
-    "tiny-llama-q4_0-2",
-    "tiny-llama-q4_k_m-1",
-    "tiny-qwen2-f16-1",
-    "tiny-qwen2-q4_k_m-2",
-    "tiny-qwen3-q5_k_m-2",
-    "tiny-qwen3-q8_0-1",
-];
+use support::{TINY_MODELS, fixture};
 
 fn open(name: &str) -> Gguf {
     Gguf::open(&fixture(name)).unwrap_or_else(|e| panic!("{e}"))
@@ -21,7 +11,7 @@ fn open(name: &str) -> Gguf {
 
 #[test]
 fn tiny_models_open_and_decode() {
-    for name in TINY {
+    for name in TINY_MODELS {
         let gguf = open(&format!("tiny/{name}.gguf"));
         assert_eq!((gguf.version(), gguf.alignment()), (3, 32), "{name}");
         let architecture = gguf.metadata().get_str("general.architecture").expect(name);

@@ -91,14 +91,14 @@ pub fn check_step(
         let share = recomputed.rows.len() as f64 / product.linear.n_out() as f64;
         recomputed.norm = recomputed.norm.max(squares.sum::<f64>() * share);
         let tokens = output.data.len() / product.linear.n_out();
-        let of_all = bounds.of(product.output, tokens, step.computed).relative;
+        let mut bound = bounds.of(product.output, tokens, step.computed).relative;
         let of_rows = bounds.of_rows(product.output, &recomputed.rows, tokens, step.computed);
-        let bound = match recomputed.norm > 0.0 {
-            true => of_all.max(of_rows / recomputed.norm.sqrt()),
-            false => of_all,
-        };
-        // Of the mean of a few random errors chance makes three times its deviation, seldom more.
-        let bound = bound * (1.0 + 3.0 / (recomputed.rows.len() as f64 * tokens as f64).sqrt());
+        if of_rows > 0.0 && recomputed.norm > 0.0 {
+            // What 8 bits cost differs from row to row, and chance seldom takes the mean of a few random errors
+            // further than three of its deviations.
+            let n_results = (recomputed.rows.len() * tokens) as f64;
+            bound = bound.max(of_rows / recomputed.norm.sqrt()) * (1.0 + 3.0 / n_results.sqrt());
+        }
         checked.push(recomputed.checked(product.linear, index, bound));
     }
     (checked, skipped)

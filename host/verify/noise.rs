@@ -46,19 +46,20 @@ impl RoundedProduct {
         let x = &x[x.len().saturating_sub(n_tokens * self.n_in)..];
         let errors: Vec<Error> = x.chunks(BLOCK).flat_map(rounding_errors).collect();
         let mut row = vec![0.0; self.n_in];
-        let mut square = 0.0;
+        let (mut square, mut variance) = (0.0, 0.0);
         for &at in rows {
             self.weight.dequantize_rows(at..at + 1, &mut row);
             for error in errors.chunks(self.n_in) {
-                let (mut product, mut variance) = (0.0, 0.0);
+                let mut product = 0.0;
                 for (&w, e) in row.iter().zip(error) {
                     product += f64::from(w) * f64::from(e.value);
                     variance += f64::from(w * w) * f64::from(e.variance);
                 }
-                square += product * product + variance;
+                square += product * product;
             }
         }
-        square.sqrt()
+        // These inputs may happen to lose little, and the backend's, whose last bits differ, as much as others.
+        f64::max(square, variance).sqrt()
     }
 }
 
@@ -92,10 +93,8 @@ mod tests {
 
     #[test]
     fn errors_of_a_block() {
-        let errors = |block: &[f32]| {
-            rounding_errors(block)
-                .map(|error| error.value)
-                .collect::<Vec<_>>()
+        let errors = |block: &[f32]| -> Vec<f32> {
+            rounding_errors(block).map(|error| error.value).collect()
         };
         assert_eq!(
             errors(&[127.0, -126.0, 3.25, -0.5, 0.75]),

@@ -18,22 +18,13 @@ use hyperion::cpu::CpuBackend;
 use hyperion::gpu::{GemmCall, GemmType, Op, gemm_reference};
 use hyperion::model::{Linear, Model, RopePairing};
 use hyperion::verify::{Bounds, Plan, Report, StepKind, verify};
-use support::Reference;
+use support::{Reference, TINY_MODELS};
 
 const LLAMA: &str = "tiny-llama-q4_k_m-1";
 const LLAMA_Q4_0: &str = "tiny-llama-q4_0-2";
 const QWEN2: &str = "tiny-qwen2-f16-1";
 const QWEN3: &str = "tiny-qwen3-q8_0-1";
 const GEMMA: &str = "tiny-gemma3-q4_k_m-1";
-const TINY: [&str; 7] = [
-    LLAMA,
-    LLAMA_Q4_0,
-    QWEN2,
-    QWEN3,
-    GEMMA,
-    "tiny-qwen2-q4_k_m-2",
-    "tiny-qwen3-q5_k_m-2",
-];
 
 /// Three pages of prompt, and one page more than it needs for an engine that counts wrongly.
 const PROMPT: usize = 150;
@@ -102,7 +93,7 @@ fn in_block_1(base: &'static str) -> TensorName {
 
 #[test]
 fn right_engines_pass() {
-    for name in TINY {
+    for name in TINY_MODELS {
         let mut engine = Engine::new(tiny(name), PAGES);
         let report = report(name, &mut engine, None);
         assert!(report.passed(), "{name}: {:?}", report.first_fault());

@@ -5,8 +5,8 @@ use hyperion::backend::Activations;
 use hyperion::model::{Config, Model};
 
 use crate::engine::{Change, Engine};
-use crate::support::{greedy_cases, model};
-use crate::{PAGES, QWEN2, TINY, report, report_of, tiny};
+use crate::support::{TINY_MODELS, greedy_cases, model};
+use crate::{PAGES, QWEN2, report, report_of, tiny};
 
 fn to_f16(values: &[f32]) -> Vec<f32> {
     let round = |&value: &f32| f16::from_f32(value).to_f32();
@@ -55,7 +55,7 @@ fn rounding(model: Model, activations: Activations, few: usize) -> Engine {
 
 #[test]
 fn engines_that_round_pass() {
-    for name in TINY {
+    for name in TINY_MODELS {
         for activations in [Activations::F16, Activations::Q8] {
             let mut engine = rounding(tiny(name), activations, 8);
             let report = report(name, &mut engine, Some(activations));
@@ -66,7 +66,7 @@ fn engines_that_round_pass() {
 
 #[test]
 fn rounding_beyond_the_stated_types_fails() {
-    for name in TINY.into_iter().filter(|&name| name != QWEN2) {
+    for name in TINY_MODELS.into_iter().filter(|&name| name != QWEN2) {
         // 8-bit activations in every step, where half precision was promised.
         let mut engine = rounding(tiny(name), Activations::Q8, usize::MAX);
         let report = report(name, &mut engine, Some(Activations::F16));

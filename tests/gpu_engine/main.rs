@@ -14,18 +14,7 @@ use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, Sequence};
 use hyperion::verify::Isolate;
 use setup::*;
-use support::{Reference, relative_error};
-
-/// All architectures, and among them most tensor types.
-const TINY: [&str; 7] = [
-    "tiny-llama-q4_0-2",
-    "tiny-llama-q4_k_m-1",
-    "tiny-qwen2-f16-1",
-    "tiny-qwen2-q4_k_m-2",
-    "tiny-qwen3-q5_k_m-2",
-    "tiny-qwen3-q8_0-1",
-    "tiny-gemma3-q4_k_m-1",
-];
+use support::{Reference, TINY_MODELS, relative_error};
 
 fn tokens(reference: &Reference) -> Vec<u32> {
     let tokens = reference.i32("tokens").1;
@@ -35,7 +24,7 @@ fn tokens(reference: &Reference) -> Vec<u32> {
 #[test]
 fn prefill_in_one_step_and_in_chunks() {
     let _lock = device_lock();
-    for name in TINY {
+    for name in TINY_MODELS {
         let reference = Reference::open(&format!("tiny/{name}.safetensors"));
         let (tokens, expected) = (tokens(&reference), reference.f32("logits").1);
         let model = model(name);
@@ -75,7 +64,7 @@ fn prefill_in_one_step_and_in_chunks() {
 #[test]
 fn greedy_tokens() {
     let _lock = device_lock();
-    for name in TINY {
+    for name in TINY_MODELS {
         let reference = Reference::open(&format!("tiny/{name}.safetensors"));
         let expected = reference.i32("greedy").1;
         let gaps = reference.f32("greedy_gap").1;
@@ -242,7 +231,7 @@ fn tokens_drawn_on_the_device() {
 #[test]
 fn each_operation_alone() {
     let _lock = device_lock();
-    for name in TINY {
+    for name in TINY_MODELS {
         let model = model(name);
         let text = text(0, 40, model.vocab());
         for (activations, decode_bound) in [(Activations::F16, 2e-3), (Activations::Q8, 3e-2)] {

@@ -11,6 +11,17 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use safetensors::{Dtype, SafeTensors};
 
+/// Tiny models of all architectures, and among them most tensor types.
+pub const TINY_MODELS: [&str; 7] = [
+    "tiny-llama-q4_0-2",
+    "tiny-llama-q4_k_m-1",
+    "tiny-qwen2-f16-1",
+    "tiny-qwen2-q4_k_m-2",
+    "tiny-qwen3-q5_k_m-2",
+    "tiny-qwen3-q8_0-1",
+    "tiny-gemma3-q4_k_m-1",
+];
+
 /// The path of a fixture, `name` relative to `tests/fixtures`. One that is kept as `NAME.gz` is
 /// unpacked into the build's scratch folder first.
 pub fn fixture(name: &str) -> PathBuf {
