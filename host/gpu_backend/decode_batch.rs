@@ -2,7 +2,8 @@
 //! for all of them, and decoding's attention. Recorded in graphs as the steps of few sequences are.
 
 use super::GpuBackend;
-use super::decode::{GraphKey, MixedType};
+use super::decode::GraphKey;
+use super::decode_attention::MixedType;
 use super::matvec::Product;
 use super::trace::DeviceTracer;
 use crate::backend::SequenceStep;

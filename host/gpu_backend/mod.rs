@@ -10,6 +10,7 @@ mod ahead;
 mod blocks;
 mod cache;
 mod decode;
+mod decode_attention;
 mod decode_batch;
 mod inputs;
 mod launcher;

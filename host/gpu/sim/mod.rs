@@ -3,6 +3,8 @@
 //! The whole GPU engine runs on it where there is no GPU, and every access of a kernel is checked. It
 //! can also be given little memory, or an allocation that fails, to test what happens then.
 
+mod objects;
+
 use super::buffer::{Allocator, Buffer, BufferSlice};
 use super::choice::{PtxImage, select_ptx};
 use super::device::{
@@ -14,10 +16,11 @@ use super::error::{GpuError, Result};
 use super::gemm::GemmType;
 use super::gemm_call::{GemmCall, Op, gemm_reference};
 use half::f16;
+use objects::{SimGraph, SimMailbox, SimProfiler, SimStaging, SimTimer};
 use ptx_sim::{Config, Memory, Module, Simulator};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What the simulator passes for: an A100's limits, with as much memory as a small test machine has.
 const CAPABILITY: (u32, u32) = (8, 0);
@@ -440,110 +443,5 @@ fn fault(kernel: &str, error: impl std::fmt::Display) -> GpuError {
     GpuError::Simulator {
         kernel: kernel.to_owned(),
         reason: error.to_string(),
-    }
-}
-
-/// Recorded work.
-struct SimGraph {
-    work: Vec<Work>,
-    shared: Arc<Shared>,
-}
-
-impl Graph for SimGraph {
-    unsafe fn replay(&self) -> Result<()> {
-        self.shared.refuse_in_capture("replaying a graph")?;
-        self.work.iter().try_for_each(|work| self.shared.run(work))
-    }
-}
-
-/// Wall-clock time: the simulator's work has ended when it returns.
-struct SimTimer {
-    start: Instant,
-    stop: Instant,
-}
-
-impl Timer for SimTimer {
-    fn start(&mut self) -> Result<()> {
-        self.start = Instant::now();
-        Ok(())
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        self.stop = Instant::now();
-        Ok(())
-    }
-
-    fn elapsed(&self) -> Result<Duration> {
-        Ok(self.stop.duration_since(self.start))
-    }
-}
-
-/// Wall-clock times of the kernels, one after the other.
-struct SimProfiler {
-    shared: Arc<Shared>,
-}
-
-impl Profiler for SimProfiler {
-    fn take(&mut self) -> Result<Vec<KernelRun>> {
-        let mut profiled = self.shared.profiled();
-        Ok(profiled.as_mut().map(std::mem::take).unwrap_or_default())
-    }
-}
-
-impl Drop for SimProfiler {
-    fn drop(&mut self) {
-        *self.shared.profiled() = None;
-    }
-}
-
-/// Ordinary memory.
-struct SimStaging {
-    memory: Vec<u8>,
-    shared: Arc<Shared>,
-}
-
-impl Staging for SimStaging {
-    fn bytes_mut(&mut self) -> Result<&mut [u8]> {
-        Ok(&mut self.memory)
-    }
-
-    fn submit(&mut self, dst: BufferSlice<'_>) -> Result<()> {
-        dst.check(Arc::as_ptr(&self.shared).cast(), dst.len(), "an upload")?;
-        self.shared.refuse_in_capture("an upload")?;
-        match self.memory.get(..dst.len()) {
-            Some(bytes) => self.shared.write(dst.addr(), bytes),
-            None => Err(GpuError::Range {
-                label: dst.label().into(),
-                len: dst.len(),
-                what: format!("an upload through {} page-locked bytes", self.memory.len()),
-            }),
-        }
-    }
-}
-
-/// Memory of the simulator, whose work is done when it was sent.
-struct SimMailbox {
-    buffer: Buffer,
-    shared: Arc<Shared>,
-}
-
-impl Mailbox for SimMailbox {
-    fn addr(&self) -> u64 {
-        self.buffer.addr()
-    }
-
-    fn mark(&mut self, _: usize) -> Result<()> {
-        self.shared.refuse_in_capture("a mark")
-    }
-
-    fn wait(&self, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn word(&self, index: usize) -> Result<u32> {
-        let mut word = [0; 4];
-        let from = self.buffer.slice(4 * index, 4)?;
-        self.shared.read(from.addr(), &mut word)?;
-        Ok(u32::from_ne_bytes(word))
     }
 }
