@@ -39,11 +39,14 @@ type Sums<const TILES: usize> = [[f32; 4]; TILES];
 #[inline(always)]
 pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
     const { assert!(W::TYPE.is_quantized()) };
-    let lane = thread::thread_idx_x() % 32;
-    let (g, t) = (lane / 4, lane % 4);
-    let warp = thread::thread_idx_x() / 32;
     let k_groups = 1 << p.k_groups_log2;
-    let (row_group, part) = (warp >> p.k_groups_log2, warp & (k_groups - 1));
+    // Found again for each stage: what follows from the thread's number would take up registers that are scarce.
+    let place = || {
+        let thread = opaque(thread::thread_idx_x());
+        let (warp, lane) = (thread / 32, thread % 32);
+        let (row_group, part) = (warp >> p.k_groups_log2, warp & (k_groups - 1));
+        (row_group, part, lane)
+    };
 
     let stages = Stages::<W, TILES>::of_block(&p);
     let slots = dynamic::<[u32; 4]>();
@@ -65,9 +68,8 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
         stage += 1;
     }
 
-    let units = p.n_in / W::TYPE.unit();
     let mut sums: Sums<TILES> = [[0.0; 4]; TILES];
-    let (mut multiplied, mut filled) = (0, ahead * stage_bytes);
+    let mut multiplied = 0;
     stage = 0;
     while stage < stages.count() {
         stages.wait();
@@ -76,18 +78,18 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
         thread::sync_threads();
         // SAFETY: see the barrier.
         unsafe {
-            let slot = slots.byte_add(filled);
+            let before = if multiplied == 0 { end } else { multiplied };
+            let slot = slots.byte_add(before - stage_bytes);
             stages.copy_rows(stage + ahead, slot);
             stages.copy_vectors(stage + ahead, slot);
         }
 
         let slot = slots.byte_add(multiplied);
+        let (row_group, part, lane) = place();
+        let units = opaque(p.n_in) / W::TYPE.unit();
         let first_unit = UNITS * (stage << p.k_groups_log2);
         let warps_first = first_unit + UNITS * part;
         if warps_first < units {
-            // What follows from the lane's number is computed again for each stage: it would take up registers
-            // that are scarce.
-            let lane = opaque(lane);
             let (g, t) = (lane / 4, lane % 4);
             // Behind the row's end its last unit again, times zeros.
             let unit = (warps_first + t).min(units - 1) - first_unit;
@@ -97,23 +99,20 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
                 let [upper, lower] = stages.rows(stage, slot, row);
                 let rows = [W::unit(upper, unit), W::unit(lower, unit)];
                 let vectors = stages.eighths(slot, part, g, t);
-                add_products::<W, TILES>(rows, vectors, &mut sums);
+                add_products::<W, TILES>(rows, vectors, stages.tiles(), &mut sums);
             }
         }
 
-        let next = |offset: u32| {
-            if offset + stage_bytes == end {
-                0
-            } else {
-                offset + stage_bytes
-            }
-        };
-        (multiplied, filled) = (next(multiplied), next(filled));
+        multiplied += stage_bytes;
+        if multiplied == end {
+            multiplied = 0;
+        }
         stage += 1;
     }
 
     // All warps are past the last stage: the memory is free for the sums.
     thread::sync_threads();
+    let (row_group, part, lane) = place();
     let scratch = slots.cast::<[f32; 4]>();
     let sums_at = |part: u32, tile: u32| {
         let group = (row_group << p.k_groups_log2) + part;
@@ -128,6 +127,7 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
     }
     // Publishes the sums of the warps with the same rows, which share the tiles among them.
     thread::sync_threads();
+    let (g, t) = (lane / 4, lane % 4);
     let row = MATMUL_WARP_ROWS * row_group + g;
     let mut tile = part;
     while tile < TILES as u32 {
@@ -138,8 +138,8 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
     }
 }
 
-/// Adds the products of a lane's units of two rows with all tiles of vectors: the first piece of the first
-/// tile and what it is exclusive-ored with, of [`Stages::eighths`].
+/// Adds the products of a lane's units of two rows with the first `tiles` tiles of vectors: the first piece of
+/// the first tile and what it is exclusive-ored with, of [`Stages::eighths`].
 ///
 /// # Safety
 /// The whole warp comes here; the vectors are published.
@@ -147,24 +147,31 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
 unsafe fn add_products<W: Weights, const TILES: usize>(
     units: [W::Unit; 2],
     (first, swizzle): (Slot, u32),
+    tiles: u32,
     sums: &mut Sums<TILES>,
 ) {
+    // Tiles that are left out together.
+    let step = const { TILES.div_ceil(4) };
     let mut eighth = 0;
     while eighth < EIGHTHS {
         let [upper, lower] = units.map(|unit| F16::pieces(W::values(&unit, eighth as usize))[0]);
         let place = first.add(eighth ^ swizzle);
         let mut tile = 0;
         while tile < TILES {
-            // SAFETY: the caller's.
-            unsafe {
-                let vector = place
-                    .add(tile as u32 * Stages::<W, TILES>::TILE_STEP)
-                    .load();
-                let sums = &mut sums[tile];
-                let left = [upper[0], lower[0], upper[1], lower[1]];
-                mma_f16(sums, left, [vector[0], vector[1]]);
-                let left = [upper[2], lower[2], upper[3], lower[3]];
-                mma_f16(sums, left, [vector[2], vector[3]]);
+            let first_of_step = tile / step * step;
+            // There is no block without vectors.
+            if first_of_step == 0 || (first_of_step as u32) < tiles {
+                // SAFETY: the caller's.
+                unsafe {
+                    let vector = place
+                        .add(tile as u32 * Stages::<W, TILES>::TILE_STEP)
+                        .load();
+                    let sums = &mut sums[tile];
+                    let left = [upper[0], lower[0], upper[1], lower[1]];
+                    mma_f16(sums, left, [vector[0], vector[1]]);
+                    let left = [upper[2], lower[2], upper[3], lower[3]];
+                    mma_f16(sums, left, [vector[2], vector[3]]);
+                }
             }
             tile += 1;
         }

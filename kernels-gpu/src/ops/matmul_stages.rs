@@ -30,10 +30,6 @@ pub type Slot = Shared<[u32; 4]>;
 /// The stages of a block, for kernels of `TILES` tiles of vectors.
 pub struct Stages<'a, W, const TILES: usize> {
     params: &'a MatmulParams,
-    /// The block's first row, of its segment.
-    pub first_row: u32,
-    /// The block's first vector.
-    pub first_vector: u32,
     weights: PhantomData<W>,
 }
 
@@ -48,25 +44,36 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
     pub fn of_block(params: &'a MatmulParams) -> Self {
         Self {
             params,
-            first_row: Self::segment(params).1 * (MATMUL_WARP_ROWS << params.row_groups_log2),
-            first_vector: thread::block_idx_x() * Self::VECTORS,
             weights: PhantomData,
         }
     }
 
-    /// The matrix of this block, and the block's number among those of the matrix.
+    // What follows from the block's number is found again for each stage: it would take up registers that are
+    // scarce.
+
+    /// The block's first vector.
     #[inline(always)]
-    fn segment(params: &MatmulParams) -> (MatvecSegment, u32) {
-        // Found again for each stage: what is in it would take up registers that are scarce.
+    fn first_vector(&self) -> u32 {
+        opaque(thread::block_idx_x()) * Self::VECTORS
+    }
+
+    /// The matrix of this block, and the block's first row there.
+    #[inline(always)]
+    fn segment(&self) -> (MatvecSegment, u32) {
+        let p = self.params;
         let block = opaque(thread::block_idx_y());
-        let [first, second] = params.block_ends;
-        if block < first {
-            (params.segments[0], block)
+        let [first, second] = p.block_ends;
+        let (segment, before) = if block < first {
+            (p.segments[0], 0)
         } else if block < second {
-            (params.segments[1], block - first)
+            (p.segments[1], first)
         } else {
-            (params.segments[2], block - second)
-        }
+            (p.segments[2], second)
+        };
+        (
+            segment,
+            (block - before) * (MATMUL_WARP_ROWS << p.row_groups_log2),
+        )
     }
 
     /// Writes results of rows `row` and `row + 8` of the block with vector `vector` of the block and the
@@ -77,8 +84,8 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
     #[inline(always)]
     pub unsafe fn store(&self, sums: [f32; 4], row: u32, vector: u32) {
         let p = self.params;
-        let (segment, _) = Self::segment(p);
-        let (row, vector) = (self.first_row + row, self.first_vector + vector);
+        let (segment, first_row) = self.segment();
+        let (row, vector) = (first_row + row, self.first_vector() + vector);
         let mut i = 0;
         while i < 4 {
             let (row, vector) = (row + 8 * (i as u32 / 2), vector + i as u32 % 2);
@@ -96,6 +103,12 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
             }
             i += 1;
         }
+    }
+
+    /// Tiles of the block that have vectors.
+    #[inline(always)]
+    pub fn tiles(&self) -> u32 {
+        (self.params.vectors - self.first_vector()).div_ceil(MATMUL_TILE_VECTORS)
     }
 
     /// How many there are.
@@ -133,8 +146,8 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
         let start = stage * W::TYPE.row_bytes(self.elements());
         let bytes = (row_bytes - start).min(W::TYPE.row_bytes(self.elements()));
         // Behind the last row that one again: what becomes of it is not stored.
-        let (segment, _) = Self::segment(p);
-        let number = (self.first_row + row).min(segment.n_out - 1);
+        let (segment, first_row) = self.segment();
+        let number = (first_row + row).min(segment.n_out - 1);
         let from = segment.weights.ptr();
         let from = from.wrapping_add(number as usize * row_bytes as usize + start as usize);
         // SAFETY: whole blocks of a row; the row's part of the slot has room for them.
@@ -165,7 +178,7 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
             let first = (thread >> pieces_log2) * count;
             let element = stage * self.elements() + piece * PIECE;
             let copy = |vector: u32, to: Slot| {
-                let number = self.first_vector + vector;
+                let number = self.first_vector() + vector;
                 // Not the last vector again instead: all blocks would read it so often that they wait for it.
                 let bytes = if element < p.n_in && number < p.vectors {
                     16
@@ -206,10 +219,10 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
         let p = self.params;
         let first = self.tile(slot, row);
         let start = stage * W::TYPE.row_bytes(self.elements());
-        let (segment, _) = Self::segment(p);
+        let (segment, first_row) = self.segment();
         // Products may wrap around: only the last bits of the address count.
         let low_bits = |row: u32| {
-            let number = (self.first_row + row).min(segment.n_out - 1);
+            let number = (first_row + row).min(segment.n_out - 1);
             number
                 .wrapping_mul(W::TYPE.row_bytes(p.n_in))
                 .wrapping_add(start)

@@ -24,6 +24,7 @@ use crate::abi::{
     matvec_warp_bytes,
 };
 use crate::prim::grid;
+use crate::prim::integer::opaque;
 use crate::prim::reduce::{lanes_sums, shuffle_xor};
 
 /// Results of a warp: of two rows with as many vectors as a kernel can have.
@@ -44,7 +45,8 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
     let warps = thread::block_dim_x() / 32;
     // The warps of a group share the rows that it takes.
     let split = 1 << p.row_split_log2;
-    let (group, part) = (warp >> p.row_split_log2, warp & (split - 1));
+    let place_of = |warp: u32| (warp >> p.row_split_log2, warp & (split - 1));
+    let (group, part) = place_of(warp);
 
     let units = p.n_in.div_ceil(W::TYPE.unit());
     let tile_units = const { 32 * W::TYPE.matvec_tiles() };
@@ -92,10 +94,14 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
     };
 
     let partial_sums = static_shared![f32; crate::abi::MATVEC_PARTIAL_SUMS];
-    // The pair of the first group, which decides for all warps because of the barriers.
-    let mut first_number = thread::block_idx_x();
-    while first_number < pairs.count() {
-        let number = first_number + group * thread::grid_dim_x();
+    let mut number = share.first_pair;
+    loop {
+        // Found again for each pair: it would take up registers that are scarce.
+        let (group, part) = place_of(opaque(thread::thread_idx_x()) / 32);
+        // The pair of the first group decides for all warps because of the barriers.
+        if number - group * thread::grid_dim_x() >= pairs.count() {
+            break;
+        }
         // Loaded before the product is computed, which takes as long.
         // SAFETY: the target is in a matrix's results.
         let before = unsafe { target.before(&p) };
@@ -122,6 +128,8 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
                     let unit = first + W::number(lane, 0);
                     activations.add_products::<N>(&one, unit, p.vectors, &mut sums);
                     if has_second {
+                        // With one vector, of which two blocks are to fit, again for each tile as for the pair.
+                        let lane = if N == 1 { opaque(lane) } else { lane };
                         let unit = first + W::number(lane, 1);
                         activations.add_products::<N>(&two, unit, p.vectors, &mut sums);
                     }
@@ -154,9 +162,9 @@ pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecPar
             // SAFETY: the whole warp is here; the target is in a matrix's results.
             unsafe { target.write::<N>(&p, sum * norm, before) };
         }
-        first_number += share.pair_step;
+        number += share.pair_step;
         // SAFETY: the launch conditions.
-        target = unsafe { Target::of::<W, N>(&p, number + share.pair_step, lane) };
+        target = unsafe { Target::of::<W, N>(&p, number, lane) };
     }
     if is_beside {
         grid::wait();
@@ -181,7 +189,8 @@ impl Target {
     unsafe fn of<W: Weights, const N: usize>(p: &MatvecParams, number: u32, lane: u32) -> Self {
         let pairs = RowPairs::of(p);
         let pair = pairs.place(number);
-        let place = Place::of_lane::<N>(lane);
+        // Computed again for each pair: it would take up registers that are scarce.
+        let place = Place::of_lane::<N>(opaque(lane));
         let (segment, row) = pairs.row(pair, place.row);
         let inside = number < pairs.count() && row < segment.n_out;
         let has_result = place.leads && inside && place.vector < p.vectors;

@@ -6,7 +6,6 @@ use cuda_std::shared::Shared;
 
 use super::matvec_rows::RowPairs;
 use super::weights::Weights;
-use super::weights::bytes::Bytes;
 use super::weights::tile::Tile;
 use crate::abi::{
     MatvecParams, matvec_slot_bytes, matvec_slots, matvec_tile_bytes, matvec_warp_bytes,
@@ -142,16 +141,16 @@ impl<'a, W: Weights> Tiles<'a, W> {
         tile: u32,
         has_second: bool,
     ) -> [[W::Unit; 2]; 2] {
-        // What follows from the lane's number is computed again for each tile: it would take up registers
-        // that are scarce.
+        // What follows from the lane's number and from where the ring lies is computed again for each tile: it
+        // would take up registers that are scarce.
         let lane = opaque(self.lane);
+        let slot = Shared::from_address(opaque(self.slots.byte_add(self.slot).address()));
+        let next = slot.byte_add(const { matvec_slot_bytes(W::TYPE) });
         let start = tile * const { matvec_tile_bytes(W::TYPE) };
+        let first = Tile::<W>::new(slot).bytes(low_bits[0] + start);
+        let second = Tile::<W>::new(next).bytes(low_bits[1] + start);
         // SAFETY: the caller's.
         unsafe {
-            let (first, second) = (
-                self.bytes(0, low_bits[0] + start),
-                self.bytes(1, low_bits[1] + start),
-            );
             if const { W::TYPE.matvec_tiles() == 1 } {
                 let units = [W::unit(first, lane), W::unit(second, lane)];
                 [units, units]
@@ -161,14 +160,6 @@ impl<'a, W: Weights> Tiles<'a, W> {
                 [[a, c], [b, d]]
             }
         }
-    }
-
-    #[inline(always)]
-    fn bytes(&self, row: u32, address: u32) -> Bytes {
-        let slot = self
-            .slots
-            .byte_add(self.slot + row * matvec_slot_bytes(W::TYPE));
-        Tile::<W>::new(slot).bytes(address)
     }
 }
 
