@@ -99,7 +99,7 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
                 let [upper, lower] = stages.rows(stage, slot, row);
                 let rows = [W::unit(upper, unit), W::unit(lower, unit)];
                 let vectors = stages.eighths(slot, part, g, t);
-                add_products::<W, TILES>(rows, vectors, stages.tiles(), &mut sums);
+                add_products::<W, TILES>(rows, vectors, &mut sums);
             }
         }
 
@@ -138,8 +138,8 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
     }
 }
 
-/// Adds the products of a lane's units of two rows with the first `tiles` tiles of vectors: the first piece of
-/// the first tile and what it is exclusive-ored with, of [`Stages::eighths`].
+/// Adds the products of a lane's units of two rows with all tiles of vectors: the first piece of the first
+/// tile and what it is exclusive-ored with, of [`Stages::eighths`].
 ///
 /// # Safety
 /// The whole warp comes here; the vectors are published.
@@ -147,31 +147,24 @@ pub unsafe fn matmul<W: Weights, const TILES: usize>(p: MatmulParams) {
 unsafe fn add_products<W: Weights, const TILES: usize>(
     units: [W::Unit; 2],
     (first, swizzle): (Slot, u32),
-    tiles: u32,
     sums: &mut Sums<TILES>,
 ) {
-    // Tiles that are left out together.
-    let step = const { TILES.div_ceil(4) };
     let mut eighth = 0;
     while eighth < EIGHTHS {
         let [upper, lower] = units.map(|unit| F16::pieces(W::values(&unit, eighth as usize))[0]);
         let place = first.add(eighth ^ swizzle);
         let mut tile = 0;
         while tile < TILES {
-            let first_of_step = tile / step * step;
-            // There is no block without vectors.
-            if first_of_step == 0 || (first_of_step as u32) < tiles {
-                // SAFETY: the caller's.
-                unsafe {
-                    let vector = place
-                        .add(tile as u32 * Stages::<W, TILES>::TILE_STEP)
-                        .load();
-                    let sums = &mut sums[tile];
-                    let left = [upper[0], lower[0], upper[1], lower[1]];
-                    mma_f16(sums, left, [vector[0], vector[1]]);
-                    let left = [upper[2], lower[2], upper[3], lower[3]];
-                    mma_f16(sums, left, [vector[2], vector[3]]);
-                }
+            // SAFETY: the caller's.
+            unsafe {
+                let vector = place
+                    .add(tile as u32 * Stages::<W, TILES>::TILE_STEP)
+                    .load();
+                let sums = &mut sums[tile];
+                let left = [upper[0], lower[0], upper[1], lower[1]];
+                mma_f16(sums, left, [vector[0], vector[1]]);
+                let left = [upper[2], lower[2], upper[3], lower[3]];
+                mma_f16(sums, left, [vector[2], vector[3]]);
             }
             tile += 1;
         }

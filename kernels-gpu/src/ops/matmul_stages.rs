@@ -105,12 +105,6 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
         }
     }
 
-    /// Tiles of the block that have vectors.
-    #[inline(always)]
-    pub fn tiles(&self) -> u32 {
-        (self.params.vectors - self.first_vector()).div_ceil(MATMUL_TILE_VECTORS)
-    }
-
     /// How many there are.
     #[inline(always)]
     pub fn count(&self) -> u32 {
