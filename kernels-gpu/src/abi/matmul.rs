@@ -124,12 +124,14 @@ impl MatmulPlan {
         }
 
         loop {
-            // A block that has the multiprocessor to itself takes all the warps that fit.
+            // A block that has the multiprocessor to itself takes all the warps that fit. Of those that share it
+            // each takes half: one multiplies while the other waits at its barrier. (Those with few tiles are small
+            // enough as they are.)
             let alone = grid_x * blocks(row_groups) <= multiprocessors;
-            let mut k_groups = if alone && row_groups < MAX_ROW_GROUPS {
-                8
-            } else {
-                4
+            let mut k_groups = match alone {
+                true if row_groups < MAX_ROW_GROUPS => 8,
+                false if tiles != few => 2,
+                _ => 4,
             };
             while k_groups > MATMUL_MIN_K_GROUPS && n_in <= matmul_stage_elements(k_groups / 2) {
                 k_groups /= 2;
