@@ -15,6 +15,14 @@ const BLOCK: usize = 16;
 /// would give.
 const SAMPLE: usize = 128;
 
+/// Rows of which any two stand for all pairs.
+const PAIRED: usize = 32;
+
+/// Deviations of the squared length that are allowed beyond its mean. Where all rows are nearly parallel, as those of
+/// an embedding may be, the length is that of one random number, which with this and the spread of the bound is
+/// farther out once in 10,000 times.
+const DEVIATIONS: f64 = 4.0;
+
 /// A product whose inputs are rounded to 8 bits.
 #[derive(Debug, Clone)]
 pub struct RoundedProduct {
@@ -33,22 +41,31 @@ impl RoundedProduct {
         }
     }
 
-    /// The length (2-norm) of the error in the products with the last `n_tokens` of `x`.
+    /// The length (2-norm) that the error in the products with the last `n_tokens` of `x` has, or may well have.
     pub fn q8_error(&self, x: &[f32], n_tokens: usize) -> f64 {
-        let n_rows = self.n_out.min(SAMPLE);
-        let rows: Vec<usize> = (0..n_rows).map(|i| i * self.n_out / n_rows).collect();
-        let sample = self.q8_error_of(&rows, x, n_tokens);
-        sample * (self.n_out as f64 / n_rows as f64).sqrt()
+        let errors = self.errors(x, n_tokens);
+        let rows = self.sample(SAMPLE);
+        let scale = self.n_out as f64 / rows.len() as f64;
+        let (square, variance) = self.squares(&rows, &errors);
+        let paired = self.sample(PAIRED);
+        let paired: Vec<Vec<f32>> = paired.iter().map(|&at| self.row(at)).collect();
+        let of_token = |errors: &[Error]| square_variance(&paired, self.n_out, errors);
+        let deviation = errors.chunks(self.n_in).map(of_token).sum::<f64>().sqrt();
+        // These inputs may happen to lose little, and the backend's, whose last bits differ, as much as others.
+        f64::max(scale * square, scale * variance + DEVIATIONS * deviation).sqrt()
     }
 
-    /// The same for these rows of the matrix alone.
+    /// The length of the error in these rows of the products, or its mean over inputs nearby where that is larger.
     pub fn q8_error_of(&self, rows: &[usize], x: &[f32], n_tokens: usize) -> f64 {
-        let x = &x[x.len().saturating_sub(n_tokens * self.n_in)..];
-        let errors: Vec<Error> = x.chunks(BLOCK).flat_map(rounding_errors).collect();
-        let mut row = vec![0.0; self.n_in];
+        let (square, variance) = self.squares(rows, &self.errors(x, n_tokens));
+        f64::max(square, variance).sqrt()
+    }
+
+    /// The squared length of the error in these rows, and its mean over inputs nearby.
+    fn squares(&self, rows: &[usize], errors: &[Error]) -> (f64, f64) {
         let (mut square, mut variance) = (0.0, 0.0);
         for &at in rows {
-            self.weight.dequantize_rows(at..at + 1, &mut row);
+            let row = self.row(at);
             for error in errors.chunks(self.n_in) {
                 let mut product = 0.0;
                 for (&w, e) in row.iter().zip(error) {
@@ -58,9 +75,46 @@ impl RoundedProduct {
                 square += product * product;
             }
         }
-        // These inputs may happen to lose little, and the backend's, whose last bits differ, as much as others.
-        f64::max(square, variance).sqrt()
+        (square, variance)
     }
+
+    fn errors(&self, x: &[f32], n_tokens: usize) -> Vec<Error> {
+        let x = &x[x.len().saturating_sub(n_tokens * self.n_in)..];
+        x.chunks(BLOCK).flat_map(rounding_errors).collect()
+    }
+
+    /// Evenly spaced rows, `most` or all.
+    fn sample(&self, most: usize) -> Vec<usize> {
+        let n = self.n_out.min(most);
+        (0..n).map(|i| i * self.n_out / n).collect()
+    }
+
+    fn row(&self, at: usize) -> Vec<f32> {
+        let mut row = vec![0.0; self.n_in];
+        self.weight.dequantize_rows(at..at + 1, &mut row);
+        row
+    }
+}
+
+/// The variance of the squared length of `W e`, where `rows` stand for the `n_out` of `W` and the elements of `e` are
+/// independent. For normal ones it is twice the sum of the squared covariances of all pairs of results.
+fn square_variance(rows: &[Vec<f32>], n_out: usize, errors: &[Error]) -> f64 {
+    let (mut own, mut paired) = (0.0, 0.0);
+    for (i, a) in rows.iter().enumerate() {
+        for b in &rows[..=i] {
+            let products = a.iter().zip(b).zip(errors);
+            let covariance: f64 = products
+                .map(|((a, b), e)| f64::from(a * b) * f64::from(e.variance))
+                .sum();
+            match std::ptr::eq(a, b) {
+                true => own += covariance.powi(2),
+                false => paired += 2.0 * covariance.powi(2),
+            }
+        }
+    }
+    let (n, of) = (rows.len() as f64, n_out as f64);
+    let pairs = (of * (of - 1.0)) / (n * (n - 1.0)).max(1.0);
+    2.0 * (own * of / n + paired * pairs)
 }
 
 /// What rounding costs an element.
@@ -101,5 +155,22 @@ mod tests {
             [0.0, 0.0, -0.25, 0.5, 0.25]
         );
         assert_eq!(errors(&[0.0; 4]), [0.0; 4]);
+    }
+    #[test]
+    fn parallel_rows_vary_as_one_number() {
+        let errors = [1.0, 2.0, 3.0].map(|variance| Error {
+            value: 0.0,
+            variance,
+        });
+        // Each result has variance 1 + 4 * 2 = 9, so the squared length of 100 equal ones has mean 900 and variance
+        // 2 * 900^2.
+        let parallel = vec![vec![1.0, 2.0, 0.0]; 4];
+        assert_eq!(
+            square_variance(&parallel, 100, &errors),
+            2.0 * 900.0 * 900.0
+        );
+        // Independent results: their variances add up.
+        let apart = [vec![1.0, 0.0, 0.0], vec![0.0, 1.0, 0.0]];
+        assert_eq!(square_variance(&apart, 2, &errors), 2.0 * (1.0 + 4.0));
     }
 }
