@@ -125,12 +125,13 @@ impl MatmulPlan {
 
         loop {
             // A block that has the multiprocessor to itself takes all the warps that fit. Of those that share it
-            // each takes half: one multiplies while the other waits at its barrier. (Those with few tiles are small
-            // enough as they are.)
+            // each takes at most half: one multiplies while the other waits at its barrier. (Those with few tiles
+            // are small enough as they are.)
             let alone = grid_x * blocks(row_groups) <= multiprocessors;
+            let most_rows = row_groups == MAX_ROW_GROUPS;
             let mut k_groups = match alone {
-                true if row_groups < MAX_ROW_GROUPS => 8,
-                false if tiles != few => 2,
+                true if !most_rows => 8,
+                false if most_rows && tiles != few => 2,
                 _ => 4,
             };
             while k_groups > MATMUL_MIN_K_GROUPS && n_in <= matmul_stage_elements(k_groups / 2) {
