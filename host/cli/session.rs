@@ -1,12 +1,13 @@
 //! Opening a model for text: file, tokenizer, template, backend, engine.
 
 use std::io::{self, IsTerminal};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 
-use super::device::open_backend;
+use super::device::{backend_on, open_device};
 use crate::backend::{Activations, Backend};
 use crate::chat::{ChatTemplate, Message, Variables};
 use crate::engine::Engine;
@@ -74,6 +75,12 @@ pub fn start_threads(args: &RunArgs) -> anyhow::Result<()> {
         .context("starting the CPU threads")
 }
 
+fn read(gguf: &Gguf) -> anyhow::Result<(Tokenizer, ChatTemplate, Arc<Model>)> {
+    let tokenizer = Tokenizer::from_gguf(gguf)?;
+    let template = ChatTemplate::from_gguf(gguf, &tokenizer)?;
+    Ok((tokenizer, template, Arc::new(Model::from_gguf(gguf)?)))
+}
+
 /// A model that is ready to write.
 pub struct Session {
     /// Its engine.
@@ -90,15 +97,19 @@ impl Session {
         start_threads(args)?;
         let path = model_cache::resolve(model)?;
         let gguf = Gguf::open(&path)?;
-        let in_file = || format!("reading {}", path.display());
-        let tokenizer = Tokenizer::from_gguf(&gguf).with_context(in_file)?;
-        let template = ChatTemplate::from_gguf(&gguf, &tokenizer).with_context(in_file)?;
-        let model = Arc::new(Model::from_gguf(&gguf).with_context(in_file)?);
+        // A driver takes as long to start as a large vocabulary takes to read.
+        let (contents, device) = std::thread::scope(|scope| {
+            let device = scope.spawn(|| open_device(args));
+            let contents = read(&gguf).with_context(|| format!("reading {}", path.display()));
+            let device = device.join().unwrap_or_else(|panic| resume_unwind(panic));
+            (contents, device)
+        });
+        let (tokenizer, template, model) = contents?;
         let context = match args.ctx {
             Some(context) => context as usize,
             None => model.config.context_length.min(DEFAULT_CONTEXT),
         };
-        let backend = open_backend(model, args, Engine::pages_for(context, 1))?;
+        let backend = backend_on(device?, model, args, Engine::pages_for(context, 1))?;
         let chunk = args.chunk(&*backend);
         let engine = Engine::new(backend, context, chunk);
         Ok(Session {

@@ -51,8 +51,61 @@ pub fn for_compute_capability(major: u32, minor: u32) -> Option<&'static PtxModu
         .rfind(|module| module.compute_capability <= capability)
 }
 
-/// Names and places of the kernels in PTX text as rustc lays it out: each begins a line, and ends with a line
-/// of its own.
+/// Where the kernels are in PTX text as rustc lays it out: each begins a line, and ends with a line of its own. To
+/// find them takes 10 ms, so it is done once for a text.
+pub struct KernelTexts<'a> {
+    ptx: &'a str,
+    kernels: Vec<KernelText<'a>>,
+}
+
+struct KernelText<'a> {
+    name: &'a str,
+    range: Range<usize>,
+    /// Lines before it.
+    line: usize,
+}
+
+impl<'a> KernelTexts<'a> {
+    /// Finds the kernels of `ptx`.
+    pub fn find(ptx: &'a str) -> KernelTexts<'a> {
+        let (mut at, mut line) = (0, 0);
+        let kernels = entries(ptx).map(|(name, range)| {
+            line += lines(&ptx[at..range.start]);
+            at = range.start;
+            KernelText { name, range, line }
+        });
+        let kernels = kernels.collect();
+        KernelTexts { ptx, kernels }
+    }
+
+    /// What all kernels share (version, target, declarations of shared memory) and the wanted ones. Lines that are
+    /// left out before a kernel are kept as empty ones, so that a compiler's messages have the whole text's
+    /// numbers. `None` where no kernel is wanted, or the text is not laid out as rustc writes it.
+    pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let mut wanted = self.kernels.iter().filter(|kernel| wanted(kernel.name));
+        let mut kernel = wanted.next()?;
+        let head = &self.ptx[..self.kernels[0].range.start];
+        let (mut text, mut line) = (head.to_owned(), lines(head));
+        loop {
+            text.push_str(&"\n".repeat(kernel.line - line));
+            let body = &self.ptx[kernel.range.clone()];
+            text.push_str(body);
+            line = kernel.line + lines(body);
+            match wanted.next() {
+                Some(next) => kernel = next,
+                None => break,
+            }
+        }
+        text.push('\n');
+        Some(text)
+    }
+}
+
+fn lines(text: &str) -> usize {
+    text.bytes().filter(|&byte| byte == b'\n').count()
+}
+
+/// Names and places of the kernels.
 fn entries(ptx: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
     ptx.match_indices("\n.visible .entry ")
         .filter_map(|(at, found)| {
@@ -61,23 +114,6 @@ fn entries(ptx: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
             let end = name_end + ptx[name_end..].find("\n}")? + 2;
             Some((&ptx[name..name_end], at + 1..end))
         })
-}
-
-/// What all kernels share (version, target, declarations of shared memory) and the wanted ones. Lines that are
-/// left out before a kernel are kept as empty ones, so that a compiler's messages have the whole text's
-/// numbers. `None` where no kernel is wanted, or the text is not laid out as rustc writes it.
-pub fn only_kernels(ptx: &str, wanted: impl Fn(&str) -> bool) -> Option<String> {
-    let (_, first) = entries(ptx).next()?;
-    let mut text = ptx[..first.start].to_owned();
-    let mut kept = first.start;
-    for (_, range) in entries(ptx).filter(|(name, _)| wanted(name)) {
-        let left_out = ptx[kept..range.start].matches('\n').count();
-        text.extend(std::iter::repeat_n('\n', left_out));
-        text.push_str(&ptx[range.clone()]);
-        kept = range.end;
-    }
-    text.push('\n');
-    (kept > first.start).then_some(text)
 }
 
 #[cfg(test)]
@@ -101,8 +137,9 @@ mod tests {
     fn every_kernel_stands_alone_at_its_own_line() {
         for module in modules() {
             let table = KernelTable::parse(module.ptx).unwrap();
+            let texts = KernelTexts::find(module.ptx);
             for entry in table.entries() {
-                let alone = only_kernels(module.ptx, |name| name == entry.name).unwrap();
+                let alone = texts.only(|name| name == entry.name).unwrap();
                 assert_eq!(
                     KernelTable::parse(&alone).unwrap().entries(),
                     std::slice::from_ref(entry)
@@ -120,13 +157,16 @@ mod tests {
     #[test]
     fn several_kernels_stand_at_their_own_lines() {
         let ptx = modules()[0].ptx;
-        let two = only_kernels(ptx, |name| ["argmax", "rope_kv"].contains(&name)).unwrap();
+        let texts = KernelTexts::find(ptx);
+        let two = texts
+            .only(|name| ["argmax", "rope_kv"].contains(&name))
+            .unwrap();
         for (number, line) in two.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
             assert_eq!(ptx.lines().nth(number), Some(line));
         }
         assert_eq!(two.matches(".entry").count(), 2);
-        assert_eq!(only_kernels(ptx, |_| false), None);
-        assert_eq!(only_kernels("no PTX", |_| true), None);
+        assert_eq!(texts.only(|_| false), None);
+        assert_eq!(KernelTexts::find("no PTX").only(|_| true), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::error::{GpuError, Result};
 use super::occupancy::Architecture;
-use super::ptx::{KernelEntry, PtxModule, for_compute_capability, only_kernels};
+use super::ptx::{KernelEntry, KernelTexts, PtxModule, for_compute_capability};
 use super::tools;
 
 /// Kernels that one `ptxas` compiles: few enough to keep all cores busy to the end, and enough that reading
@@ -95,7 +95,7 @@ fn compile(
     names: &[&str],
     architecture: &Architecture,
 ) -> Result<(TempDir, String)> {
-    let text = only_kernels(module.ptx, |name| names.contains(&name));
+    let text = KernelTexts::find(module.ptx).only(|name| names.contains(&name));
     let text = text.ok_or_else(|| GpuError::NoKernel {
         name: names.join(", "),
         count: module.kernels.len(),

@@ -4,7 +4,7 @@ use super::super::codes::CallError;
 use super::super::device::{DeviceInfo, KernelId};
 use super::super::entries::{Entry, KernelTable};
 use super::super::error::{GpuError, Result};
-use super::super::ptx::only_kernels;
+use super::super::ptx::KernelTexts;
 use super::api::{
     Api, FUNC_MAX_DYNAMIC_SHARED, FUNC_MAX_THREADS, FUNC_SHARED_CARVEOUT, FUNC_STATIC_SHARED,
     Handle, JIT_ERROR_LOG, JIT_ERROR_LOG_BYTES,
@@ -21,6 +21,7 @@ const LOG_BYTES: usize = 16 << 10;
 pub(super) struct Module {
     api: &'static Api,
     ptx: &'static str,
+    texts: KernelTexts<'static>,
     /// Of each kernel's dynamic shared memory, at most.
     max_shared: u32,
     /// Names and parameter sizes, by kernel id.
@@ -56,6 +57,7 @@ impl Module {
         Ok(Module {
             api,
             ptx,
+            texts: KernelTexts::find(ptx),
             max_shared: info.max_shared_per_block,
             table,
             kernels,
@@ -72,7 +74,9 @@ impl Module {
         if place.get().is_none() {
             refuse_in_capture("loading a kernel")?;
             let _quiet = outside_captures();
-            let kernel = Kernel::load(self.api, self.ptx, self.table.get(id)?, self.max_shared)?;
+            let alone = self.texts.only(|kernel| kernel == name);
+            let text = alone.as_deref().unwrap_or(self.ptx);
+            let kernel = Kernel::load(self.api, text, self.table.get(id)?, self.max_shared)?;
             // Another thread's, loaded meanwhile, is as good.
             let _ = place.set(kernel);
         }
@@ -94,8 +98,7 @@ impl Module {
 
 impl Kernel {
     fn load(api: &'static Api, ptx: &str, entry: &Entry, max_shared: u32) -> Result<Kernel> {
-        let alone = only_kernels(ptx, |name| name == entry.name);
-        let module = compile(api, alone.as_deref().unwrap_or(ptx))?;
+        let module = compile(api, ptx)?;
         let mut kernel = Kernel {
             api,
             module,
