@@ -110,7 +110,11 @@ fn a_faulting_kernel_is_named() {
         return;
     }
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "faults::a_faulting_kernel_is_named", "--nocapture"])
+        .args([
+            "--exact",
+            "faults::a_faulting_kernel_is_named",
+            "--nocapture",
+        ])
         .env(CHILD, "1")
         .output()
         .unwrap();

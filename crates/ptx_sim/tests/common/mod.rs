@@ -1,6 +1,8 @@
 //! Runs small kernels and gives back what they wrote.
 #![allow(dead_code)]
 
+pub mod words;
+
 use ptx_sim::{Config, Fault, Launch, Memory, Module, Simulator};
 
 /// The head that every PTX text needs.
