@@ -1,4 +1,4 @@
-//! What a backend is: something that runs a [`Step`] of a model and can report what it computed on
+//! What a backend is: something that runs a step of a model and can report what it computed on
 //! the way. The engine drives backends through this interface alone.
 
 mod trace;

@@ -32,7 +32,7 @@ impl Sequence {
         self.tokens.is_empty()
     }
 
-    /// Pages of the cached tokens and of what [`Sequence::reserve`] added.
+    /// Pages of the cached tokens and of what `reserve` added.
     pub fn page_ids(&self) -> &[PageId] {
         &self.page_ids
     }

@@ -1,10 +1,10 @@
 //! A model on a GPU, real or simulated.
 //!
 //! A step of one new token for each sequence is recorded in a graph. With a few sequences
-//! ([`DECODE_SEQUENCES`]) it takes the matrix-vector kernels ([`decode`]). With more of them
-//! ([`decode_batch`]), and in a step of any tokens ([`prefill`]), products are in f16 on tensor cores:
-//! quantized matrices straight from their blocks ([`matmul`]) with few tokens, decoded and with cuBLAS with
-//! more ([`products`]). All share the KV cache and the workspace.
+//! ([`DECODE_SEQUENCES`]) it takes the matrix-vector kernels (`decode`). With more of them
+//! (`decode_batch`), and in a step of any tokens (`prefill`), products are in f16 on tensor cores:
+//! quantized matrices straight from their blocks (`matmul`) with few tokens, decoded and with cuBLAS with
+//! more (`products`). All share the KV cache and the workspace.
 
 mod ahead;
 mod blocks;

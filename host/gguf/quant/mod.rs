@@ -1,7 +1,7 @@
 //! Decoders of the tensor types, and dot products that decode on the way.
 //!
-//! A type is one implementation of [`block::Block`] or [`scalar::Scalar`] and one row in
-//! [`codec`]. Decoding rounds exactly as ggml's reference does (one multiplication, then one
+//! A type is one implementation of `block::Block` or `scalar::Scalar` and one row in
+//! `codec`. Decoding rounds exactly as ggml's reference does (one multiplication, then one
 //! addition or subtraction, never fused), so decoded values agree to the bit.
 
 mod block;

@@ -121,7 +121,7 @@ unsafe impl<T> Zeroable for DevicePtr<T> {}
 // SAFETY: a transparent u64: no padding, and any bits are a valid value.
 unsafe impl<T: 'static> Pod for DevicePtr<T> {}
 
-/// A kernel's parameter struct, as [`kernel_params!`] makes it.
+/// A kernel's parameter struct, as `kernel_params!` makes it.
 pub trait KernelParams: Pod {}
 
 /// A kernel that the PTX module contains, with the struct that it takes, so that a launch with the

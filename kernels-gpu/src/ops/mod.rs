@@ -1,5 +1,5 @@
 //! The kernels, one operation a file: a header (formula, shapes, thread mapping, launch conditions,
-//! bytes moved), a generic body, and a row of [`entry_points!`] for each instance.
+//! bytes moved), a generic body, and a row of `entry_points!` for each instance.
 
 pub mod activations;
 pub mod argmax;
