@@ -75,6 +75,7 @@ pub fn start_threads(args: &RunArgs) -> anyhow::Result<()> {
         .context("starting the CPU threads")
 }
 
+/// What a file has for text: tokenizer, chat template, model.
 fn read(gguf: &Gguf) -> anyhow::Result<(Tokenizer, ChatTemplate, Arc<Model>)> {
     let tokenizer = Tokenizer::from_gguf(gguf)?;
     let template = ChatTemplate::from_gguf(gguf, &tokenizer)?;

@@ -7,7 +7,7 @@ use hyperion::gpu::choice::open;
 use hyperion::gpu::{GpuError, Launch};
 
 use super::kernels::{BROKEN, IMAGES};
-use super::support::{device, open_with};
+use super::support::{device, one_block, open_with};
 
 #[test]
 fn what_does_not_fit_is_refused() {
@@ -33,14 +33,7 @@ fn what_does_not_fit_is_refused() {
     let error = device.kernel("absent").unwrap_err().to_string();
     assert!(error.contains("`absent`"), "{error}");
     let params = v.addr();
-    let good = Launch {
-        kernel: device.kernel("advance").unwrap(),
-        grid: [1, 1, 1],
-        block: [128, 1, 1],
-        shared_bytes: 0,
-        params: bytes_of(&params),
-        dependent: false,
-    };
+    let good = one_block(&*device, "advance", bytes_of(&params));
     for bad in [
         Launch {
             block: [2048, 1, 1],
@@ -96,12 +89,8 @@ fn a_faulting_kernel_is_named() {
     if std::env::var_os(CHILD).is_some() {
         let device = device();
         let launch = Launch {
-            kernel: device.kernel("advance").unwrap(),
-            grid: [1, 1, 1],
             block: [32, 1, 1],
-            shared_bytes: 0,
-            params: bytes_of(&0x10u64),
-            dependent: false,
+            ..one_block(&*device, "advance", bytes_of(&0x10u64))
         };
         // SAFETY: breaks the contract on purpose: the device reports the access, the host is not
         // touched.

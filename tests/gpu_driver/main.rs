@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytemuck::{Pod, Zeroable, bytes_of, cast_slice};
 use hyperion::gpu::upload::{STAGING_BYTES, Uploader};
 use hyperion::gpu::{GpuError, Launch};
-use support::{device, download, noise, upload_new, values};
+use support::{device, download, noise, one_block, upload_new, values};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -74,7 +74,6 @@ fn many_small_uploads_arrive() {
 #[test]
 fn a_kernel_computes() {
     let device = device();
-    let kernel = device.kernel("saxpy").unwrap();
     for n in [1usize, 31, 256, 1000] {
         let (xs, ys) = (values(n, 1), values(n, 2));
         let x = upload_new(&*device, cast_slice(&xs), "x");
@@ -86,12 +85,8 @@ fn a_kernel_computes() {
             n: n as u32,
         };
         let launch = Launch {
-            kernel,
             grid: [n.div_ceil(128) as u32, 1, 1],
-            block: [128, 1, 1],
-            shared_bytes: 0,
-            params: bytes_of(&params),
-            dependent: false,
+            ..one_block(&*device, "saxpy", bytes_of(&params))
         };
         // SAFETY: both buffers hold n floats, and live.
         unsafe { device.launch(&launch) }.unwrap();
@@ -111,12 +106,9 @@ fn a_block_gets_more_than_48_kib_of_shared_memory() {
     let out = device.alloc(4096, "out").unwrap();
     let params = out.addr();
     let launch = Launch {
-        kernel: device.kernel("reverse").unwrap(),
-        grid: [1, 1, 1],
         block: [1024, 1, 1],
         shared_bytes: 64 << 10,
-        params: bytes_of(&params),
-        dependent: false,
+        ..one_block(&*device, "reverse", bytes_of(&params))
     };
     // SAFETY: 1024 threads write a word each.
     unsafe { device.launch(&launch) }.unwrap();

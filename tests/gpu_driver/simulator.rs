@@ -1,10 +1,11 @@
 //! What only the simulator does: failing on demand, and checking every access.
 
 use crate::kernels::IMAGES;
+use crate::support::one_block;
 use bytemuck::bytes_of;
 use hyperion::gpu::choice::embedded;
 use hyperion::gpu::sim::SimDevice;
-use hyperion::gpu::{Device, GpuError, KernelTable, Launch, ptx};
+use hyperion::gpu::{Device, GpuError, KernelTable, ptx};
 
 fn small() -> SimDevice {
     SimDevice::with(IMAGES, 1 << 20, Default::default()).unwrap()
@@ -58,14 +59,7 @@ fn an_access_past_the_end_names_the_kernel_and_the_buffer() {
     let v = device.alloc(508, "short").unwrap();
     device.fill(v.all(), 0).unwrap();
     let params = v.addr();
-    let launch = Launch {
-        kernel: device.kernel("advance").unwrap(),
-        grid: [1, 1, 1],
-        block: [128, 1, 1],
-        shared_bytes: 0,
-        params: bytes_of(&params),
-        dependent: false,
-    };
+    let launch = one_block(&device, "advance", bytes_of(&params));
     // SAFETY: the simulator reports the access past the end and touches nothing.
     let error = unsafe { device.launch(&launch) }.unwrap_err().to_string();
     assert!(

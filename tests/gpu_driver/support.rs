@@ -53,6 +53,18 @@ pub fn download(device: &dyn Device, buffer: &Buffer) -> Vec<u8> {
     data
 }
 
+/// A launch of one block of 128 threads.
+pub fn one_block<'a>(device: &dyn Device, kernel: &str, params: &'a [u8]) -> Launch<'a> {
+    Launch {
+        kernel: device.kernel(kernel).unwrap(),
+        grid: [1, 1, 1],
+        block: [128, 1, 1],
+        shared_bytes: 0,
+        params,
+        dependent: false,
+    }
+}
+
 /// Launches `advance` on all of `v`, whose length is a multiple of 128 words.
 pub fn advance(device: &dyn Device, v: &Buffer, dependent: bool) -> Result<()> {
     let params = v.addr();
