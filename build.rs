@@ -1,5 +1,5 @@
 //! Compiles `kernels-gpu` to PTX for each architecture and writes the table that
-//! `host/gpu/ptx.rs` embeds.
+//! `host/ptx/modules.rs` embeds.
 
 use std::error::Error;
 use std::fmt::Write;

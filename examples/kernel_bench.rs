@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use hyperion::gpu::choice::{self, DeviceChoice};
-use hyperion::gpu::{Buffer, Device, Launch};
+use hyperion::device::choice::{self, DeviceChoice};
+use hyperion::device::{Buffer, Device, Launch};
 use kernels_gpu::abi::{
     ActivationType, DECODE_WARPS, DecodePlan, DequantizeParams, DevicePtr, KernelDef, KernelParams,
     MatmulParams, MatmulPlan, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment,
@@ -79,7 +79,7 @@ struct Bench {
 
 impl Bench {
     fn new(device: Arc<dyn Device>, parts: Vec<String>) -> Result<Self> {
-        let copy_bandwidth = hyperion::gpu::copy_bandwidth(&*device)? / 1e9;
+        let copy_bandwidth = hyperion::device::copy_bandwidth(&*device)? / 1e9;
         Ok(Self {
             device,
             parts,

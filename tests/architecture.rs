@@ -42,15 +42,15 @@ fn the_model_names_no_backend() {
     assert_absent(
         "host/model",
         &[],
-        &["crate::cpu", "crate::gpu", "crate::backend"],
+        &["crate::cpu", "crate::device", "crate::backend"],
     );
 }
 
 #[test]
-fn only_the_gpu_folder_knows_cuda() {
+fn only_devices_know_cuda() {
     assert_absent(
         "host",
-        &["host/gpu"],
+        &["host/device", "host/ptx"],
         &["cust::", "cublas", "cupti", "libcuda", "ptx_sim"],
     );
 }
@@ -72,7 +72,7 @@ fn the_simulator_knows_nothing_of_language_models() {
 fn unsafe_code_is_fenced() {
     assert_absent(
         "host",
-        &["host/gguf", "host/gpu", "host/gpu_backend"],
+        &["host/gguf", "host/device", "host/gpu"],
         &["unsafe "],
     );
 }

@@ -8,9 +8,9 @@ mod suite;
 
 use std::collections::BTreeSet;
 
-use hyperion::gpu::choice::PtxImage;
-use hyperion::gpu::ptx;
-use hyperion::gpu::sim::SimDevice;
+use hyperion::device::choice::PtxImage;
+use hyperion::device::sim::SimDevice;
+use hyperion::ptx;
 use ptx_sim::Module;
 
 use compare::Comparison;

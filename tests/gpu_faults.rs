@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyperion::backend::{Activations, Output, Want};
+use hyperion::device::sim::SimDevice;
+use hyperion::device::{Device, DeviceError, choice};
 use hyperion::engine::{Decode, Engine, EngineError, Sequence};
-use hyperion::gpu::sim::SimDevice;
-use hyperion::gpu::{Device, GpuError, choice};
-use hyperion::gpu_backend::{GpuBackend, Limits};
+use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
 use support::fixture;
 
@@ -32,7 +32,7 @@ fn backend(
     device: Arc<SimDevice>,
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(u64),
-) -> Result<GpuBackend, GpuError> {
+) -> Result<GpuBackend, DeviceError> {
     let limits = Limits {
         context: CONTEXT,
         n_pages: Engine::pages_for(CONTEXT, 1),
@@ -51,7 +51,7 @@ fn memory_runs_out_at_each_allocation() {
         device.fail_allocations_after(failed.len() as u64);
         match backend(device.clone(), &RUN, &mut |_| {}) {
             Ok(backend) => break backend,
-            Err(GpuError::OutOfMemory { label, bytes, .. }) => {
+            Err(DeviceError::OutOfMemory { label, bytes, .. }) => {
                 assert!(bytes > 0 && !label.is_empty());
                 failed.push(label);
             }
@@ -98,7 +98,7 @@ fn an_interrupted_upload_leaves_nothing_behind() {
     let cancel = AtomicBool::new(false);
     let stop = &mut |_| cancel.store(true, Ordering::Relaxed);
     let stopped = backend(device.clone(), &cancel, stop);
-    assert!(matches!(stopped, Err(GpuError::Cancelled)));
+    assert!(matches!(stopped, Err(DeviceError::Cancelled)));
     assert_eq!(device.memory().expect("the memory").free, free);
 }
 

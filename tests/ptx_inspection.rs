@@ -2,8 +2,8 @@
 
 use std::process::{Command, Output};
 
-use hyperion::gpu::facts::{KernelFacts, facts};
-use hyperion::gpu::ptx::modules;
+use hyperion::ptx::facts::{KernelFacts, facts};
+use hyperion::ptx::modules;
 
 fn all() -> Vec<(u32, Vec<KernelFacts>)> {
     let of = |module| facts(module).expect("PTX that can be read");
@@ -93,9 +93,9 @@ mod compiled {
     use std::path::Path;
     use std::process::Command;
 
-    use hyperion::gpu::occupancy::ARCHITECTURES;
-    use hyperion::gpu::ptx::modules;
-    use hyperion::gpu::ptxas::{Resources, resources};
+    use hyperion::ptx::modules;
+    use hyperion::ptx::occupancy::ARCHITECTURES;
+    use hyperion::ptx::ptxas::{Resources, resources};
 
     use super::hyperion;
 

@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 
 use hyperion::backend::{Activations, Backend, Output, Want};
 use hyperion::cpu::CpuBackend;
+use hyperion::device::choice;
 use hyperion::engine::{Decode, Engine, Sequence};
-use hyperion::gpu::choice;
-use hyperion::gpu_backend::{GpuBackend, Limits};
+use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
 use support::GreedyCase;
 

@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use hyperion::gpu::Device;
-use hyperion::gpu::choice::{self, DeviceChoice, PtxImage};
-use hyperion::gpu::sim::SimDevice;
+use hyperion::device::Device;
+use hyperion::device::choice::{self, DeviceChoice, PtxImage};
+use hyperion::device::sim::SimDevice;
 use ptx_sim::Module;
 
 use suite::{Case, THREADS};

@@ -1,7 +1,7 @@
 //! The cases, and how a device runs them.
 
 use anyhow::{Context, Result};
-use hyperion::gpu::{Device, Launch};
+use hyperion::device::{Device, Launch};
 
 use crate::compare::Comparison;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 pub use trace::{NoTrace, RecordedTensor, Recorder, TensorName, TraceSink, Tracer};
 
-use crate::gpu::Profiler;
+use crate::device::Profiler;
 use crate::model::{Config, Model};
 
 /// Tokens of one KV page. All layers of a token live in the same page.

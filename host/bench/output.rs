@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Figures;
 use super::table::{self, Align, cell, optional, quoted};
-use crate::gpu::plan::Bytes;
+use crate::device::plan::Bytes;
 
 /// How figures are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::{Kind, RandomTokens, Test, decode, prepare};
 use crate::backend::{BackendError, NotedLaunch, Want};
+use crate::device::{DeviceError, KernelRun, Profiler};
 use crate::engine::{Engine, EngineError};
-use crate::gpu::{GpuError, KernelRun, Profiler};
 
 /// The launches of a kernel that have one shape and move as much. Times are of a step, in microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -115,10 +115,10 @@ pub fn profile(
     (0..steps).try_for_each(|at| step(engine, at))?;
     let runs = profiler.take().map_err(device_error)?;
     Profile::new(test, steps, &runs, &launches, copy)
-        .map_err(|why| device_error(GpuError::Profile(why)))
+        .map_err(|why| device_error(DeviceError::Profile(why)))
 }
 
-fn device_error(error: GpuError) -> EngineError {
+fn device_error(error: DeviceError) -> EngineError {
     EngineError::Backend(BackendError::Device(Box::new(error)))
 }
 

@@ -14,9 +14,9 @@ use super::session::{RunArgs, start_threads};
 use crate::bench::{
     Figures, Format, Header, Test, Traffic, measure, plot, profile, write, write_profiles,
 };
+use crate::device::Device;
 use crate::engine::{Engine, EngineError};
 use crate::gguf::Gguf;
-use crate::gpu::Device;
 use crate::model::Model;
 
 /// Measures prompts (pp) and decoding (tg) like llama-bench: random tokens, one repetition to warm

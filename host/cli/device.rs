@@ -9,8 +9,8 @@ use super::interrupt;
 use super::session::RunArgs;
 use crate::backend::{Backend, PAGE_TOKENS};
 use crate::cpu::CpuBackend;
-use crate::gpu::{Device, choice};
-use crate::gpu_backend::{GpuBackend, Limits};
+use crate::device::{Device, choice};
+use crate::gpu::{GpuBackend, Limits};
 use crate::model::Model;
 
 /// Runs `model` where `args` say, with a KV cache of `n_pages` pages.

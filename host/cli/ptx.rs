@@ -8,10 +8,10 @@ use clap::Args;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::gpu::facts::{InstructionMix, KernelFacts, facts};
-use crate::gpu::occupancy::{ARCHITECTURES, Architecture};
-use crate::gpu::ptx::{PtxModule, modules};
-use crate::gpu::ptxas::{self, Resources};
+use crate::ptx::facts::{InstructionMix, KernelFacts, facts};
+use crate::ptx::occupancy::{ARCHITECTURES, Architecture};
+use crate::ptx::ptxas::{self, Resources};
+use crate::ptx::{PtxModule, modules};
 
 /// Lists the kernels whose names contain one of the patterns, or all: bytes of parameters and of static
 /// shared memory, the most threads of a block, the widest load of a thread, and instructions by kind.

@@ -10,10 +10,10 @@ use clap::Args;
 use super::device::{backend_on, open_device};
 use crate::backend::{Activations, Backend};
 use crate::chat::{ChatTemplate, Message, Variables};
+use crate::device::choice::DeviceChoice;
 use crate::engine::Engine;
 use crate::gguf::Gguf;
-use crate::gpu::choice::DeviceChoice;
-use crate::gpu_backend::DEFAULT_CHUNK;
+use crate::gpu::DEFAULT_CHUNK;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::noise::RoundedProduct;
 use super::products::products;
 use crate::backend::{Activations, TensorName};
-use crate::gpu_backend::DECODE_SEQUENCES;
+use crate::gpu::DECODE_SEQUENCES;
 use crate::model::{Architecture, Model};
 
 /// How far a tensor may be off, and why that far.

@@ -8,8 +8,8 @@ use super::bounds::Bounds;
 use super::products::products;
 use super::run::ObservedStep;
 use crate::backend::{RecordedTensor, TensorName};
+use crate::device::{GemmCall, GemmType};
 use crate::gguf::quant;
-use crate::gpu::{GemmCall, GemmType};
 use crate::model::{Linear, Model};
 
 /// One product of one step.

@@ -15,7 +15,7 @@ use attention::{Choices, RIGHT};
 use engine::{Change, Engine};
 use hyperion::backend::{Activations, Backend, TensorName};
 use hyperion::cpu::CpuBackend;
-use hyperion::gpu::{GemmCall, GemmType, Op, gemm_reference};
+use hyperion::device::{GemmCall, GemmType, Op, gemm_reference};
 use hyperion::model::{Linear, Model, RopePairing};
 use hyperion::verify::{Bounds, Plan, Report, StepKind, verify};
 use support::{Reference, TINY_MODELS};

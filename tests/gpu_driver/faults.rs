@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use bytemuck::bytes_of;
-use hyperion::gpu::choice::open;
-use hyperion::gpu::{GpuError, Launch};
+use hyperion::device::choice::open;
+use hyperion::device::{DeviceError, Launch};
 
 use super::kernels::{BROKEN, IMAGES};
 use super::support::{device, one_block, open_with};
@@ -13,19 +13,19 @@ use super::support::{device, one_block, open_with};
 fn what_does_not_fit_is_refused() {
     let (device, other) = (device(), device());
     let v = device.alloc(512, "v").unwrap();
-    assert!(matches!(v.slice(500, 13), Err(GpuError::Range { .. })));
+    assert!(matches!(v.slice(500, 13), Err(DeviceError::Range { .. })));
     assert!(matches!(
         device.upload(v.all(), &[0; 511]),
-        Err(GpuError::Range { .. })
+        Err(DeviceError::Range { .. })
     ));
     assert!(matches!(
         device.download(&mut [0; 513], v.all()),
-        Err(GpuError::Range { .. })
+        Err(DeviceError::Range { .. })
     ));
     let part = v.slice(0, 100).unwrap();
     assert!(matches!(
         device.copy(v.all(), part),
-        Err(GpuError::Range { .. })
+        Err(DeviceError::Range { .. })
     ));
     let error = other.upload(v.all(), &[0; 512]).unwrap_err().to_string();
     assert!(error.contains("another device"), "{error}");
@@ -58,7 +58,7 @@ fn what_does_not_fit_is_refused() {
     ] {
         // SAFETY: refused before anything runs.
         let error = unsafe { device.launch(&bad) }.unwrap_err();
-        assert!(matches!(error, GpuError::Launch { .. }), "{error}");
+        assert!(matches!(error, DeviceError::Launch { .. }), "{error}");
     }
 }
 
@@ -67,7 +67,7 @@ fn too_large_an_allocation_names_its_purpose() {
     let device = device();
     let bytes = device.info().total_memory as usize * 2;
     let error = device.alloc(bytes, "the KV cache").unwrap_err();
-    assert!(matches!(error, GpuError::OutOfMemory { .. }), "{error}");
+    assert!(matches!(error, DeviceError::OutOfMemory { .. }), "{error}");
     assert!(error.to_string().contains("the KV cache needs"), "{error}");
     device.alloc(1024, "small").unwrap();
 }

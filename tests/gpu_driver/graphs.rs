@@ -1,7 +1,7 @@
 //! Recorded launches, their order, their profile and their time.
 
 use bytemuck::cast_slice;
-use hyperion::gpu::{GpuError, Result};
+use hyperion::device::{DeviceError, Result};
 
 use super::support::{advance, advanced, choice, device, download, noise, upload_new};
 
@@ -45,12 +45,12 @@ fn a_profiler_sees_launches_and_replays() {
     let device = device();
     let mut profiler = match device.profiler() {
         // A GPU machine may lack CUPTI; the simulator needs nothing.
-        Err(GpuError::NoCupti { .. }) if choice() != "sim" => {
+        Err(DeviceError::NoCupti { .. }) if choice() != "sim" => {
             return eprintln!("no CUPTI: not tested");
         }
         other => other.unwrap(),
     };
-    assert!(matches!(device.profiler(), Err(GpuError::Profile(_))));
+    assert!(matches!(device.profiler(), Err(DeviceError::Profile(_))));
     // A grid of its own: a GPU's profiler sees the kernels of all tests that run meanwhile.
     const GRID: [u32; 3] = [37, 1, 1];
     let v = upload_new(&*device, &noise(37 * 512, 8), "v");

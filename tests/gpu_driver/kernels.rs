@@ -1,6 +1,6 @@
 //! Small hand-written kernels, for Ampere and, with a programmatic dependency, for Hopper.
 
-use hyperion::gpu::choice::PtxImage;
+use hyperion::device::choice::PtxImage;
 
 macro_rules! kernels {
     ($arch:literal, $wait:literal) => {

@@ -10,8 +10,8 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytemuck::{Pod, Zeroable, bytes_of, cast_slice};
-use hyperion::gpu::upload::{STAGING_BYTES, Uploader};
-use hyperion::gpu::{GpuError, Launch};
+use hyperion::device::upload::{STAGING_BYTES, Uploader};
+use hyperion::device::{DeviceError, Launch};
 use support::{device, download, noise, one_block, upload_new, values};
 
 #[repr(C)]
@@ -158,7 +158,7 @@ fn an_upload_can_be_cancelled() {
     let mut uploader = Uploader::new(&*device, &cancel, &mut progress).unwrap();
     assert!(matches!(
         uploader.upload(buffer.all(), &data),
-        Err(GpuError::Cancelled)
+        Err(DeviceError::Cancelled)
     ));
     drop(uploader);
     assert_eq!(calls, 1);

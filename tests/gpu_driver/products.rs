@@ -2,7 +2,7 @@
 
 use bytemuck::cast_slice;
 use half::f16;
-use hyperion::gpu::{Gemm, GemmType, Matrix, gemm_reference};
+use hyperion::device::{Gemm, GemmType, Matrix, gemm_reference};
 
 use super::support::{advance, advanced, device, download, noise, upload_new, values};
 

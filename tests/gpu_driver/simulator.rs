@@ -3,9 +3,10 @@
 use crate::kernels::IMAGES;
 use crate::support::one_block;
 use bytemuck::bytes_of;
-use hyperion::gpu::choice::embedded;
-use hyperion::gpu::sim::SimDevice;
-use hyperion::gpu::{Device, GpuError, KernelTable, ptx};
+use hyperion::device::choice::embedded;
+use hyperion::device::sim::SimDevice;
+use hyperion::device::{Device, DeviceError, KernelTable};
+use hyperion::ptx;
 
 fn small() -> SimDevice {
     SimDevice::with(IMAGES, 1 << 20, Default::default()).unwrap()
@@ -21,7 +22,7 @@ fn memory_is_counted_and_given_back() {
     assert_eq!(free(), 1 << 18);
     assert!(matches!(
         device.alloc((1 << 18) + 1, "third"),
-        Err(GpuError::OutOfMemory { .. })
+        Err(DeviceError::OutOfMemory { .. })
     ));
     drop(first);
     drop(second);
@@ -36,7 +37,7 @@ fn allocations_fail_on_demand() {
     for _ in 0..2 {
         assert!(matches!(
             device.alloc(16, "late"),
-            Err(GpuError::OutOfMemory { .. })
+            Err(DeviceError::OutOfMemory { .. })
         ));
     }
     assert_eq!(kept.len(), 2);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytemuck::bytes_of;
-use hyperion::gpu::choice::{PtxImage, open};
-use hyperion::gpu::{Buffer, Device, Launch, Result};
+use hyperion::device::choice::{PtxImage, open};
+use hyperion::device::{Buffer, Device, Launch, Result};
 
 use super::kernels::IMAGES;
 

@@ -1,7 +1,7 @@
 //! Steps that the backend sends before they are asked for: what comes of them, and of those that are dropped.
 
 use hyperion::backend::{Activations, Backend, NoTrace, Output, SequenceStep, Want};
-use hyperion::gpu_backend::GpuBackend;
+use hyperion::gpu::GpuBackend;
 use hyperion::sampling::argmax;
 
 use crate::setup::*;

@@ -7,8 +7,8 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use half::f16;
 use hyperion::backend::{Activations, Backend, Output, SequenceStep, TensorName, TraceSink, Want};
-use hyperion::gpu::{Device, choice};
-use hyperion::gpu_backend::{GpuBackend, Limits};
+use hyperion::device::{Device, choice};
+use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
 
 use crate::support::{fixture, relative_error};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use hyperion::gpu::ptx;
+use hyperion::ptx;
 
 use crate::device::RECORD;
 

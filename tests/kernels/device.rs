@@ -7,9 +7,9 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
-use hyperion::gpu::Device;
-use hyperion::gpu::choice::{self, DeviceChoice, PtxImage};
-use hyperion::gpu::sim::SimDevice;
+use hyperion::device::Device;
+use hyperion::device::choice::{self, DeviceChoice, PtxImage};
+use hyperion::device::sim::SimDevice;
 
 /// Keeps the data aligned as an allocation is.
 const GUARD_BYTES: usize = 1024;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 use half::f16;
-use hyperion::gpu::{Buffer, Launch};
+use hyperion::device::{Buffer, Launch};
 use kernels_gpu::abi::{DevicePtr, KernelDef, KernelParams};
 use kernels_gpu::prim::half::F16;
 

@@ -1,6 +1,6 @@
 //! The PTX of one kernel, to find instructions in and to change them.
 
-use hyperion::gpu::ptx;
+use hyperion::ptx;
 
 /// What all kernels share, and one kernel. Lines are counted from 0; a change never moves one.
 #[derive(Clone)]

@@ -1,0 +1,101 @@
+//! The paged KV cache on the device, and the tables of cosines and sines.
+
+use std::ops::Range;
+
+use kernels_gpu::abi::{DevicePtr, PAGE_TOKENS};
+use kernels_gpu::prim::half::F16;
+
+use super::workspace::Limits;
+use crate::device::{Buffer, Device, DeviceError, Result};
+use crate::model::{Config, Rope};
+
+/// Keys and values of all layers; `kernels-gpu/src/abi/attention.rs` has the layout.
+pub struct KvCache {
+    pages: Buffer,
+    /// Elements of a layer's part of a page.
+    layer_elements: usize,
+    /// Elements of a page.
+    pub page_stride: u32,
+}
+
+/// Bytes of a page.
+pub fn page_bytes(config: &Config) -> usize {
+    2 * config.n_layers * layer_elements(config)
+}
+
+fn layer_elements(config: &Config) -> usize {
+    2 * PAGE_TOKENS as usize * config.kv_width()
+}
+
+impl KvCache {
+    /// Allocates all pages.
+    pub fn new(device: &dyn Device, config: &Config, n_pages: usize) -> Result<KvCache> {
+        let layer_elements = layer_elements(config);
+        let page_stride = u32::try_from(config.n_layers * layer_elements)
+            .map_err(|_| DeviceError::Unsupported("a KV page of over 2^32 elements".into()))?;
+        let pages = device.alloc(n_pages * page_bytes(config), "KV cache")?;
+        Ok(KvCache {
+            pages,
+            layer_elements,
+            page_stride,
+        })
+    }
+
+    /// The address of a layer's part of page 0.
+    pub fn layer(&self, layer: usize) -> DevicePtr<F16> {
+        DevicePtr::from_address(self.pages.addr() + (2 * layer * self.layer_elements) as u64)
+    }
+
+    /// Reads head `head` of a layer at slot `slot` of page `page` (K's heads, then V's) as f16 bits.
+    pub fn read_head(
+        &self,
+        device: &dyn Device,
+        layer: usize,
+        (page, slot): (u32, usize),
+        heads: Range<usize>,
+        head_dim: usize,
+    ) -> Result<Vec<u16>> {
+        let mut values = Vec::with_capacity(heads.len() * head_dim);
+        for head in heads {
+            let row = head * PAGE_TOKENS as usize + slot;
+            let element = page as usize * self.page_stride as usize
+                + layer * self.layer_elements
+                + row * head_dim;
+            let mut bits = vec![0u16; head_dim];
+            let from = self.pages.slice(2 * element, 2 * head_dim)?;
+            device.download(bytemuck::cast_slice_mut(&mut bits), from)?;
+            values.extend(bits);
+        }
+        Ok(values)
+    }
+}
+
+/// Cosines and sines of one rotation, f32 `[context][pairs][2]`: computed in f64 on the host, because
+/// at position 30,000 an f32 angle is already off by 1e-3 radians.
+pub struct RopeTable {
+    /// The table.
+    pub table: Buffer,
+    /// Pairs of a head.
+    pub pairs: u32,
+}
+
+impl RopeTable {
+    /// Bytes of the table.
+    pub fn bytes(rope: &Rope, limits: Limits) -> usize {
+        4 * limits.context * rope.rotated()
+    }
+
+    /// Computes and uploads the table.
+    pub fn new(device: &dyn Device, rope: &Rope, limits: Limits) -> Result<RopeTable> {
+        let table = device.alloc(Self::bytes(rope, limits), "RoPE table")?;
+        let values: Vec<f32> = (0..limits.context)
+            .flat_map(|position| rope.cos_sin(position).flatten())
+            .map(|value| value as f32)
+            .collect();
+        device.upload(table.all(), bytemuck::cast_slice(&values))?;
+        Ok(RopeTable {
+            table,
+            pairs: (rope.rotated() / 2) as u32,
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! Reports tensors that lie on the device.
+
+use half::f16;
+
+use crate::backend::{TensorName, TraceSink};
+use crate::device::{Buffer, Device, Result};
+
+/// Share of a sum that a term must have to be told from the sum's rounding, 2^-25, to a thousandth.
+const LEAST_ADDEND: f64 = 1e-4;
+
+/// A trace sink with the device that the tensors come from.
+pub struct DeviceTracer<'a> {
+    device: &'a dyn Device,
+    sink: &'a mut dyn TraceSink,
+    n_tokens: usize,
+    /// The running block.
+    pub layer: Option<usize>,
+    /// The residual stream before the running operation, where somebody wants tensors.
+    residual: Vec<f32>,
+}
+
+impl<'a> DeviceTracer<'a> {
+    /// Reports tensors of `n_tokens` tokens to `sink`.
+    pub fn new(device: &'a dyn Device, sink: &'a mut dyn TraceSink, n_tokens: usize) -> Self {
+        DeviceTracer {
+            device,
+            sink,
+            n_tokens,
+            layer: None,
+            residual: Vec::new(),
+        }
+    }
+
+    /// Whether anything may be wanted.
+    pub fn is_active(&self) -> bool {
+        self.sink.is_active()
+    }
+
+    /// Whether somebody wants tensor `base` of the running block.
+    pub fn wants(&self, base: &'static str) -> bool {
+        self.is_active() && self.sink.wants(self.name(base))
+    }
+
+    fn name(&self, base: &'static str) -> TensorName {
+        let layer = self.layer;
+        TensorName { base, layer }
+    }
+
+    /// Reports host values.
+    pub fn values(&mut self, base: &'static str, elements: usize, data: &[f32]) {
+        if self.wants(base) {
+            self.sink.record(self.name(base), elements, data);
+        }
+    }
+
+    /// Reports the f32 tensor `[tokens, elements]` in `buffer`.
+    pub fn f32(&mut self, base: &'static str, elements: usize, buffer: &Buffer) -> Result<()> {
+        if self.wants(base) {
+            let data = self.read(elements, buffer)?;
+            self.sink.record(self.name(base), elements, &data);
+        }
+        Ok(())
+    }
+
+    /// Reports the f16 tensor `[tokens, elements]` in `buffer`.
+    pub fn f16(&mut self, base: &'static str, elements: usize, buffer: &Buffer) -> Result<()> {
+        if self.wants(base) {
+            let mut bits = vec![0u16; self.n_tokens * elements];
+            let from = buffer.slice(0, 2 * bits.len())?;
+            self.device
+                .download(bytemuck::cast_slice_mut(&mut bits), from)?;
+            self.f16_values(base, elements, &bits);
+        }
+        Ok(())
+    }
+
+    /// Reports f16 values by their bits.
+    pub fn f16_values(&mut self, base: &'static str, elements: usize, bits: &[u16]) {
+        let data: Vec<f32> = bits
+            .iter()
+            .map(|&bits| f16::from_bits(bits).to_f32())
+            .collect();
+        self.values(base, elements, &data);
+    }
+
+    /// Reports the residual stream as `base`.
+    pub fn residual(&mut self, base: &'static str, elements: usize, x: &Buffer) -> Result<()> {
+        if self.is_active() {
+            let data = self.read(elements, x)?;
+            self.values(base, elements, &data);
+            self.residual = data;
+        }
+        Ok(())
+    }
+
+    /// Reports the residual stream as `sum`, and as `addend` what was added to it since the last
+    /// report: a product that is added in place exists nowhere else. One that the sum's own rounding
+    /// to f32 would blur is left out.
+    pub fn residual_and_addend(
+        &mut self,
+        addend: &'static str,
+        sum: &'static str,
+        elements: usize,
+        x: &Buffer,
+    ) -> Result<()> {
+        if self.is_active() {
+            let data = self.read(elements, x)?;
+            if self.residual.len() == data.len() {
+                let added = data.iter().zip(&self.residual).map(|(new, old)| new - old);
+                let added: Vec<f32> = added.collect();
+                if length(&added) > LEAST_ADDEND * length(&data) {
+                    self.values(addend, elements, &added);
+                }
+            }
+            self.values(sum, elements, &data);
+            self.residual = data;
+        }
+        Ok(())
+    }
+
+    fn read(&self, elements: usize, buffer: &Buffer) -> Result<Vec<f32>> {
+        let mut data = vec![0f32; self.n_tokens * elements];
+        let from = buffer.slice(0, 4 * data.len())?;
+        self.device
+            .download(bytemuck::cast_slice_mut(&mut data), from)?;
+        Ok(data)
+    }
+}
+
+/// The 2-norm.
+fn length(values: &[f32]) -> f64 {
+    let squares = values.iter().map(|&value| f64::from(value).powi(2));
+    squares.sum::<f64>().sqrt()
+}

@@ -1,0 +1,254 @@
+//! The model's weights on the device, in the file's own types.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use kernels_gpu::abi::{DevicePtr, WeightType};
+
+use crate::device::upload::Uploader;
+use crate::device::{Buffer, Device, DeviceError, Result};
+use crate::gguf::Tensor;
+use crate::model::{Layer, Linear, Model};
+
+/// A matrix `[n_out, n_in]` of blocks, row after row.
+#[derive(Clone)]
+pub struct GpuMatrix {
+    /// The tensor's name in the file.
+    pub name: String,
+    /// The blocks.
+    pub blocks: Arc<Buffer>,
+    /// Their type.
+    pub ty: WeightType,
+    /// Elements of an input.
+    pub n_in: usize,
+    /// Elements of an output.
+    pub n_out: usize,
+}
+
+/// A matrix and its bias.
+#[derive(Clone)]
+pub struct GpuLinear {
+    /// The matrix.
+    pub matrix: GpuMatrix,
+    /// f32 `[n_out]`.
+    pub bias: Option<Arc<Buffer>>,
+}
+
+impl GpuLinear {
+    /// The bias, or null.
+    pub fn bias(&self) -> DevicePtr<f32> {
+        optional(&self.bias)
+    }
+}
+
+/// The address of a vector, or null.
+pub fn optional(vector: &Option<Arc<Buffer>>) -> DevicePtr<f32> {
+    vector.as_ref().map_or(DevicePtr::NULL, |buffer| {
+        DevicePtr::from_address(buffer.addr())
+    })
+}
+
+/// The weights of one block; the fields are those of [`Layer`].
+pub struct GpuLayer {
+    pub attn_norm: Arc<Buffer>,
+    pub q: GpuLinear,
+    pub k: GpuLinear,
+    pub v: GpuLinear,
+    pub attn_output: GpuLinear,
+    pub q_norm: Option<Arc<Buffer>>,
+    pub k_norm: Option<Arc<Buffer>>,
+    pub post_attn_norm: Option<Arc<Buffer>>,
+    pub ffn_norm: Arc<Buffer>,
+    pub ffn_gate: GpuLinear,
+    pub ffn_up: GpuLinear,
+    pub ffn_down: GpuLinear,
+    pub post_ffn_norm: Option<Arc<Buffer>>,
+}
+
+/// All weights.
+pub struct GpuWeights {
+    pub token_embd: GpuMatrix,
+    pub layers: Vec<GpuLayer>,
+    pub output_norm: Arc<Buffer>,
+    pub output: GpuLinear,
+}
+
+impl GpuWeights {
+    /// Bytes of all matrices of `model`, tied ones counted once.
+    pub fn matrix_bytes(model: &Model) -> u64 {
+        let mut tensors: HashMap<*const u8, u64> = HashMap::new();
+        for tensor in matrices(model) {
+            tensors.insert(tensor.bytes().as_ptr(), tensor.bytes().len() as u64);
+        }
+        tensors.values().sum()
+    }
+
+    /// Bytes of all vectors of `model`, as f32.
+    pub fn vector_bytes(model: &Model) -> u64 {
+        let layers = model.weights.layers.iter().flat_map(vectors);
+        let elements: usize = layers.map(<[f32]>::len).sum();
+        4 * (elements + model.weights.output_norm.len()) as u64
+    }
+
+    /// Copies the weights of `model` to `device`; `progress` hears of the bytes copied so far.
+    ///
+    /// # Errors
+    /// No memory, a failed copy, or [`crate::device::DeviceError::Cancelled`] after `cancel` became true.
+    pub fn upload(
+        model: &Model,
+        device: &dyn Device,
+        cancel: &AtomicBool,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<GpuWeights> {
+        let mut transfer = Transfer {
+            device,
+            uploader: Uploader::new(device, cancel, progress)?,
+            done: HashMap::new(),
+        };
+        let weights = &model.weights;
+        let uploaded = GpuWeights {
+            token_embd: transfer.matrix(&weights.token_embd)?,
+            layers: weights
+                .layers
+                .iter()
+                .map(|layer| transfer.layer(layer))
+                .collect::<Result<_>>()?,
+            output_norm: transfer.vector(&weights.output_norm, "output_norm")?,
+            output: transfer.linear(&weights.output)?,
+        };
+        transfer.uploader.finish()?;
+        Ok(uploaded)
+    }
+}
+
+impl GpuWeights {
+    /// The matrix of tensor `name`.
+    pub fn matrix(&self, name: &str) -> Option<&GpuMatrix> {
+        let layers = self.layers.iter().flat_map(|layer| {
+            [
+                &layer.q,
+                &layer.k,
+                &layer.v,
+                &layer.attn_output,
+                &layer.ffn_gate,
+                &layer.ffn_up,
+                &layer.ffn_down,
+            ]
+        });
+        let linears = layers.chain([&self.output]).map(|linear| &linear.matrix);
+        let mut all = std::iter::once(&self.token_embd).chain(linears);
+        all.find(|matrix| matrix.name == name)
+    }
+}
+
+fn linears(layer: &Layer) -> [&Linear; 7] {
+    [
+        &layer.q,
+        &layer.k,
+        &layer.v,
+        &layer.attn_output,
+        &layer.ffn_gate,
+        &layer.ffn_up,
+        &layer.ffn_down,
+    ]
+}
+
+fn matrices(model: &Model) -> impl Iterator<Item = &Tensor> {
+    let layers = model.weights.layers.iter().flat_map(linears);
+    let linears = layers.chain(std::iter::once(&model.weights.output));
+    std::iter::once(&model.weights.token_embd).chain(linears.map(|linear| &linear.weight))
+}
+
+fn vectors(layer: &Layer) -> impl Iterator<Item = &[f32]> {
+    let norms = [Some(&layer.attn_norm), Some(&layer.ffn_norm)];
+    let optional = [
+        layer.q_norm.as_ref(),
+        layer.k_norm.as_ref(),
+        layer.post_attn_norm.as_ref(),
+        layer.post_ffn_norm.as_ref(),
+    ];
+    let biases = linears(layer).map(|linear| linear.bias.as_ref());
+    let all = norms.into_iter().chain(optional).chain(biases);
+    all.flatten().map(Vec::as_slice)
+}
+
+struct Transfer<'a> {
+    device: &'a dyn Device,
+    uploader: Uploader<'a>,
+    /// Matrices by the address of their bytes in the mapping: a tied one is uploaded once.
+    done: HashMap<*const u8, Arc<Buffer>>,
+}
+
+impl Transfer<'_> {
+    fn layer(&mut self, layer: &Layer) -> Result<GpuLayer> {
+        Ok(GpuLayer {
+            attn_norm: self.vector(&layer.attn_norm, "attn_norm")?,
+            q: self.linear(&layer.q)?,
+            k: self.linear(&layer.k)?,
+            v: self.linear(&layer.v)?,
+            attn_output: self.linear(&layer.attn_output)?,
+            q_norm: self.optional(&layer.q_norm, "attn_q_norm")?,
+            k_norm: self.optional(&layer.k_norm, "attn_k_norm")?,
+            post_attn_norm: self.optional(&layer.post_attn_norm, "post_attention_norm")?,
+            ffn_norm: self.vector(&layer.ffn_norm, "ffn_norm")?,
+            ffn_gate: self.linear(&layer.ffn_gate)?,
+            ffn_up: self.linear(&layer.ffn_up)?,
+            ffn_down: self.linear(&layer.ffn_down)?,
+            post_ffn_norm: self.optional(&layer.post_ffn_norm, "post_ffw_norm")?,
+        })
+    }
+
+    fn linear(&mut self, linear: &Linear) -> Result<GpuLinear> {
+        Ok(GpuLinear {
+            matrix: self.matrix(&linear.weight)?,
+            bias: self.optional(&linear.bias, "bias")?,
+        })
+    }
+
+    fn matrix(&mut self, tensor: &Tensor) -> Result<GpuMatrix> {
+        let bytes = tensor.bytes();
+        let blocks = match self.done.get(&bytes.as_ptr()) {
+            Some(blocks) => blocks.clone(),
+            None => {
+                let blocks = Arc::new(self.device.alloc(bytes.len(), tensor.name())?);
+                self.uploader.upload(blocks.all(), bytes)?;
+                self.done.insert(bytes.as_ptr(), blocks.clone());
+                blocks
+            }
+        };
+        Ok(GpuMatrix {
+            name: tensor.name().to_owned(),
+            blocks,
+            ty: weight_type(tensor)?,
+            n_in: tensor.row_len(),
+            n_out: tensor.n_rows(),
+        })
+    }
+
+    fn vector(&mut self, values: &[f32], label: &str) -> Result<Arc<Buffer>> {
+        let buffer = self.device.alloc(4 * values.len(), label)?;
+        self.device
+            .upload(buffer.all(), bytemuck::cast_slice(values))?;
+        Ok(Arc::new(buffer))
+    }
+
+    fn optional(&mut self, values: &Option<Vec<f32>>, label: &str) -> Result<Option<Arc<Buffer>>> {
+        let vector = values.as_ref().map(|values| self.vector(values, label));
+        vector.transpose()
+    }
+}
+
+/// The kernels' type for a tensor; both sides use ggml's names.
+fn weight_type(tensor: &Tensor) -> Result<WeightType> {
+    let name = tensor.ty().name();
+    let found = WeightType::ALL
+        .iter()
+        .find(|ty| ty.name().eq_ignore_ascii_case(name));
+    found.copied().ok_or_else(|| {
+        DeviceError::Unsupported(format!(
+            "tensor `{}` has the type {name}, which no kernel reads",
+            tensor.name()
+        ))
+    })
+}
