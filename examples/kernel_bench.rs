@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use hyperion::device::choice::{self, DeviceChoice};
 use hyperion::device::{Buffer, Device, Launch};
 use kernels_gpu::abi::{
-    ActivationType, DECODE_WARPS, DecodePlan, DequantizeParams, DevicePtr, KernelDef, KernelParams,
-    MatmulParams, MatmulPlan, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment,
+    ActivationType, DequantizeParams, DevicePtr, KernelDef, KernelParams, MatmulParams, MatmulPlan,
+    MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment, UNPACK_WARPS, UnpackPlan,
     WeightType, matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends,
 };
 use kernels_gpu::ops::{dequantize, matmul_entries, matvec_entries};
@@ -219,7 +219,7 @@ impl Bench {
         let (copies, weights) = self.weights(weight_bytes)?;
         // As in prefill, where one buffer serves all matrices.
         let y = self.device.alloc(2 * n, "y")?;
-        let plan = DecodePlan::dequantize(ty, n as u64, self.device.info().multiprocessors);
+        let plan = UnpackPlan::dequantize(ty, n as u64, self.device.info().multiprocessors);
         let time = self.time(LAUNCHES.max(copies), &mut |i| {
             let copy = (i % copies * aligned(weight_bytes)) as u64;
             let params = DequantizeParams {
@@ -230,7 +230,7 @@ impl Bench {
             self.launch(
                 &kernel,
                 plan.grid,
-                32 * DECODE_WARPS,
+                32 * UNPACK_WARPS,
                 plan.shared_bytes,
                 &params,
             )

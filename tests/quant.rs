@@ -2,6 +2,7 @@
 mod support;
 
 use hyperion::gguf::{GgmlType, quant};
+use kernels_gpu::abi::WeightType;
 use support::Reference;
 
 /// The reference of a type: its blocks and their exact values.
@@ -20,24 +21,10 @@ fn golden(ty: GgmlType) -> (Vec<u8>, Vec<f32>) {
     (blocks, file.f32("values").1)
 }
 
-const TYPES: [GgmlType; 16] = [
-    GgmlType::F32,
-    GgmlType::F16,
-    GgmlType::BF16,
-    GgmlType::Q4_0,
-    GgmlType::Q4_1,
-    GgmlType::Q5_0,
-    GgmlType::Q5_1,
-    GgmlType::Q8_0,
-    GgmlType::Q2K,
-    GgmlType::Q3K,
-    GgmlType::Q4K,
-    GgmlType::Q5K,
-    GgmlType::Q6K,
-    GgmlType::IQ4NL,
-    GgmlType::IQ4XS,
-    GgmlType::MXFP4,
-];
+/// Every type of weights.
+fn types() -> impl Iterator<Item = GgmlType> {
+    WeightType::ALL.iter().map(|&ty| ty.into())
+}
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
@@ -45,7 +32,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 #[test]
 fn decoded_values_are_bit_exact() {
-    for ty in TYPES {
+    for ty in types() {
         let (blocks, want) = golden(ty);
         let mut got = vec![f32::NAN; want.len()];
         quant::dequantize(ty, &blocks, &mut got).expect("whole blocks");
@@ -55,7 +42,7 @@ fn decoded_values_are_bit_exact() {
 
 #[test]
 fn decoding_does_not_depend_on_alignment() {
-    for ty in TYPES {
+    for ty in types() {
         let (blocks, want) = golden(ty);
         let mut shifted = vec![0];
         shifted.extend(&blocks);
@@ -91,7 +78,7 @@ fn wrong_lengths_are_refused() {
 
 #[test]
 fn dot_products_agree_with_double_precision() {
-    for ty in TYPES {
+    for ty in types() {
         let (blocks, values) = golden(ty);
         // Rows of several lengths; those of the plain types are not multiples of the vector width.
         for n_blocks in [1, 2, 7, 45] {

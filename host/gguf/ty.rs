@@ -2,10 +2,40 @@
 
 use std::fmt;
 
+use kernels_gpu::abi::WeightType;
 use kernels_gpu::quant::*;
+use kernels_gpu::weight_types;
+
+/// The types of weights, and those of other tensors, which only `inspect` shows.
+macro_rules! ggml_types {
+    (
+        {}
+        plain { $($plain:ident = $plain_id:literal, $plain_ggml:literal, $plain_name:ident, $one:literal, $scalar:ty, $_p:ident;)* }
+        quantized { $($quantized:ident = $id:literal, $ggml:literal, $name:ident, $elements:ident, $block:ident, $_q:ident;)* }
+    ) => {
+        define_ggml_type! {
+            $($plain = $plain_id, $plain_ggml, $one, size_of::<$scalar>();)*
+            $($quantized = $id, $ggml, $elements, size_of::<$block>();)*
+            I8 = 24, "I8", 1, 1;
+            I16 = 25, "I16", 1, 2;
+            I32 = 26, "I32", 1, 4;
+            I64 = 27, "I64", 1, 8;
+            F64 = 28, "F64", 1, 8;
+        }
+
+        impl From<WeightType> for GgmlType {
+            fn from(ty: WeightType) -> GgmlType {
+                match ty {
+                    $(WeightType::$plain => GgmlType::$plain,)*
+                    $(WeightType::$quantized => GgmlType::$quantized,)*
+                }
+            }
+        }
+    };
+}
 
 /// One row per type: name in Rust, id in the file, name in ggml, elements and bytes of a block.
-macro_rules! ggml_types {
+macro_rules! define_ggml_type {
     ($($variant:ident = $id:literal, $name:literal, $elements:expr, $bytes:expr;)*) => {
         /// The type of a tensor's elements: ggml's numbers and names.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,31 +87,14 @@ macro_rules! ggml_types {
     };
 }
 
-ggml_types! {
-    F32 = 0, "F32", 1, 4;
-    F16 = 1, "F16", 1, 2;
-    Q4_0 = 2, "Q4_0", SMALL_BLOCK, size_of::<BlockQ40>();
-    Q4_1 = 3, "Q4_1", SMALL_BLOCK, size_of::<BlockQ41>();
-    Q5_0 = 6, "Q5_0", SMALL_BLOCK, size_of::<BlockQ50>();
-    Q5_1 = 7, "Q5_1", SMALL_BLOCK, size_of::<BlockQ51>();
-    Q8_0 = 8, "Q8_0", SMALL_BLOCK, size_of::<BlockQ80>();
-    Q2K = 10, "Q2_K", SUPER_BLOCK, size_of::<BlockQ2K>();
-    Q3K = 11, "Q3_K", SUPER_BLOCK, size_of::<BlockQ3K>();
-    Q4K = 12, "Q4_K", SUPER_BLOCK, size_of::<BlockQ4K>();
-    Q5K = 13, "Q5_K", SUPER_BLOCK, size_of::<BlockQ5K>();
-    Q6K = 14, "Q6_K", SUPER_BLOCK, size_of::<BlockQ6K>();
-    IQ4NL = 20, "IQ4_NL", SMALL_BLOCK, size_of::<BlockIq4Nl>();
-    IQ4XS = 23, "IQ4_XS", SUPER_BLOCK, size_of::<BlockIq4Xs>();
-    I8 = 24, "I8", 1, 1;
-    I16 = 25, "I16", 1, 2;
-    I32 = 26, "I32", 1, 4;
-    I64 = 27, "I64", 1, 8;
-    F64 = 28, "F64", 1, 8;
-    BF16 = 30, "BF16", 1, 2;
-    MXFP4 = 39, "MXFP4", SMALL_BLOCK, size_of::<BlockMxfp4>();
-}
+weight_types!(ggml_types);
 
 impl GgmlType {
+    /// The kernels' name for the type; `None` where no kernel reads it.
+    pub const fn weight_type(self) -> Option<WeightType> {
+        WeightType::from_id(self.id())
+    }
+
     /// Bytes of `elements` elements; `None` where they are not whole blocks or do not fit a `usize`.
     pub fn bytes_of(self, elements: usize) -> Option<usize> {
         if !elements.is_multiple_of(self.block_elements()) {

@@ -1,8 +1,8 @@
 //! The small operations of a step, which all kinds of steps share.
 
 use kernels_gpu::abi::{
-    BiasParams, DECODE_WARPS, DecodePlan, DevicePtr, EmbedParams, GatedParams, KernelDef,
-    NO_WINDOW, ROPE_ADJACENT, ROPE_HALVES, RmsNormParams,
+    BiasParams, DevicePtr, EmbedParams, GatedParams, KernelDef, NO_WINDOW, ROPE_ADJACENT,
+    ROPE_HALVES, RmsNormParams, UNPACK_WARPS, UnpackPlan,
 };
 use kernels_gpu::ops::elementwise::BIAS_F32;
 use kernels_gpu::ops::embed;
@@ -20,10 +20,10 @@ impl GpuBackend {
     /// The residual stream before the first block.
     pub(super) fn embed(&self, n_tokens: usize, trace: &mut DeviceTracer<'_>) -> Result<()> {
         let (config, table) = (&self.model.config, &self.weights.token_embd);
-        let plan = DecodePlan::embed(table.ty, n_tokens as u32, config.width as u32);
+        let plan = UnpackPlan::embed(table.ty, n_tokens as u32, config.width as u32);
         let geometry = Geometry {
             grid: plan.grid,
-            block: 32 * DECODE_WARPS,
+            block: 32 * UNPACK_WARPS,
             shared_bytes: plan.shared_bytes,
         };
         let params = EmbedParams {

@@ -1,7 +1,7 @@
 //! Products of a matrix with rows of f16: quantized matrices are multiplied straight from their blocks with
 //! few rows, and decoded to f16 for cuBLAS with more.
 
-use kernels_gpu::abi::{DECODE_WARPS, DecodePlan, DequantizeParams, DevicePtr, WeightType};
+use kernels_gpu::abi::{DequantizeParams, DevicePtr, UNPACK_WARPS, UnpackPlan, WeightType};
 use kernels_gpu::ops::dequantize;
 
 use super::GpuBackend;
@@ -92,10 +92,10 @@ impl GpuBackend {
     pub(super) fn dequantize(&self, matrix: &GpuMatrix, address: u64, rows: usize) -> Result<()> {
         let n = (rows * matrix.n_in) as u64;
         let multiprocessors = self.launcher.device.info().multiprocessors;
-        let plan = DecodePlan::dequantize(matrix.ty, n, multiprocessors);
+        let plan = UnpackPlan::dequantize(matrix.ty, n, multiprocessors);
         let geometry = Geometry {
             grid: plan.grid,
-            block: 32 * DECODE_WARPS,
+            block: 32 * UNPACK_WARPS,
             shared_bytes: plan.shared_bytes,
         };
         let params = DequantizeParams {

@@ -239,16 +239,13 @@ impl Transfer<'_> {
     }
 }
 
-/// The kernels' type for a tensor; both sides use ggml's names.
+/// The kernels' type for a tensor.
 fn weight_type(tensor: &Tensor) -> Result<WeightType> {
-    let name = tensor.ty().name();
-    let found = WeightType::ALL
-        .iter()
-        .find(|ty| ty.name().eq_ignore_ascii_case(name));
-    found.copied().ok_or_else(|| {
+    tensor.ty().weight_type().ok_or_else(|| {
         DeviceError::Unsupported(format!(
-            "tensor `{}` has the type {name}, which no kernel reads",
-            tensor.name()
+            "tensor `{}` has the type {}, which no kernel reads",
+            tensor.name(),
+            tensor.ty()
         ))
     })
 }

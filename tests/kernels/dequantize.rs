@@ -1,9 +1,10 @@
 //! Tests of `ops/dequantize.rs`.
 
 use half::f16;
-use kernels_gpu::abi::{DECODE_WARPS, DecodePlan, DequantizeParams, WeightType};
+use kernels_gpu::abi::{DequantizeParams, UNPACK_WARPS, UnpackPlan, WeightType};
 use kernels_gpu::ops::dequantize;
 use kernels_gpu::prim::half::F16;
+use kernels_gpu::weight_types;
 use safetensors::SafeTensors;
 
 use crate::harness::{Case, Random, Shape};
@@ -16,10 +17,10 @@ pub fn check(name: &str, ty: WeightType, matrix: &Matrix, multiprocessors: u32) 
     let mut case = Case::new(format!("dequantize {}, {name}", ty.name()));
     let weights = case.input("weights", &matrix.bytes);
     let y = case.output::<F16>("y", n);
-    let plan = DecodePlan::dequantize(ty, n as u64, multiprocessors);
+    let plan = UnpackPlan::dequantize(ty, n as u64, multiprocessors);
     let shape = Shape {
         grid: plan.grid,
-        block: 32 * DECODE_WARPS,
+        block: 32 * UNPACK_WARPS,
         shared_bytes: plan.shared_bytes,
     };
     let params = DequantizeParams {
@@ -42,35 +43,29 @@ pub fn check(name: &str, ty: WeightType, matrix: &Matrix, multiprocessors: u32) 
 /// The reference blocks of a type, inside the test binary; F32 has none.
 fn reference(ty: WeightType) -> Option<SafeTensors<'static>> {
     macro_rules! files {
-        ($($variant:ident = $name:literal,)*) => {
+        (
+            {}
+            plain { $f32:ident = $f32_id:literal, $f32_ggml:literal, $f32_name:ident, $f32_one:literal, $f32_scalar:ty, $f32_weights:ident; $($plain:ident = $plain_id:literal, $plain_ggml:literal, $plain_name:ident, $one:literal, $scalar:ty, $_p:ident;)* }
+            quantized { $($quantized:ident = $id:literal, $ggml:literal, $name:ident, $elements:ident, $block:ident, $_q:ident;)* }
+        ) => {
             match ty {
-                WeightType::F32 => return None,
-                $(WeightType::$variant => include_bytes!(concat!(
-                    env!("CARGO_MANIFEST_DIR"),
-                    "/tests/fixtures/dequant/",
-                    $name,
-                    ".safetensors"
-                )),)*
+                WeightType::$f32 => return None,
+                $(WeightType::$plain => file!($plain_name),)*
+                $(WeightType::$quantized => file!($name),)*
             }
         };
     }
-    let bytes: &[u8] = files! {
-        F16 = "f16",
-        BF16 = "bf16",
-        Q4_0 = "q4_0",
-        Q4_1 = "q4_1",
-        Q5_0 = "q5_0",
-        Q5_1 = "q5_1",
-        Q8_0 = "q8_0",
-        Q2K = "q2_k",
-        Q3K = "q3_k",
-        Q4K = "q4_k",
-        Q5K = "q5_k",
-        Q6K = "q6_k",
-        IQ4NL = "iq4_nl",
-        IQ4XS = "iq4_xs",
-        MXFP4 = "mxfp4",
-    };
+    macro_rules! file {
+        ($name:ident) => {
+            include_bytes!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/fixtures/dequant/",
+                stringify!($name),
+                ".safetensors"
+            ))
+        };
+    }
+    let bytes: &[u8] = weight_types!(files);
     Some(SafeTensors::deserialize(bytes).expect("a fixture"))
 }
 

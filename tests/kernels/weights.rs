@@ -25,15 +25,9 @@ impl Matrix {
     /// The matrix with these blocks.
     pub fn decode(ty: WeightType, bytes: Vec<u8>, elements: usize) -> Self {
         let mut values = vec![f32::NAN; elements];
-        quant::dequantize(ggml_type(ty), &bytes, &mut values).expect("whole blocks");
+        quant::dequantize(GgmlType::from(ty), &bytes, &mut values).expect("whole blocks");
         Self { bytes, values }
     }
-}
-
-/// The reader's name for a type.
-fn ggml_type(ty: WeightType) -> GgmlType {
-    let same = |ggml: &&GgmlType| ggml.name().eq_ignore_ascii_case(ty.name());
-    *GgmlType::ALL.iter().find(same).expect("the reader has it")
 }
 
 /// A block of random integers with reasonable scales.

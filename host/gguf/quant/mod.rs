@@ -14,10 +14,10 @@ mod scalar;
 pub mod simd;
 
 use kernels_gpu::quant::*;
+use kernels_gpu::weight_types;
 use thiserror::Error;
 
 pub use half::{bf16_to_f32, f16_to_f32};
-use scalar::{Bf16, F16};
 
 use super::GgmlType;
 
@@ -88,28 +88,25 @@ const fn scalars<T: scalar::Scalar>() -> Codec {
     }
 }
 
-const fn codec(ty: GgmlType) -> Codec {
-    match ty {
-        GgmlType::F32 => scalars::<f32>(),
-        GgmlType::F16 => scalars::<F16>(),
-        GgmlType::BF16 => scalars::<Bf16>(),
-        GgmlType::F64 => scalars::<f64>(),
-        GgmlType::I8 => scalars::<i8>(),
-        GgmlType::I16 => scalars::<i16>(),
-        GgmlType::I32 => scalars::<i32>(),
-        GgmlType::I64 => scalars::<i64>(),
-        GgmlType::Q4_0 => blocks::<BlockQ40>(),
-        GgmlType::Q4_1 => blocks::<BlockQ41>(),
-        GgmlType::Q5_0 => blocks::<BlockQ50>(),
-        GgmlType::Q5_1 => blocks::<BlockQ51>(),
-        GgmlType::Q8_0 => blocks::<BlockQ80>(),
-        GgmlType::Q2K => blocks::<BlockQ2K>(),
-        GgmlType::Q3K => blocks::<BlockQ3K>(),
-        GgmlType::Q4K => blocks::<BlockQ4K>(),
-        GgmlType::Q5K => blocks::<BlockQ5K>(),
-        GgmlType::Q6K => blocks::<BlockQ6K>(),
-        GgmlType::IQ4NL => blocks::<BlockIq4Nl>(),
-        GgmlType::IQ4XS => blocks::<BlockIq4Xs>(),
-        GgmlType::MXFP4 => blocks::<BlockMxfp4>(),
-    }
+/// From the table of weight types, and the types of other tensors.
+macro_rules! define_codec {
+    (
+        {}
+        plain { $($plain:ident = $plain_id:literal, $plain_ggml:literal, $plain_name:ident, $one:literal, $scalar:ty, $_p:ident;)* }
+        quantized { $($quantized:ident = $id:literal, $ggml:literal, $name:ident, $elements:ident, $block:ident, $_q:ident;)* }
+    ) => {
+        const fn codec(ty: GgmlType) -> Codec {
+            match ty {
+                $(GgmlType::$plain => scalars::<scalar::$plain>(),)*
+                $(GgmlType::$quantized => blocks::<$block>(),)*
+                GgmlType::F64 => scalars::<f64>(),
+                GgmlType::I8 => scalars::<i8>(),
+                GgmlType::I16 => scalars::<i16>(),
+                GgmlType::I32 => scalars::<i32>(),
+                GgmlType::I64 => scalars::<i64>(),
+            }
+        }
+    };
 }
+
+weight_types!(define_codec);

@@ -25,6 +25,9 @@ impl Scalar for f32 {
     }
 }
 
+/// A single-precision number, by the name that the table of weight types has for it.
+pub(super) type F32 = f32;
+
 /// An IEEE half-precision number.
 #[repr(transparent)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -45,16 +48,16 @@ impl Scalar for F16 {
 /// The upper half of a single-precision number.
 #[repr(transparent)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-pub(super) struct Bf16(u16);
+pub(super) struct BF16(u16);
 
-impl Scalar for Bf16 {
+impl Scalar for BF16 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         bf16_to_f32(self.0)
     }
 
     #[inline(always)]
-    fn load<S: Simd>(simd: S, elements: &[Bf16; LANES]) -> S::Floats {
+    fn load<S: Simd>(simd: S, elements: &[BF16; LANES]) -> S::Floats {
         simd.load_bf16(bytemuck::cast_ref(elements))
     }
 }

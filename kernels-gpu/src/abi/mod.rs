@@ -38,7 +38,7 @@ pub use matvec::{
 pub use norm::RmsNormParams;
 pub use sampling::{ArgmaxParams, POSTED_ROWS, SampleParams, SampleSettings};
 pub use weights::{
-    DECODE_WARPS, DecodePlan, DequantizeParams, EmbedParams, WeightType, decode_warp_bytes,
+    DequantizeParams, EmbedParams, UNPACK_WARPS, UnpackPlan, WeightType, unpack_warp_bytes,
 };
 
 /// Tokens of a page of the KV cache.

@@ -2,66 +2,75 @@
 
 use super::{DevicePtr, kernel_params};
 use crate::quant::*;
+use crate::weight_types;
 
 /// Units of a tile: one a lane.
 const TILE_UNITS: u32 = 32;
 
-/// One row a type: variant, name in kernel names, elements and bytes of a block.
-macro_rules! weight_types {
-    ($($variant:ident = $name:literal, $elements:expr, $bytes:expr;)*) => {
+/// The enum, from the [table](weight_types).
+macro_rules! define_weight_type {
+    (
+        {}
+        plain { $($plain:ident = $plain_id:literal, $plain_ggml:literal, $plain_name:ident, $one:literal, $scalar:ty, $_p:ident;)* }
+        quantized { $($quantized:ident = $id:literal, $ggml:literal, $name:ident, $elements:ident, $block:ident, $_q:ident;)* }
+    ) => {
         /// The type of a weight matrix: ggml's types and names.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[allow(missing_docs)] // the variants are ggml's names
         pub enum WeightType {
-            $($variant,)*
+            $($plain,)*
+            $($quantized,)*
         }
 
         impl WeightType {
             /// All types.
-            pub const ALL: &[WeightType] = &[$(WeightType::$variant,)*];
+            pub const ALL: &[WeightType] = &[$(WeightType::$plain,)* $(WeightType::$quantized,)*];
+
+            /// ggml's number of the type.
+            pub const fn id(self) -> u32 {
+                match self {
+                    $(WeightType::$plain => $plain_id,)*
+                    $(WeightType::$quantized => $id,)*
+                }
+            }
+
+            /// The type with ggml's number `id`, if kernels read it.
+            pub const fn from_id(id: u32) -> Option<WeightType> {
+                match id {
+                    $($plain_id => Some(WeightType::$plain),)*
+                    $($id => Some(WeightType::$quantized),)*
+                    _ => None,
+                }
+            }
 
             /// ggml's name in lower case, as kernel names have it.
             pub const fn name(self) -> &'static str {
                 match self {
-                    $(WeightType::$variant => $name,)*
+                    $(WeightType::$plain => stringify!($plain_name),)*
+                    $(WeightType::$quantized => stringify!($name),)*
                 }
             }
 
             /// Elements of a block; 1 for the plain types.
             pub const fn block_elements(self) -> u32 {
                 match self {
-                    $(WeightType::$variant => $elements as u32,)*
+                    $(WeightType::$plain => $one,)*
+                    $(WeightType::$quantized => $elements as u32,)*
                 }
             }
 
             /// Bytes of a block.
             pub const fn block_bytes(self) -> u32 {
                 match self {
-                    $(WeightType::$variant => $bytes as u32,)*
+                    $(WeightType::$plain => size_of::<$scalar>() as u32,)*
+                    $(WeightType::$quantized => size_of::<$block>() as u32,)*
                 }
             }
         }
     };
 }
 
-weight_types! {
-    F32 = "f32", 1, 4;
-    F16 = "f16", 1, 2;
-    BF16 = "bf16", 1, 2;
-    Q4_0 = "q4_0", SMALL_BLOCK, size_of::<BlockQ40>();
-    Q4_1 = "q4_1", SMALL_BLOCK, size_of::<BlockQ41>();
-    Q5_0 = "q5_0", SMALL_BLOCK, size_of::<BlockQ50>();
-    Q5_1 = "q5_1", SMALL_BLOCK, size_of::<BlockQ51>();
-    Q8_0 = "q8_0", SMALL_BLOCK, size_of::<BlockQ80>();
-    Q2K = "q2_k", SUPER_BLOCK, size_of::<BlockQ2K>();
-    Q3K = "q3_k", SUPER_BLOCK, size_of::<BlockQ3K>();
-    Q4K = "q4_k", SUPER_BLOCK, size_of::<BlockQ4K>();
-    Q5K = "q5_k", SUPER_BLOCK, size_of::<BlockQ5K>();
-    Q6K = "q6_k", SUPER_BLOCK, size_of::<BlockQ6K>();
-    IQ4NL = "iq4_nl", SMALL_BLOCK, size_of::<BlockIq4Nl>();
-    IQ4XS = "iq4_xs", SUPER_BLOCK, size_of::<BlockIq4Xs>();
-    MXFP4 = "mxfp4", SMALL_BLOCK, size_of::<BlockMxfp4>();
-}
+weight_types!(define_weight_type);
 
 impl WeightType {
     /// Whether the elements lie in blocks with scales.
@@ -128,41 +137,41 @@ impl WeightType {
 }
 
 /// Warps of a block of the kernels that decode weights.
-pub const DECODE_WARPS: u32 = 8;
+pub const UNPACK_WARPS: u32 = 8;
 
 /// Dynamic shared memory of a warp of them: two tiles of blocks and one of results, of
 /// `element_bytes` bytes each.
-pub const fn decode_warp_bytes(ty: WeightType, element_bytes: u32) -> u32 {
+pub const fn unpack_warp_bytes(ty: WeightType, element_bytes: u32) -> u32 {
     2 * ty.slot_bytes() + ty.tile_elements() * element_bytes
 }
 
-/// The launch of a kernel that decodes weights; its blocks have [`DECODE_WARPS`] warps.
+/// The launch of a kernel that decodes weights; its blocks have [`UNPACK_WARPS`] warps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecodePlan {
+pub struct UnpackPlan {
     /// Blocks.
     pub grid: [u32; 3],
     /// Dynamic shared memory of a block.
     pub shared_bytes: u32,
 }
 
-impl DecodePlan {
+impl UnpackPlan {
     /// For `dequantize_*` of `n` elements.
     pub fn dequantize(ty: WeightType, n: u64, multiprocessors: u32) -> Self {
-        let blocks = n.div_ceil((ty.tile_elements() * DECODE_WARPS) as u64);
+        let blocks = n.div_ceil((ty.tile_elements() * UNPACK_WARPS) as u64);
         // As many as a multiprocessor can hold, at 64 warps.
         let resident = 8 * multiprocessors;
         Self {
             grid: [blocks.min(resident as u64) as u32, 1, 1],
-            shared_bytes: DECODE_WARPS * decode_warp_bytes(ty, 2),
+            shared_bytes: UNPACK_WARPS * unpack_warp_bytes(ty, 2),
         }
     }
 
     /// For `embed_*` of `tokens` rows of `width` elements.
     pub fn embed(ty: WeightType, tokens: u32, width: u32) -> Self {
-        let blocks = width.div_ceil(ty.tile_elements() * DECODE_WARPS);
+        let blocks = width.div_ceil(ty.tile_elements() * UNPACK_WARPS);
         Self {
             grid: [tokens, blocks, 1],
-            shared_bytes: DECODE_WARPS * decode_warp_bytes(ty, 4),
+            shared_bytes: UNPACK_WARPS * unpack_warp_bytes(ty, 4),
         }
     }
 }

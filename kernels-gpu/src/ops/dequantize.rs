@@ -5,7 +5,7 @@
 //! - Threads: a warp a tile (1024 elements, 256 of a plain type) at a time; the tiles go round all warps
 //!   of the grid. A tile's bytes come to shared memory in 16-byte pieces while the tile before is
 //!   decoded, a lane a unit.
-//! - Launch: [`DecodePlan`](crate::abi::DecodePlan)'s. `weights` and `y` are aligned to 16 bytes.
+//! - Launch: [`UnpackPlan`](crate::abi::UnpackPlan)'s. `weights` and `y` are aligned to 16 bytes.
 //! - Moves: the blocks once, two bytes an element once.
 
 use cuda_std::prelude::*;
@@ -15,31 +15,13 @@ use super::entry_points_by_type;
 use super::weights::store::store_tile;
 use super::weights::tile::Tile;
 use super::weights::*;
-use crate::abi::{DECODE_WARPS, DequantizeParams, decode_warp_bytes};
+use crate::abi::{DequantizeParams, UNPACK_WARPS, unpack_warp_bytes};
 use crate::prim::async_copy::{commit, wait_group};
 use crate::prim::grid;
 use crate::prim::half::F16;
+use crate::weight_types;
 
-entry_points_by_type! {
-    /// Weights of the type that the name says as f16.
-    dequantize(DequantizeParams), max_threads = 32 * DECODE_WARPS;
-    dequantize_f32 = F32Weights,
-    dequantize_f16 = F16Weights,
-    dequantize_bf16 = Bf16Weights,
-    dequantize_q4_0 = Q4_0,
-    dequantize_q4_1 = Q4_1,
-    dequantize_q5_0 = Q5_0,
-    dequantize_q5_1 = Q5_1,
-    dequantize_q8_0 = Q8_0,
-    dequantize_q2_k = Q2K,
-    dequantize_q3_k = Q3K,
-    dequantize_q4_k = Q4K,
-    dequantize_q5_k = Q5K,
-    dequantize_q6_k = Q6K,
-    dequantize_iq4_nl = Iq4Nl,
-    dequantize_iq4_xs = Iq4Xs,
-    dequantize_mxfp4 = Mxfp4,
-}
+weight_types!(entry_points_by_type dequantize, DequantizeParams, 32 * UNPACK_WARPS);
 
 /// The body.
 ///
@@ -52,11 +34,11 @@ pub unsafe fn dequantize<W: Weights>(p: DequantizeParams) {
     let tile_elements = const { W::TYPE.tile_elements() };
     let slot_bytes = const { W::TYPE.slot_bytes() };
     let shared = dynamic::<u32>()
-        .byte_add(warp * const { decode_warp_bytes(W::TYPE, size_of::<F16>() as u32) });
+        .byte_add(warp * const { unpack_warp_bytes(W::TYPE, size_of::<F16>() as u32) });
     let scratch = shared.byte_add(2 * slot_bytes);
 
     let tiles = p.n.div_ceil(tile_elements as u64) as u32;
-    let tiles_at_once = thread::grid_dim_x() * DECODE_WARPS;
+    let tiles_at_once = thread::grid_dim_x() * UNPACK_WARPS;
     let elements = |tile: u32| {
         let left = p.n - tile as u64 * tile_elements as u64;
         left.min(tile_elements as u64) as u32
@@ -76,7 +58,7 @@ pub unsafe fn dequantize<W: Weights>(p: DequantizeParams) {
         commit();
     };
 
-    let mut tile = thread::block_idx_x() * DECODE_WARPS + warp;
+    let mut tile = thread::block_idx_x() * UNPACK_WARPS + warp;
     let mut slot = 0;
     copy(slot, tile);
     grid::wait();

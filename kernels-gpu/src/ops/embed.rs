@@ -4,7 +4,7 @@
 //!   outside of the table.
 //! - Shapes: any number of tokens; `width` a multiple of the block's elements.
 //! - Threads: a warp a tile (1024 elements, 256 of a plain type) of a token.
-//! - Launch: [`DecodePlan`](crate::abi::DecodePlan)'s. `table` and `y` are aligned to 16 bytes.
+//! - Launch: [`UnpackPlan`](crate::abi::UnpackPlan)'s. `table` and `y` are aligned to 16 bytes.
 //! - Moves: the tokens' rows once, four bytes an element once.
 
 use cuda_std::prelude::*;
@@ -14,30 +14,12 @@ use super::entry_points_by_type;
 use super::weights::store::store_tile;
 use super::weights::tile::Tile;
 use super::weights::*;
-use crate::abi::{DECODE_WARPS, EmbedParams, decode_warp_bytes};
+use crate::abi::{EmbedParams, UNPACK_WARPS, unpack_warp_bytes};
 use crate::prim::async_copy::{commit, wait_group};
 use crate::prim::grid;
+use crate::weight_types;
 
-entry_points_by_type! {
-    /// Rows of a table of the type that the name says, as f32.
-    embed(EmbedParams), max_threads = 32 * DECODE_WARPS;
-    embed_f32 = F32Weights,
-    embed_f16 = F16Weights,
-    embed_bf16 = Bf16Weights,
-    embed_q4_0 = Q4_0,
-    embed_q4_1 = Q4_1,
-    embed_q5_0 = Q5_0,
-    embed_q5_1 = Q5_1,
-    embed_q8_0 = Q8_0,
-    embed_q2_k = Q2K,
-    embed_q3_k = Q3K,
-    embed_q4_k = Q4K,
-    embed_q5_k = Q5K,
-    embed_q6_k = Q6K,
-    embed_iq4_nl = Iq4Nl,
-    embed_iq4_xs = Iq4Xs,
-    embed_mxfp4 = Mxfp4,
-}
+weight_types!(entry_points_by_type embed, EmbedParams, 32 * UNPACK_WARPS);
 
 /// The body.
 ///
@@ -48,14 +30,14 @@ pub unsafe fn embed<W: Weights>(p: EmbedParams) {
     grid::wait();
     let lane = thread::thread_idx_x() % 32;
     let warp = thread::thread_idx_x() / 32;
-    let tile = thread::block_idx_y() * DECODE_WARPS + warp;
+    let tile = thread::block_idx_y() * UNPACK_WARPS + warp;
     let first = tile * const { W::TYPE.tile_elements() };
     if first >= p.width {
         return;
     }
     let count = (p.width - first).min(const { W::TYPE.tile_elements() });
     let shared = dynamic::<u32>()
-        .byte_add(warp * const { decode_warp_bytes(W::TYPE, size_of::<f32>() as u32) });
+        .byte_add(warp * const { unpack_warp_bytes(W::TYPE, size_of::<f32>() as u32) });
     let scratch = shared.byte_add(const { 2 * W::TYPE.slot_bytes() });
 
     // SAFETY: the row is in the table, the tile in the row; the whole warp is here, and the shared

@@ -60,32 +60,49 @@ macro_rules! entry_points {
 }
 use entry_points;
 
-/// Declares the instances of a generic body for the tensor types, and `kernel(type)`, which gives
-/// their [`KernelDef`](crate::abi::KernelDef)s.
+/// Declares the instances of a generic body for all weight types, and `kernel(type)`, which gives their
+/// [`KernelDef`](crate::abi::KernelDef)s:
+///
+/// ```text
+/// weight_types!(entry_points_by_type embed, EmbedParams, 32 * UNPACK_WARPS);
+/// ```
+///
+/// makes the kernels `embed_f32`, `embed_q4_0` and so on of the body `embed`.
 macro_rules! entry_points_by_type {
     (
-        #[$doc:meta]
-        $body:ident($params:ty), max_threads = $max_threads:expr;
-        $($name:ident = $weights:ty,)*
+        {$body:ident, $params:ident, $max_threads:expr}
+        plain { $($plain:ident = $plain_id:literal, $plain_ggml:literal, $plain_name:ident, $one:literal, $scalar:ty, $plain_weights:ident;)* }
+        quantized { $($quantized:ident = $id:literal, $ggml:literal, $name:ident, $elements:ident, $block:ident, $weights:ident;)* }
     ) => {
-        $(
-            #[$doc]
-            ///
-            /// # Safety
-            /// The launch conditions in the module's header.
-            #[cuda_std::kernel(max_threads = $max_threads)]
-            pub unsafe fn $name(p: $params) {
-                // SAFETY: the caller's.
-                unsafe { $body::<$weights>(p) }
-            }
-        )*
+        $crate::ops::entry_points_by_type! {
+            $body, $params, $max_threads;
+            $($plain, $plain_name, $plain_weights;)*
+            $($quantized, $name, $weights;)*
+        }
+    };
+    (
+        $body:ident, $params:ident, $max_threads:expr;
+        $($variant:ident, $name:ident, $weights:ident;)*
+    ) => {
+        pastey::paste! {
+            $(
+                #[doc = concat!("`", stringify!($body), "` of weights of the type ", stringify!($name), ".")]
+                ///
+                /// # Safety
+                /// The launch conditions in the module's header.
+                #[cuda_std::kernel(max_threads = $max_threads)]
+                pub unsafe fn [<$body _ $name>](p: $params) {
+                    // SAFETY: the caller's.
+                    unsafe { $body::<$weights>(p) }
+                }
+            )*
 
-        #[$doc]
-        pub const fn kernel(ty: $crate::abi::WeightType) -> $crate::abi::KernelDef<$params> {
-            match ty {
-                $(<$weights as Weights>::TYPE => {
-                    $crate::abi::KernelDef::new(stringify!($name), $max_threads)
-                })*
+            /// The instance for a type of weights.
+            pub const fn kernel(ty: $crate::abi::WeightType) -> $crate::abi::KernelDef<$params> {
+                let name = match ty {
+                    $($crate::abi::WeightType::$variant => stringify!([<$body _ $name>]),)*
+                };
+                $crate::abi::KernelDef::new(name, $max_threads)
             }
         }
     };

@@ -9,6 +9,7 @@ mod iq4;
 mod k;
 mod legacy;
 mod mxfp4;
+mod table;
 
 pub use iq4::{BlockIq4Nl, BlockIq4Xs};
 pub use k::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
