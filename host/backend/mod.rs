@@ -1,13 +1,14 @@
 //! What a backend is: something that runs a step of a model and can report what it computed on
 //! the way. The engine drives backends through this interface alone.
 
+mod instrumented;
 mod trace;
 
 use std::sync::Arc;
 
+pub use instrumented::{Instrumented, NotedLaunch};
 pub use trace::{NoTrace, RecordedTensor, Recorder, TensorName, TraceSink, Tracer};
 
-use crate::device::Profiler;
 use crate::model::{Config, Model};
 
 /// Tokens of one KV page. All layers of a token live in the same page.
@@ -78,15 +79,6 @@ pub enum Output {
     Token(u32),
 }
 
-/// A kernel that a step launched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotedLaunch {
-    /// The kernel's name.
-    pub kernel: &'static str,
-    /// Bytes of weights, keys and values that it moves; `None` where nobody counted.
-    pub bytes: Option<u64>,
-}
-
 /// Errors of a backend.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
@@ -118,7 +110,7 @@ pub enum BackendError {
 }
 
 /// What a backend rounds activations to before it multiplies them with quantized weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activations {
     /// 8-bit integers in blocks of 16 with a scale each, where a step is a few tokens.
     Q8,
@@ -176,26 +168,9 @@ pub trait Backend: Send {
         2
     }
 
-    /// Bytes per second that a plain copy reads and writes together in this device's memory, as
-    /// measured; `None` where nobody measured.
-    fn copy_bandwidth(&self) -> Option<f64> {
+    /// How to look into its steps, where they are made of kernels.
+    fn instrumented(&self) -> Option<&dyn Instrumented> {
         None
-    }
-
-    /// Records the kernels that it runs from now on.
-    fn profiler(&self) -> Result<Box<dyn Profiler>, BackendError> {
-        Err(BackendError::Device(
-            format!("{}: there are no kernels to profile", self.description()).into(),
-        ))
-    }
-
-    /// Begins to note the kernels that steps launch, and how much each reads. Until
-    /// [`noted_launches`](Backend::noted_launches) nothing is replayed, so steps take longer.
-    fn note_launches(&self) {}
-
-    /// The launches noted, in their order.
-    fn noted_launches(&self) -> Vec<NotedLaunch> {
-        Vec::new()
     }
 }
 

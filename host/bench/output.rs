@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use clap::ValueEnum;
 use serde::Serialize;
 
 use super::Figures;
@@ -10,7 +9,7 @@ use super::table::{self, Align, cell, optional, quoted};
 use crate::device::plan::Bytes;
 
 /// How figures are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A markdown table.
     Md,

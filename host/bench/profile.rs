@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use serde::Serialize;
 
 use super::{Kind, RandomTokens, Test, decode, prepare};
-use crate::backend::{BackendError, NotedLaunch, Want};
+use crate::backend::{BackendError, Instrumented, NotedLaunch, Want};
 use crate::device::{DeviceError, KernelRun, Profiler};
 use crate::engine::{Engine, EngineError};
 
@@ -104,9 +104,17 @@ pub fn profile(
     // Warms up, and records the graphs for all positions.
     (0..steps).try_for_each(|at| step(engine, at))?;
     // In the middle, where attention reads its mean of keys.
-    engine.backend().note_launches();
+    let Some(instrumented) = engine.backend().instrumented() else {
+        return Err(device_error(DeviceError::Profile(
+            "this backend launches no kernels".to_owned(),
+        )));
+    };
+    instrumented.note_launches();
     let noted = step(engine, steps / 2);
-    let launches = engine.backend().noted_launches();
+    let launches = engine
+        .backend()
+        .instrumented()
+        .map_or_else(Vec::new, Instrumented::noted_launches);
     noted?;
 
     profiler.take().map_err(device_error)?;

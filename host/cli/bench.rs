@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::device::{backend_on, fits, open_device};
 use super::interrupt;
-use super::session::{RunArgs, start_threads};
+use super::run_args::{RunArgs, start_threads};
 use crate::bench::{
     Figures, Format, Header, Test, Traffic, measure, plot, profile, write, write_profiles,
 };
-use crate::device::Device;
+use crate::device::{Device, copy_bandwidth};
 use crate::engine::{Engine, EngineError};
 use crate::gguf::Gguf;
 use crate::model::Model;
@@ -49,8 +49,8 @@ pub struct BenchArgs {
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub repetitions: usize,
     /// How to write the figures
-    #[arg(short = 'o', long, value_enum, value_name = "FORMAT", default_value_t = Format::Md)]
-    pub output: Format,
+    #[arg(short = 'o', long, value_enum, value_name = "FORMAT", default_value_t = FormatArg::Md)]
+    pub output: FormatArg,
     /// Show where the time of a decode step goes, and with -p that of a prompt: for each kernel its
     /// calls, its mean duration, its part of the step's critical path (kernels overlap), the time in
     /// which no kernel ran before it, and the bytes that it moves against what a copy reaches. Needs
@@ -64,6 +64,27 @@ pub struct BenchArgs {
     pub plot: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
+}
+
+/// `--output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// A markdown table.
+    Md,
+    /// Comma-separated values with a line of names.
+    Csv,
+    /// A JSON array.
+    Json,
+}
+
+impl From<FormatArg> for Format {
+    fn from(arg: FormatArg) -> Format {
+        match arg {
+            FormatArg::Md => Format::Md,
+            FormatArg::Csv => Format::Csv,
+            FormatArg::Json => Format::Json,
+        }
+    }
 }
 
 impl BenchArgs {
@@ -124,9 +145,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         save(file, "")?;
     }
     let context = tests.iter().map(Test::context).max().unwrap_or(1);
-    let backend = backend_on(device, model.clone(), &args.run, pages(&tests))?;
+    let backend = backend_on(device.clone(), model.clone(), &args.run, pages(&tests))?;
     let traffic = Traffic::new(&model, backend.kv_element_bytes());
-    let copy = backend.copy_bandwidth();
+    let copy = device.as_deref().and_then(measured_bandwidth);
     let header = header(args, &gguf, backend.description(), copy);
     let chunk = args.run.chunk(&*backend);
     let mut engine = Engine::new(backend, context, chunk);
@@ -134,7 +155,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 
     let mut out = io::stdout().lock();
     let interrupted = if args.profile {
-        let mut profiler = engine.backend().profiler()?;
+        let device = device.context("the CPU runs no kernels to profile")?;
+        let mut profiler = device.profiler()?;
         let (profiles, interrupted) = each(&tests, |test| {
             let repetitions = args.repetitions;
             profile(
@@ -146,7 +168,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
                 interrupt,
             )
         })?;
-        write_profiles(&mut out, args.output, &header, &profiles)?;
+        write_profiles(&mut out, args.output.into(), &header, &profiles)?;
         interrupted
     } else {
         let (rows, interrupted) = each(&tests, |test| {
@@ -157,13 +179,19 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         if let Some(file) = &args.plot {
             save(file, &plot::svg(&header, &tests, &rows))?;
         }
-        write(&mut out, args.output, &header, &rows)?;
+        write(&mut out, args.output.into(), &header, &rows)?;
         interrupted
     };
     Ok(match interrupted {
         true => ExitCode::from(super::INTERRUPTED),
         false => ExitCode::SUCCESS,
     })
+}
+
+/// What a copy reaches on `device`; the simulator's speed says nothing.
+fn measured_bandwidth(device: &dyn Device) -> Option<f64> {
+    let measured = (!device.info().is_simulated).then(|| copy_bandwidth(device));
+    measured?.ok()
 }
 
 /// Pages that the largest of `tests` needs.

@@ -12,8 +12,9 @@ use rustyline::error::ReadlineError;
 
 use super::generate::summary;
 use super::interrupt;
+use super::run_args::RunArgs;
 use super::sampling_args::SamplingArgs;
-use super::session::{RunArgs, Session};
+use super::session::Session;
 use crate::chat::Message;
 use crate::engine::{EngineError, Finish, Generator, Limits, Sequence};
 use crate::sampling::{Sampler, SamplingParams};

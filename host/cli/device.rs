@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::interrupt;
-use super::session::RunArgs;
+use super::run_args::RunArgs;
 use crate::backend::{Backend, PAGE_TOKENS};
 use crate::cpu::CpuBackend;
 use crate::device::{Device, choice};
@@ -65,7 +65,7 @@ pub fn backend_on(
     let limits = limits(args, n_pages);
     let plan = GpuBackend::plan(&model, limits)?;
     let suiting = || GpuBackend::default_activations(&model);
-    let activations = args.activations.unwrap_or_else(suiting);
+    let activations = args.activations.map_or_else(suiting, Into::into);
     if args.verbose {
         eprint!("{}\n{plan}", device.info());
     }

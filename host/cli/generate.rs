@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::interrupt;
+use super::run_args::RunArgs;
 use super::sampling_args::SamplingArgs;
-use super::session::{RunArgs, Session};
+use super::session::Session;
 use crate::chat::Message;
 use crate::engine::{EngineError, Finish, Generation, Generator, Limits, Sequence, Stats};
 use crate::sampling::Sampler;

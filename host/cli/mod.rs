@@ -5,6 +5,7 @@
 // `println!` panics when stdout is closed; `writeln!` gives an error that `main` handles.
 #![deny(clippy::print_stdout)]
 
+mod advice;
 mod bench;
 mod chat;
 mod completions;
@@ -15,6 +16,7 @@ mod interrupt;
 mod models;
 mod ptx;
 mod pull;
+mod run_args;
 mod sampling_args;
 mod session;
 mod tokenize;
@@ -97,7 +99,8 @@ fn report(error: &anyhow::Error) -> ExitCode {
     }
     let style = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
     // anstream drops the colour where stderr is no terminal or NO_COLOR is set.
-    anstream::eprintln!("{style}error:{style:#} {error:#}");
+    let advice = advice::for_error(error).map_or_else(String::new, |advice| format!(". {advice}"));
+    anstream::eprintln!("{style}error:{style:#} {error:#}{advice}");
     ExitCode::FAILURE
 }
 

@@ -105,6 +105,9 @@ pub const NOT_INITIALIZED: u32 = 3;
 /// `CUDA_ERROR_NO_DEVICE`.
 pub const NO_DEVICE: u32 = 100;
 
+/// Driver codes after a fault in a kernel, which take the context with them.
+pub const LOST_CONTEXT: &[u32] = &[700, 710, 714, 715, 716, 717, 718, 719];
+
 const fn code(code: u32, name: &'static str, meaning: &'static str, hint: &'static str) -> Code {
     Code {
         code,
@@ -114,8 +117,7 @@ const fn code(code: u32, name: &'static str, meaning: &'static str, hint: &'stat
     }
 }
 
-const FIND_THE_KERNEL: &str = "The GPU context is lost: restart. `compute-sanitizer hyperion ...` \
-     or --device sim names the kernel and the access";
+const FIND_THE_KERNEL: &str = "The GPU context is lost: restart. `compute-sanitizer hyperion ...` names the kernel and the access";
 const CHECK_HARDWARE: &str = "Look at `nvidia-smi -q` and the kernel log (`dmesg | grep -i xid`)";
 const A_BUG: &str = "This is a bug in hyperion: please report it with the command line";
 
@@ -124,11 +126,11 @@ const A_BUG: &str = "This is a bug in hyperion: please report it with the comman
 pub const DRIVER: &[Code] = &[
     code(1, "CUDA_ERROR_INVALID_VALUE", "an argument is out of range", A_BUG),
     code(2, "CUDA_ERROR_OUT_OF_MEMORY", "not enough memory on the GPU", "Close other programs on the GPU, or lower the context size or the batch"),
-    code(3, "CUDA_ERROR_NOT_INITIALIZED", "the driver is not loaded or not initialized", "Check that `nvidia-smi` works, or use --device cpu"),
+    code(3, "CUDA_ERROR_NOT_INITIALIZED", "the driver is not loaded or not initialized", "Check that `nvidia-smi` works"),
     code(4, "CUDA_ERROR_DEINITIALIZED", "the driver is shutting down", ""),
     code(34, "CUDA_ERROR_STUB_LIBRARY", "the libcuda that was found is the toolkit's stub", "Put the driver's own libcuda.so.1 before the toolkit's stubs folder in LD_LIBRARY_PATH"),
     code(46, "CUDA_ERROR_DEVICE_UNAVAILABLE", "the GPU is busy or in exclusive mode", "Another process holds it: see `nvidia-smi`"),
-    code(100, "CUDA_ERROR_NO_DEVICE", "the driver sees no GPU", "Check `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use --device cpu"),
+    code(100, "CUDA_ERROR_NO_DEVICE", "the driver sees no GPU", "Check `nvidia-smi` and CUDA_VISIBLE_DEVICES"),
     code(101, "CUDA_ERROR_INVALID_DEVICE", "there is no GPU with this number", "`nvidia-smi -L` lists the GPUs"),
     code(200, "CUDA_ERROR_INVALID_IMAGE", "the kernel image is not valid", A_BUG),
     code(201, "CUDA_ERROR_INVALID_CONTEXT", "no context is current on this thread", A_BUG),

@@ -188,10 +188,7 @@ mod tests {
         for _ in 0..2 {
             if let Err(error) = load() {
                 let text = error.to_string();
-                assert!(
-                    text.contains("libcuda.so.1") && text.contains("--device cpu"),
-                    "{text}"
-                );
+                assert!(text.contains("libcuda.so.1"), "{text}");
             }
         }
     }

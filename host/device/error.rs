@@ -16,8 +16,8 @@ pub enum DeviceError {
     Call(#[from] CallError),
     /// `libcuda.so.1` could not be loaded.
     #[error(
-        "no NVIDIA driver on this machine ({detail}). Install the NVIDIA driver, start the \
-         container with GPU access, or use --device cpu"
+        "no NVIDIA driver on this machine ({detail}). Install the NVIDIA driver, or start the container with GPU \
+         access"
     )]
     NoDriver {
         /// What the loader said.
@@ -26,7 +26,7 @@ pub enum DeviceError {
     /// The driver sees no GPU, or not the one asked for.
     #[error(
         "there is no GPU {ordinal}: the driver sees {count}. Check `nvidia-smi` and \
-         CUDA_VISIBLE_DEVICES, or use --device cpu"
+         CUDA_VISIBLE_DEVICES"
     )]
     NoDevice {
         /// The ordinal asked for.
@@ -36,14 +36,12 @@ pub enum DeviceError {
     },
     /// The build has no CUDA support.
     #[error(
-        "this build has no CUDA support: hyperion drives GPUs on Linux (x86-64 and aarch64) only. \
-         Use --device cpu"
+        "this build has no CUDA support: hyperion drives GPUs on Linux (x86-64 and aarch64) only"
     )]
     NoCuda,
     /// The GPU is older than the kernels.
     #[error(
-        "{name} has compute capability {}.{}; hyperion's kernels need 8.0 (Ampere) or later. \
-         Use --device cpu", .capability.0, .capability.1
+        "{name} has compute capability {}.{}; hyperion's kernels need 8.0 (Ampere) or later", .capability.0, .capability.1
     )]
     OldGpu {
         /// The GPU's name.
@@ -147,7 +145,7 @@ pub enum DeviceError {
         reason: String,
     },
     /// A model that the kernels cannot run.
-    #[error("{0}. Use --device cpu")]
+    #[error("{0}")]
     Unsupported(String),
     /// A matrix product whose operands do not fit together.
     #[error("matrix product refused: {0}")]
@@ -180,7 +178,7 @@ fn log_section(log: &str) -> String {
 
 fn no_cublas(searched: &[PathBuf], failures: &[String]) -> String {
     let advice = "no usable cuBLAS (libcublas.so.13 or libcublas.so.12). Install the CUDA toolkit, or \
-         `pip install nvidia-cublas`, or set CUDA_PATH or LD_LIBRARY_PATH; or use --device cpu.";
+         `pip install nvidia-cublas`, or set CUDA_PATH or LD_LIBRARY_PATH.";
     with_places(advice, searched, failures)
 }
 

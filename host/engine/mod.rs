@@ -20,9 +20,7 @@ use crate::model::Model;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// A prompt or an answer outgrew the context.
-    #[error(
-        "{needed} tokens do not fit the context of {context}; raise it with --ctx or shorten the prompt"
-    )]
+    #[error("{needed} tokens do not fit the context of {context}")]
     Context {
         /// Tokens asked for.
         needed: usize,

@@ -29,11 +29,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::backend::{
-    Activations, Backend, BackendError, NotedLaunch, Output, PAGE_TOKENS, SequenceStep, TraceSink,
-    check_step,
+    Activations, Backend, BackendError, Instrumented, NotedLaunch, Output, PAGE_TOKENS,
+    SequenceStep, TraceSink, check_step,
 };
 use crate::device::plan::{ContextCost, MemoryPlan};
-use crate::device::{Device, DeviceError, Graph, Profiler, Result};
+use crate::device::{Device, DeviceError, Graph, Result};
 use crate::model::Model;
 use ahead::Ahead;
 use cache::{KvCache, RopeTable};
@@ -252,17 +252,12 @@ impl Backend for GpuBackend {
         Some(bits.map_err(|error| BackendError::Device(Box::new(error))))
     }
 
-    fn copy_bandwidth(&self) -> Option<f64> {
-        let device = self.device();
-        let measured = (!device.info().is_simulated).then(|| crate::device::copy_bandwidth(device));
-        measured?.ok()
+    fn instrumented(&self) -> Option<&dyn Instrumented> {
+        Some(self)
     }
+}
 
-    fn profiler(&self) -> Result<Box<dyn Profiler>, BackendError> {
-        let profiler = self.device().profiler();
-        profiler.map_err(|error| BackendError::Device(Box::new(error)))
-    }
-
+impl Instrumented for GpuBackend {
     fn note_launches(&self) {
         self.launcher.note();
     }

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::device::open_backend;
-use super::session::{RunArgs, start_threads};
+use super::run_args::{RunArgs, start_threads};
 use crate::backend::{Activations, Backend, PAGE_TOKENS};
 use crate::chat::{ChatTemplate, Message, Variables};
 use crate::cpu::CpuBackend;

@@ -1,0 +1,85 @@
+//! What the user can change on the command line after an error: the library's errors say what happened and what was
+//! expected, and know no flags.
+
+use crate::backend::BackendError;
+use crate::device::DeviceError;
+use crate::device::codes::{CallError, LOST_CONTEXT, Library, NO_DEVICE, NOT_INITIALIZED};
+use crate::engine::EngineError;
+
+const ON_THE_CPU: &str = "Use --device cpu to run without a GPU";
+
+/// The advice for `error`, if its cause is one that a flag avoids.
+pub fn for_error(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(for_cause)
+}
+
+fn for_cause(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = cause.downcast_ref::<EngineError>() {
+        return for_engine(error);
+    }
+    if let Some(error) = cause.downcast_ref::<BackendError>() {
+        return for_backend(error);
+    }
+    for_device(cause.downcast_ref()?)
+}
+
+fn for_engine(error: &EngineError) -> Option<&'static str> {
+    match error {
+        EngineError::Context { .. } => Some("Raise it with --ctx, or shorten the prompt"),
+        EngineError::Backend(error) => for_backend(error),
+        _ => None,
+    }
+}
+
+fn for_backend(error: &BackendError) -> Option<&'static str> {
+    match error {
+        BackendError::Device(error) => for_cause(&**error),
+        _ => None,
+    }
+}
+
+fn for_device(error: &DeviceError) -> Option<&'static str> {
+    match error {
+        DeviceError::NoDriver { .. }
+        | DeviceError::NoDevice { .. }
+        | DeviceError::NoCuda
+        | DeviceError::OldGpu { .. }
+        | DeviceError::NoCublas { .. }
+        | DeviceError::Unsupported(_) => Some(ON_THE_CPU),
+        DeviceError::Call(error) => for_call(error),
+        _ => None,
+    }
+}
+
+fn for_call(error: &CallError) -> Option<&'static str> {
+    match (error.library, error.code) {
+        (Library::Driver, NOT_INITIALIZED | NO_DEVICE) => Some(ON_THE_CPU),
+        (Library::Driver, code) if LOST_CONTEXT.contains(&code) => {
+            Some("--device sim names the kernel and the access")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_found_below_transparent_errors() {
+        let device = DeviceError::NoDevice {
+            ordinal: 1,
+            count: 0,
+        };
+        let backend = BackendError::Device(Box::new(device));
+        let error = anyhow::Error::new(EngineError::Backend(backend)).context("measuring pp512");
+        assert_eq!(for_error(&error), Some(ON_THE_CPU));
+
+        let context = EngineError::Context {
+            needed: 10,
+            context: 5,
+        };
+        assert!(for_error(&context.into()).is_some_and(|advice| advice.contains("--ctx")));
+        assert_eq!(for_error(&anyhow::anyhow!("anything else")), None);
+    }
+}
