@@ -1,15 +1,17 @@
 //! What a backend is: something that runs a step of a model and can report what it computed on
 //! the way. The engine drives backends through this interface alone.
 
+mod check;
 mod instrumented;
 mod trace;
 
 use std::sync::Arc;
 
+pub use check::check_step;
 pub use instrumented::{Instrumented, NotedLaunch};
 pub use trace::{NoTrace, RecordedTensor, Recorder, TensorName, TraceSink, Tracer};
 
-use crate::model::{Config, Model};
+use crate::model::Model;
 
 /// Tokens of one KV page. All layers of a token live in the same page.
 pub const PAGE_TOKENS: usize = 64;
@@ -77,6 +79,43 @@ pub enum Output {
     Logits(Vec<f32>),
     /// For [`Want::Argmax`] and [`Want::Draw`].
     Token(u32),
+    /// Instead of logits or a token where a wanted logit is NaN or infinite: any choice would hide it.
+    NotFinite(NotFinite),
+}
+
+impl Output {
+    /// The logits `[1 or tokens, vocab]` of sequence `sequence` of a step, the first row of which belongs to
+    /// `position`: as they are if all are finite.
+    pub fn logits(logits: Vec<f32>, vocab: usize, sequence: usize, position: usize) -> Output {
+        match logits.iter().position(|logit| !logit.is_finite()) {
+            None => Output::Logits(logits),
+            Some(index) => Output::NotFinite(NotFinite {
+                sequence,
+                position: position + index / vocab.max(1),
+            }),
+        }
+    }
+
+    /// The output itself, or the error that stands in its place.
+    pub fn finite(self) -> Result<Output, NotFinite> {
+        match self {
+            Output::NotFinite(error) => Err(error),
+            output => Ok(output),
+        }
+    }
+}
+
+/// A NaN or an infinity among the model's logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the logits at position {position} of sequence {sequence} are not finite: the model's weights or the \
+     backend are broken (`hyperion verify` shows where)"
+)]
+pub struct NotFinite {
+    /// Which sequence of the step, from 0.
+    pub sequence: usize,
+    /// The position of the token whose successor was asked for.
+    pub position: usize,
 }
 
 /// Errors of a backend.
@@ -104,6 +143,33 @@ pub enum BackendError {
         /// Pages given.
         pages: usize,
     },
+    /// A step that goes beyond the backend's context.
+    #[error(
+        "a step up to position {end} of sequence {sequence} is beyond the context of {context}"
+    )]
+    Context {
+        /// Which sequence of the step.
+        sequence: usize,
+        /// Positions after the step.
+        end: usize,
+        /// Positions that the backend can represent.
+        context: usize,
+    },
+    /// A page that a step writes and that it also uses for something else.
+    #[error(
+        "sequence {writer} of a step writes page {page}, which sequence {other} uses for other positions"
+    )]
+    SharedPage {
+        /// The page.
+        page: PageId,
+        /// The sequence that writes it.
+        writer: usize,
+        /// The sequence that has it too; the same one where its own pages repeat.
+        other: usize,
+    },
+    /// Logits that are not finite, where a text is evaluated as a whole.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
     /// The device failed.
     #[error(transparent)]
     Device(#[from] Box<dyn std::error::Error + Send + Sync>),
@@ -132,7 +198,11 @@ pub trait Backend: Send {
     }
 
     /// Runs the new tokens of all `sequences`, writes their keys and values into their pages and
-    /// gives one output for each sequence. `trace` hears of the tensors it asks for.
+    /// gives one output for each sequence. `trace` hears of the tensors it asks for. Logits that are not
+    /// finite are the [`Output`] of their sequence alone.
+    ///
+    /// # Errors
+    /// A step that [`check_step`] refuses, or a device that fails.
     fn step(
         &mut self,
         sequences: &[SequenceStep<'_>],
@@ -172,38 +242,4 @@ pub trait Backend: Send {
     fn instrumented(&self) -> Option<&dyn Instrumented> {
         None
     }
-}
-
-/// Checks what every backend must be able to rely on.
-pub fn check_step(
-    config: &Config,
-    vocab: usize,
-    n_pages: usize,
-    sequences: &[SequenceStep<'_>],
-) -> Result<(), BackendError> {
-    debug_assert!(config.n_layers > 0);
-    for step in sequences {
-        let covered = step.pages.len() * PAGE_TOKENS;
-        let known = step.pages.iter().all(|&page| (page as usize) < n_pages);
-        if step.tokens.is_empty() || covered < step.end() || !known {
-            return Err(BackendError::Pages {
-                tokens: step.tokens.len(),
-                end: step.end(),
-                pages: step.pages.len(),
-            });
-        }
-        if let Some(index) = step
-            .tokens
-            .iter()
-            .position(|&token| token as usize >= vocab)
-        {
-            let position = step.start + index;
-            return Err(BackendError::Token {
-                token: step.tokens[index],
-                position,
-                vocab,
-            });
-        }
-    }
-    Ok(())
 }

@@ -61,18 +61,32 @@ pub struct SamplingArgs {
 impl SamplingArgs {
     /// The parameters; without `--seed` each run draws another one.
     pub fn params(&self) -> SamplingParams {
+        // In full, so that no flag can be without effect.
+        let SamplingArgs {
+            temp: temperature,
+            top_k,
+            top_p,
+            min_p,
+            typical: typical_p,
+            repeat_penalty,
+            repeat_last_n,
+            presence_penalty,
+            frequency_penalty,
+            ref logit_bias,
+            seed,
+        } = *self;
         SamplingParams {
-            temperature: self.temp,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            typical_p: self.typical,
-            repeat_penalty: self.repeat_penalty,
-            repeat_last_n: usize::try_from(self.repeat_last_n).unwrap_or(usize::MAX),
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
-            logit_bias: self.logit_bias.clone(),
-            seed: self.seed.unwrap_or_else(random_seed),
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            typical_p,
+            repeat_penalty,
+            repeat_last_n: usize::try_from(repeat_last_n).unwrap_or(usize::MAX),
+            presence_penalty,
+            frequency_penalty,
+            logit_bias: logit_bias.clone(),
+            seed: seed.unwrap_or_else(random_seed),
         }
     }
 }
@@ -90,11 +104,8 @@ fn parse_bias(text: &str) -> Result<(u32, f32), String> {
     let id = id
         .parse()
         .map_err(|_| format!("{id:?} is not a token id"))?;
-    let bias: f32 = bias
+    let bias = bias
         .parse()
         .map_err(|_| format!("{bias:?} is not a number"))?;
-    if bias.is_nan() {
-        return Err("the bias is not a number".to_owned());
-    }
     Ok((id, bias))
 }

@@ -183,9 +183,11 @@ impl CpuBackend {
         };
         let mut logits = linear(&weights.output, &normed);
         if let Some(cap) = config.logit_softcap.map(f64::from) {
-            logits
+            // What f32 cannot hold stays as it is: the cap would make an infinity look sound.
+            let sound = logits
                 .iter_mut()
-                .for_each(|logit| *logit = cap * (*logit / cap).tanh());
+                .filter(|logit| (**logit as f32).is_finite());
+            sound.for_each(|logit| *logit = cap * (*logit / cap).tanh());
         }
         trace.tensor("result_output", self.model.vocab(), &mut logits);
         logits.iter().map(|&logit| logit as f32).collect()
@@ -206,8 +208,8 @@ impl Backend for CpuBackend {
         sequences: &[SequenceStep<'_>],
         trace: &mut dyn TraceSink,
     ) -> Result<Vec<Output>, BackendError> {
-        let (config, vocab) = (&self.model.config, self.model.vocab());
-        check_step(config, vocab, self.cache.n_pages(), sequences)?;
+        let vocab = self.model.vocab();
+        check_step(vocab, self.n_pages(), self.max_context(), sequences)?;
         // All of it on a thread of the pool: any other would sleep through each of the hundreds of
         // parallel loops and be woken after it.
         let logits = rayon::scope(|_| self.forward(sequences, &mut Tracer::new(trace)));
@@ -248,11 +250,18 @@ fn split_outputs(sequences: &[SequenceStep<'_>], logits: &[f32], vocab: usize) -
     };
     sequences
         .iter()
-        .map(|step| match step.want {
-            Want::Nothing => Output::Nothing,
-            Want::LastLogits | Want::Draw(_) => Output::Logits(take(1).to_vec()),
-            Want::AllLogits => Output::Logits(take(step.tokens.len()).to_vec()),
-            Want::Argmax => Output::Token(argmax(take(1))),
+        .enumerate()
+        .map(|(sequence, step)| {
+            let (rows, position) = match step.want {
+                Want::Nothing => return Output::Nothing,
+                Want::AllLogits => (step.tokens.len(), step.start),
+                Want::LastLogits | Want::Argmax | Want::Draw(_) => (1, step.end() - 1),
+            };
+            let output = Output::logits(take(rows).to_vec(), vocab, sequence, position);
+            match (output, step.want) {
+                (Output::Logits(logits), Want::Argmax) => Output::Token(argmax(&logits)),
+                (output, _) => output,
+            }
         })
         .collect()
 }

@@ -206,6 +206,7 @@ impl Generator<'_> {
                 .sample(logits)
                 .map_err(|e| EngineError::Text(e.into())),
             Output::Nothing => Err(EngineError::EmptyPrompt),
+            Output::NotFinite(error) => Err((*error).into()),
         }
     }
 }

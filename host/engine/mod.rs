@@ -12,7 +12,7 @@ pub use pages::{Page, PagePool};
 pub use sequence::Sequence;
 
 use crate::backend::{
-    Backend, BackendError, NoTrace, Output, PAGE_TOKENS, SequenceStep, TraceSink, Want,
+    Backend, BackendError, NoTrace, NotFinite, Output, PAGE_TOKENS, SequenceStep, TraceSink, Want,
 };
 use crate::model::Model;
 
@@ -45,6 +45,9 @@ pub enum EngineError {
     /// The user stopped it.
     #[error("interrupted")]
     Interrupted,
+    /// Logits that are not finite; no other sequence of the step is concerned.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
     /// The backend failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -165,11 +168,11 @@ impl Engine {
             }
             output = outputs.into_iter().next().ok_or(EngineError::EmptyPrompt);
         }
-        output
+        Ok(output?.finite()?)
     }
 
-    /// One token for each of several sequences in one step. A sequence that has no room gets its own
-    /// error and does not hold the others up.
+    /// One token for each of several sequences in one step. A sequence that has no room, or whose logits are not
+    /// finite, gets its own error and does not hold the others up.
     pub fn decode(
         &mut self,
         batch: &mut [Decode<'_>],
@@ -195,7 +198,8 @@ impl Engine {
         let results = batch.iter_mut().zip(rooms).map(|(item, room)| {
             room?;
             item.sequence.append(&[item.token]);
-            outputs.next().ok_or(EngineError::EmptyPrompt)
+            let output = outputs.next().ok_or(EngineError::EmptyPrompt)?;
+            Ok(output.finite()?)
         });
         Ok(results.collect())
     }

@@ -11,6 +11,7 @@ use kernels_gpu::abi::{DevicePtr, PAGE_TOKENS, POSTED_ROWS};
 
 use super::GpuBackend;
 use super::decode::{Choice, GraphKey};
+use super::logits::token_outputs;
 use super::workspace::MAX_SEQUENCES;
 use crate::backend::{Output, SequenceStep};
 use crate::device::{Device, Mailbox, Result};
@@ -87,12 +88,14 @@ impl GpuBackend {
         if !is_sent {
             self.inputs.tokens_are(&tokens);
         }
+        let outputs = token_outputs(0, sequences, &tokens);
+        // With NOT_FINITE among them nobody can ask for that step.
         self.ahead.next = Some(Next {
-            tokens: tokens.clone(),
+            tokens,
             starts: sequences.iter().map(SequenceStep::end).collect(),
             is_sent,
         });
-        Ok(tokens.into_iter().map(Output::Token).collect())
+        Ok(outputs)
     }
 
     fn is_asked_for(&self, next: &Next, sequences: &[SequenceStep<'_>]) -> bool {

@@ -1,10 +1,10 @@
 //! What a step tells the kernels: tokens, positions, pages. One buffer, so that one copy brings it.
 
 use bytemuck::Zeroable;
-use kernels_gpu::abi::{DevicePtr, SampleSettings};
+use kernels_gpu::abi::{DevicePtr, NOT_FINITE, SampleSettings};
 
 use super::workspace::{Limits, MAX_SEQUENCES};
-use crate::backend::{SequenceStep, Want};
+use crate::backend::{Draw, SequenceStep, Want};
 use crate::device::{Buffer, Device, Result};
 
 /// The device's view of a step; all fields are u32.
@@ -17,8 +17,8 @@ pub struct Inputs {
     mirror: Vec<u32>,
 }
 
-/// A token that the device chose and the host has not read: none that there is.
-const UNKNOWN: u32 = u32::MAX;
+/// A token that the device chose and the host has not read, or has no use for: none that there is.
+const UNKNOWN: u32 = NOT_FINITE;
 
 /// u32 of a sequence's settings for sampling.
 const SETTINGS_WORDS: usize = size_of::<SampleSettings>() / 4;
@@ -178,11 +178,19 @@ fn settings(want: Want) -> SampleSettings {
     let Want::Draw(draw) = want else {
         return SampleSettings::zeroed();
     };
+    // In full, so that a part of a draw that the kernel does not know cannot be forgotten here.
+    let Draw {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        uniform,
+    } = draw;
     SampleSettings {
-        temperature: draw.temperature,
-        top_k: draw.top_k,
-        top_p: draw.top_p,
-        min_p: draw.min_p,
-        uniform: draw.uniform,
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        uniform,
     }
 }

@@ -1,6 +1,8 @@
 //! From the residual stream to what a step gives back.
 
-use kernels_gpu::abi::{ArgmaxParams, DevicePtr, MatvecEpilogue, MatvecOrder, SampleParams};
+use kernels_gpu::abi::{
+    ArgmaxParams, DevicePtr, MatvecEpilogue, MatvecOrder, NOT_FINITE, SampleParams,
+};
 use kernels_gpu::ops::argmax::ARGMAX;
 use kernels_gpu::ops::sample::SAMPLE;
 
@@ -10,7 +12,7 @@ use super::launcher::{Geometry, at};
 use super::matvec::{Product, Vectors};
 use super::trace::DeviceTracer;
 use super::workspace::{DECODE_SEQUENCES, LOGIT_ROWS};
-use crate::backend::{Backend, Output, SequenceStep, Want};
+use crate::backend::{Backend, NotFinite, Output, SequenceStep, Want};
 use crate::device::Result;
 
 impl GpuBackend {
@@ -40,7 +42,8 @@ impl GpuBackend {
                 Want::Nothing => outputs.push(Output::Nothing),
                 Want::AllLogits => {
                     let logits = self.all_logits(end - step.tokens.len(), end, &mut traced)?;
-                    outputs.push(Output::Logits(logits));
+                    let vocab = self.model.vocab();
+                    outputs.push(Output::logits(logits, vocab, first, step.start));
                 }
                 Want::LastLogits | Want::Argmax | Want::Draw(_) => {
                     let neighbours = sequences[first..].iter().take(LOGIT_ROWS);
@@ -55,7 +58,7 @@ impl GpuBackend {
                     if trace.wants("result_output") {
                         traced.extend(self.read_logits(0, together)?);
                     }
-                    outputs.extend(self.chosen(steps, choice)?);
+                    outputs.extend(self.chosen(first, steps, choice)?);
                 }
             }
         }
@@ -176,27 +179,34 @@ impl GpuBackend {
             let logits = self.read_logits(0, sequences.len())?;
             trace.values("result_output", self.model.vocab(), &logits);
         }
-        self.chosen(sequences, choice)
+        self.chosen(0, sequences, choice)
     }
 
-    /// What each of `sequences` wants of the logits, of which each has a row, or of the chosen tokens.
-    fn chosen(&self, sequences: &[SequenceStep<'_>], choice: Choice) -> Result<Vec<Output>> {
+    /// What each of `sequences`, those of the step from `first` on, wants of the logits, of which each has a row,
+    /// or of the chosen tokens.
+    fn chosen(
+        &self,
+        first: usize,
+        sequences: &[SequenceStep<'_>],
+        choice: Choice,
+    ) -> Result<Vec<Output>> {
         let n = sequences.len();
         if choice != Choice::Host {
-            let tokens = self.read_tokens(n)?;
-            return Ok(tokens.into_iter().map(Output::Token).collect());
+            return Ok(token_outputs(first, sequences, &self.read_tokens(n)?));
         }
         let mut outputs = Vec::with_capacity(n);
         for (row, step) in sequences.iter().enumerate() {
-            outputs.push(match step.want {
-                Want::Nothing => Output::Nothing,
-                Want::Argmax => {
-                    let logits = self.read_logits(row, 1)?;
+            if step.want == Want::Nothing {
+                outputs.push(Output::Nothing);
+                continue;
+            }
+            let (logits, vocab) = (self.read_logits(row, 1)?, self.model.vocab());
+            let output = Output::logits(logits, vocab, first + row, step.end() - 1);
+            outputs.push(match (output, step.want) {
+                (Output::Logits(logits), Want::Argmax) => {
                     Output::Token(crate::sampling::argmax(&logits))
                 }
-                Want::LastLogits | Want::AllLogits | Want::Draw(_) => {
-                    Output::Logits(self.read_logits(row, 1)?)
-                }
+                (output, _) => output,
             });
         }
         Ok(outputs)
@@ -221,10 +231,28 @@ impl GpuBackend {
         self.device()
             .download(bytemuck::cast_slice_mut(&mut logits), from)?;
         if let Some(cap) = self.model.config.logit_softcap {
-            for logit in &mut logits {
+            // The cap would make an infinity look sound.
+            for logit in logits.iter_mut().filter(|logit| logit.is_finite()) {
                 *logit = cap * (*logit / cap).tanh();
             }
         }
         Ok(logits)
     }
+}
+
+/// The tokens that the device chose for `sequences`, those of the step from `first` on.
+pub(super) fn token_outputs(
+    first: usize,
+    sequences: &[SequenceStep<'_>],
+    tokens: &[u32],
+) -> Vec<Output> {
+    let rows = sequences.iter().zip(tokens).enumerate();
+    rows.map(|(row, (step, &token))| match token {
+        NOT_FINITE => Output::NotFinite(NotFinite {
+            sequence: first + row,
+            position: step.end() - 1,
+        }),
+        token => Output::Token(token),
+    })
+    .collect()
 }

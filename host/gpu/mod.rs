@@ -224,7 +224,10 @@ impl Backend for GpuBackend {
         trace: &mut dyn TraceSink,
     ) -> Result<Vec<Output>, BackendError> {
         let vocab = self.model.vocab();
-        check_step(&self.model.config, vocab, self.limits.n_pages, sequences)?;
+        let Limits {
+            context, n_pages, ..
+        } = self.limits;
+        check_step(vocab, n_pages, context, sequences)?;
         self.run(sequences, trace)
             .map_err(|error| BackendError::Device(Box::new(error)))
     }

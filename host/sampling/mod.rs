@@ -12,21 +12,21 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::backend::Draw;
 use filters::Candidate;
-pub use params::SamplingParams;
+pub use params::{CheckedParams, SamplingParams};
 pub use stop::{StopStrings, Stopped};
 
 /// Errors of sampling.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SamplingError {
-    /// A NaN or infinity among the logits: the model's numbers are broken, and any choice would
+    /// A NaN or infinity among the model's logits: its numbers are broken, and any choice would
     /// hide it.
-    #[error("the logit of token {token} is not a number: the model or the backend is broken")]
-    NotANumber {
+    #[error("the logit of token {token} is not finite: the model or the backend is broken")]
+    NotFinite {
         /// The first such token.
         token: usize,
     },
-    /// There are no logits, or all are negative infinity.
-    #[error("no token may be chosen: all {0} logits are negative infinity")]
+    /// There are no logits, or the bias forbids all tokens.
+    #[error("no token may be chosen: the logit bias forbids all {0}")]
     NothingAllowed(usize),
     /// A parameter outside its range.
     #[error("{name} is {value}; expected {expected}")]
@@ -43,15 +43,18 @@ pub enum SamplingError {
 /// Chooses tokens of one sequence.
 #[derive(Debug, Clone)]
 pub struct Sampler {
-    params: SamplingParams,
+    params: CheckedParams,
     recent: VecDeque<u32>,
     random: ChaCha8Rng,
 }
 
 impl Sampler {
     /// A sampler for a vocabulary of `vocab` tokens.
+    ///
+    /// # Errors
+    /// A parameter outside its range; see [`CheckedParams::new`].
     pub fn new(params: SamplingParams, vocab: usize) -> Result<Sampler, SamplingError> {
-        check(&params, vocab)?;
+        let params = CheckedParams::new(params, vocab)?;
         Ok(Sampler {
             random: ChaCha8Rng::seed_from_u64(params.seed),
             recent: VecDeque::new(),
@@ -62,24 +65,52 @@ impl Sampler {
     /// Whether [`Sampler::sample`] is the largest logit and nothing else, so that a backend can
     /// choose by itself.
     pub fn is_argmax(&self) -> bool {
-        let params = &self.params;
-        params.temperature <= 0.0 && params.logit_bias.is_empty() && !params.penalizes()
+        // In full, as in `draw_elsewhere`.
+        let SamplingParams {
+            temperature,
+            // Filters do nothing where the most probable token is always taken.
+            top_k: _,
+            top_p: _,
+            min_p: _,
+            typical_p: _,
+            repeat_last_n: _,     // of the penalties
+            repeat_penalty: _,    // in `penalizes`
+            presence_penalty: _,  // in `penalizes`
+            frequency_penalty: _, // in `penalizes`
+            ref logit_bias,
+            seed: _,
+        } = *self.params;
+        temperature <= 0.0 && logit_bias.is_empty() && !self.params.penalizes()
     }
 
     /// The next draw for a backend that draws by itself, which gives the same distribution; `None` where
     /// the parameters ask for more than it can.
     pub fn draw_elsewhere(&mut self) -> Option<Draw> {
-        let params = &self.params;
-        let plain = params.temperature > 0.0
-            && params.typical_p >= 1.0
-            && params.logit_bias.is_empty()
-            && !params.penalizes();
+        // In full, so that a parameter that a draw does not know cannot be forgotten: who adds one has to decide
+        // here what a backend makes of it.
+        let SamplingParams {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            typical_p,
+            repeat_last_n: _,     // of the penalties
+            repeat_penalty: _,    // in `penalizes`
+            presence_penalty: _,  // in `penalizes`
+            frequency_penalty: _, // in `penalizes`
+            ref logit_bias,
+            seed: _, // in `random`
+        } = *self.params;
+        let plain = temperature > 0.0
+            && typical_p >= 1.0
+            && logit_bias.is_empty()
+            && !self.params.penalizes();
         plain.then(|| Draw {
-            temperature: params.temperature,
+            temperature,
             // A vocabulary has fewer tokens than that.
-            top_k: u32::try_from(params.top_k).unwrap_or(0),
-            top_p: params.top_p,
-            min_p: params.min_p,
+            top_k: u32::try_from(top_k).unwrap_or(0),
+            top_p,
+            min_p,
             // 24 random bits: every f32 in [0, 1) of that spacing is equally likely.
             uniform: (self.random.next_u32() >> 8) as f32 / (1u32 << 24) as f32,
         })
@@ -97,11 +128,11 @@ impl Sampler {
 
     /// Chooses the next token from the logits of all tokens.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplingError> {
-        let mut candidates = self.penalized(logits);
-        let broken = |c: &Candidate| c.logit.is_nan() || c.logit == f32::INFINITY;
-        if let Some(token) = candidates.iter().position(broken) {
-            return Err(SamplingError::NotANumber { token });
+        // The model's own, before a bias forbids anything.
+        if let Some(token) = logits.iter().position(|logit| !logit.is_finite()) {
+            return Err(SamplingError::NotFinite { token });
         }
+        let mut candidates = self.penalized(logits);
         // What is forbidden must not come back as the rounding error of a draw.
         candidates.retain(|candidate| candidate.logit > f32::NEG_INFINITY);
         if candidates.is_empty() {
@@ -124,7 +155,8 @@ impl Sampler {
         Ok(candidates[self.draw(&probabilities)].token)
     }
 
-    /// All tokens with bias and penalties applied.
+    /// All tokens with bias and penalties applied. The ranges of the parameters keep real logits far from
+    /// overflow; larger ones saturate, so that minus infinity always means forbidden, and nothing becomes NaN.
     fn penalized(&self, logits: &[f32]) -> Vec<Candidate> {
         let with_token = |(token, &logit)| Candidate {
             token: token as u32,
@@ -133,7 +165,10 @@ impl Sampler {
         let mut candidates: Vec<Candidate> = logits.iter().enumerate().map(with_token).collect();
         for &(token, bias) in &self.params.logit_bias {
             if let Some(candidate) = candidates.get_mut(token as usize) {
-                candidate.logit += bias;
+                candidate.logit = match bias {
+                    f32::NEG_INFINITY => bias,
+                    bias => saturated(candidate.logit, candidate.logit + bias),
+                };
             }
         }
         let mut counts: HashMap<u32, u32> = HashMap::new();
@@ -149,7 +184,8 @@ impl Sampler {
                 false => candidate.logit * self.params.repeat_penalty,
             };
             let frequency = count as f32 * self.params.frequency_penalty;
-            candidate.logit = logit - frequency - self.params.presence_penalty;
+            let penalized = logit - frequency - self.params.presence_penalty;
+            candidate.logit = saturated(candidate.logit, penalized);
         }
         candidates
     }
@@ -168,68 +204,19 @@ impl Sampler {
     }
 }
 
-fn check(params: &SamplingParams, vocab: usize) -> Result<(), SamplingError> {
-    let finite = "a finite number";
-    let share = "a number from 0 to 1";
-    let unit = |value: f32| (0.0..=1.0).contains(&value);
-    let checks = [
-        (
-            "temperature",
-            params.temperature,
-            finite,
-            params.temperature.is_finite(),
-        ),
-        ("top_p", params.top_p, share, unit(params.top_p)),
-        ("min_p", params.min_p, share, unit(params.min_p)),
-        ("typical_p", params.typical_p, share, unit(params.typical_p)),
-        (
-            "repeat_penalty",
-            params.repeat_penalty,
-            "a number above 0",
-            params.repeat_penalty.is_finite() && params.repeat_penalty > 0.0,
-        ),
-        (
-            "presence_penalty",
-            params.presence_penalty,
-            finite,
-            params.presence_penalty.is_finite(),
-        ),
-        (
-            "frequency_penalty",
-            params.frequency_penalty,
-            finite,
-            params.frequency_penalty.is_finite(),
-        ),
-    ];
-    for (name, value, expected, valid) in checks {
-        if !valid {
-            let value = value.to_string();
-            return Err(SamplingError::Parameter {
-                name,
-                value,
-                expected,
-            });
-        }
-    }
-    match params
-        .logit_bias
-        .iter()
-        .find(|(token, _)| *token as usize >= vocab)
-    {
-        Some((token, _)) => Err(SamplingError::Parameter {
-            name: "logit_bias",
-            value: format!("for token {token}"),
-            expected: "tokens of the vocabulary",
-        }),
-        None => Ok(()),
+/// `changed`, no farther out than f32 reaches; what was forbidden stays so.
+fn saturated(logit: f32, changed: f32) -> f32 {
+    match logit {
+        f32::NEG_INFINITY => logit,
+        _ => changed.clamp(f32::MIN, f32::MAX),
     }
 }
 
-/// Index of the largest logit, the first of equals; NaN is never the largest.
+/// Index of the largest of finite logits, the first of equals.
 pub fn argmax(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (index, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] || logits[best].is_nan() {
+        if logit > logits[best] {
             best = index;
         }
     }
@@ -276,7 +263,7 @@ mod tests {
     #[test]
     fn a_tiny_temperature_takes_the_likeliest() {
         let params = SamplingParams {
-            temperature: f32::MIN_POSITIVE,
+            temperature: 1e-37,
             ..SamplingParams::default()
         };
         assert_eq!(sampler(params).sample(&[30.0, 20.0, 40.0, -10.0]), Ok(2));
@@ -372,41 +359,57 @@ mod tests {
         assert_eq!(bias(vec![(1, f32::NEG_INFINITY)]), 2);
     }
 
+    /// The largest logits that there are, and the largest parameters: never NaN, and no complaint about the model.
     #[test]
-    fn nan_and_impossible_parameters_are_errors() {
-        let mut greedy = sampler(SamplingParams::greedy());
-        let broken = [0.0, 1.0, f32::NAN, 0.0];
-        assert_eq!(
-            greedy.sample(&broken),
-            Err(SamplingError::NotANumber { token: 2 })
-        );
-        for mut sampler in [greedy, sampler(SamplingParams::default())] {
-            let infinite = sampler.sample(&[0.0, f32::INFINITY]);
-            assert_eq!(infinite, Err(SamplingError::NotANumber { token: 1 }));
+    fn extreme_parameters_saturate() {
+        let logits = [f32::MAX, f32::MIN, 0.0, 1.0];
+        let extremes = |repeat_penalty, penalty| SamplingParams {
+            repeat_penalty,
+            presence_penalty: penalty,
+            frequency_penalty: penalty,
+            logit_bias: vec![(0, 1e6), (1, -1e6), (2, f32::NEG_INFINITY), (2, 1e6)],
+            ..SamplingParams::greedy()
+        };
+        for repeat_penalty in [1e-6, 1e6] {
+            for penalty in [-1e6, 1e6] {
+                let mut sampler = sampler(extremes(repeat_penalty, penalty));
+                (0..40).for_each(|i| sampler.accept(i % 4));
+                let found = sampler.penalized(&logits);
+                for (index, candidate) in found.iter().enumerate() {
+                    assert_eq!(candidate.logit.is_finite(), index != 2, "{candidate:?}");
+                }
+                assert_eq!(found[2].logit, f32::NEG_INFINITY);
+                assert!(sampler.sample(&logits).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_are_an_error_even_where_forbidden() {
+        let forbids = |token| SamplingParams {
+            logit_bias: vec![(token, f32::NEG_INFINITY)],
+            ..SamplingParams::default()
+        };
+        for params in [
+            SamplingParams::greedy(),
+            SamplingParams::default(),
+            forbids(2),
+        ] {
+            let mut sampler = sampler(params);
+            for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let found = sampler.sample(&[0.0, 1.0, broken, 0.0]);
+                assert_eq!(found, Err(SamplingError::NotFinite { token: 2 }));
+            }
             assert_eq!(sampler.sample(&[]), Err(SamplingError::NothingAllowed(0)));
-            let none = sampler.sample(&[f32::NEG_INFINITY; 3]);
-            assert_eq!(none, Err(SamplingError::NothingAllowed(3)));
         }
-        let bad = [
-            SamplingParams {
-                top_p: 1.5,
-                ..SamplingParams::default()
-            },
-            SamplingParams {
-                temperature: f32::NAN,
-                ..SamplingParams::default()
-            },
-            SamplingParams {
-                repeat_penalty: 0.0,
-                ..SamplingParams::default()
-            },
-            SamplingParams {
-                logit_bias: vec![(4, 1.0)],
-                ..SamplingParams::default()
-            },
-        ];
-        for params in bad {
-            assert!(Sampler::new(params, LOGITS.len()).is_err());
-        }
+        let all = (0..4).map(|token| (token, f32::NEG_INFINITY)).collect();
+        let mut nothing = sampler(SamplingParams {
+            logit_bias: all,
+            ..SamplingParams::default()
+        });
+        assert_eq!(
+            nothing.sample(&LOGITS),
+            Err(SamplingError::NothingAllowed(4))
+        );
     }
 }

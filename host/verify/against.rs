@@ -37,6 +37,7 @@ pub fn forward<'a>(
     let output = backend.step(&[step], &mut recorder)?;
     let logits = match output.into_iter().next() {
         Some(Output::Logits(logits)) => logits,
+        Some(Output::NotFinite(error)) => return Err(error.into()),
         _ => Vec::new(),
     };
     Ok(Forward {

@@ -47,7 +47,8 @@ fn logits(
         pages: &pages,
         want: Want::AllLogits,
     };
-    match backend.step(&[step], &mut NoTrace)?.into_iter().next() {
+    let output = backend.step(&[step], &mut NoTrace)?.into_iter().next();
+    match output.map(Output::finite).transpose()? {
         Some(Output::Logits(logits)) => Ok(logits),
         other => Err(BackendError::Device(
             format!("asked for logits, got {other:?}").into(),

@@ -246,7 +246,7 @@ fn most_probable(output: &Output) -> Option<u32> {
             best.map(|(index, _)| index as u32)
         }
         Output::Token(token) => Some(*token),
-        Output::Nothing => None,
+        Output::Nothing | Output::NotFinite(_) => None,
     }
 }
 

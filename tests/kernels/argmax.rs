@@ -1,11 +1,13 @@
 //! Tests of `ops/argmax.rs`.
 
-use kernels_gpu::abi::{ArgmaxParams, POSTED_ROWS};
+use kernels_gpu::abi::{ArgmaxParams, NOT_FINITE, POSTED_ROWS};
 use kernels_gpu::ops::argmax::ARGMAX;
 
 use crate::harness::{Case, Random, Shape, Tolerance};
 
-/// `rows` of equal length, `stride` apart; what lies between is larger than any logit.
+const BROKEN: f64 = NOT_FINITE as f64;
+
+/// `rows` of equal length, `stride` apart; what lies between is no finite logit.
 fn check(name: &str, rows: &[Vec<f32>], stride: usize, blocks: u32, expected: &[f64]) {
     let vocab = rows[0].len();
     let mut logits = vec![f32::INFINITY; rows.len() * stride];
@@ -19,7 +21,7 @@ fn check(name: &str, rows: &[Vec<f32>], stride: usize, blocks: u32, expected: &[
     let arrived = case.in_out("arrived", &vec![0u32; n]);
     let next_tokens = case.output::<u32>("next tokens", n);
     let positions = case.in_out("positions", &vec![7u32; n]);
-    let posted = case.in_out("posted", &vec![u32::MAX; 2 * POSTED_ROWS as usize]);
+    let posted = case.in_out("posted", &vec![12345u32; 2 * POSTED_ROWS as usize]);
     let params = ArgmaxParams {
         logits: case.input("logits", &logits),
         tokens,
@@ -35,13 +37,18 @@ fn check(name: &str, rows: &[Vec<f32>], stride: usize, blocks: u32, expected: &[
     for _ in 0..2 {
         case.launch(&ARGMAX, Shape::new([blocks, n as u32, 1], 256), params);
         case.check(tokens, expected, Tolerance::EXACT);
-        case.check(next_tokens, expected, Tolerance::EXACT);
+        // A token in any case: the step that follows reads its embedding.
+        let next: Vec<f64> = expected
+            .iter()
+            .map(|&token| if token == BROKEN { 0.0 } else { token })
+            .collect();
+        case.check(next_tokens, &next, Tolerance::EXACT);
     }
     // The position was odd in the first launch, and even in the second one.
     for half in case.read(posted).chunks(POSTED_ROWS as usize) {
         let tokens: Vec<f64> = half[..n].iter().map(|&token| token.into()).collect();
         assert_eq!(tokens, expected);
-        assert!(half[n..].iter().all(|&token| token == u32::MAX));
+        assert!(half[n..].iter().all(|&token| token == 12345));
     }
     assert_eq!(case.read(positions), vec![9; n]);
     assert_eq!(case.read(best), vec![0; n]);
@@ -74,15 +81,19 @@ fn random_rows() {
 fn equal_and_unusual_elements() {
     const NAN: f32 = f32::NAN;
     const LOW: f32 = f32::NEG_INFINITY;
-    let rows: [(&[f32], f64); 9] = [
+    let rows: [(&[f32], f64); 13] = [
         (&[1.0, 3.0, 3.0, 2.0, 3.0], 1.0),
         (&[-5.0, -5.0, -5.0, -6.0, -5.0], 0.0),
-        (&[NAN, -1.0, NAN, -0.5, -2.0], 3.0),
-        (&[-NAN, NAN, LOW, LOW, NAN], 2.0),
+        (&[NAN, -1.0, NAN, -0.5, -2.0], BROKEN),
+        (&[-NAN, NAN, LOW, LOW, NAN], BROKEN),
         (&[-1.0, -0.0, 0.0, -0.0, -1.0], 1.0),
-        (&[NAN, NAN, NAN, NAN, NAN], 0.0),
-        (&[1.0, 2.0, f32::INFINITY, f32::MAX, NAN], 2.0),
-        (&[LOW, f32::MIN, LOW, LOW, LOW], 1.0),
+        (&[NAN, NAN, NAN, NAN, NAN], BROKEN),
+        (&[1.0, 2.0, f32::INFINITY, f32::MAX, NAN], BROKEN),
+        (&[f32::MAX, f32::MAX, 0.0, f32::MIN, 1.0], 0.0),
+        (&[LOW, f32::MIN, LOW, LOW, LOW], BROKEN),
+        (&[1.0, 2.0, 3.0, 4.0, LOW], BROKEN),
+        (&[1.0, 2.0, 3.0, 4.0, -NAN], BROKEN),
+        (&[f32::MIN, f32::MIN, f32::MIN, f32::MIN, f32::MIN], 0.0),
         (&[0.0, 1e-45, 0.0, 0.0, -1e-45], 1.0),
     ];
     let expected: Vec<f64> = rows.iter().map(|(_, expected)| *expected).collect();
@@ -93,5 +104,10 @@ fn equal_and_unusual_elements() {
     for place in [700, 701, 1500, 2999] {
         long[place] = 9.0;
     }
-    check("far equals", &[long], 3000, 3, &[700.0]);
+    check("far equals", &[long.clone()], 3000, 3, &[700.0]);
+    for (broken, place) in [(NAN, 0), (f32::INFINITY, 1600), (LOW, 2999)] {
+        let mut row = long.clone();
+        row[place] = broken;
+        check("one broken", &[row], 3000, 3, &[BROKEN]);
+    }
 }

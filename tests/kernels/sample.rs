@@ -1,7 +1,7 @@
 //! Tests of `ops/sample.rs`: drawn with evenly spaced numbers, each token comes as often as its
 //! probability says.
 
-use kernels_gpu::abi::{SampleParams, SampleSettings};
+use kernels_gpu::abi::{NOT_FINITE, SampleParams, SampleSettings};
 use kernels_gpu::ops::sample::SAMPLE;
 
 use crate::harness::{Case, Random, Shape};
@@ -26,7 +26,6 @@ const ALL: Choice = Choice {
 fn distribution(logits: &[f32], choice: Choice) -> Vec<(usize, f64)> {
     let logits = logits.iter().map(|&logit| f64::from(logit));
     let mut list: Vec<(usize, f64)> = logits.enumerate().collect();
-    list.retain(|(_, logit)| *logit > f64::NEG_INFINITY);
     // Stable: the first of equals stays first.
     list.sort_by(|a, b| b.1.total_cmp(&a.1));
     let greedy = choice.temperature <= 0.0;
@@ -58,13 +57,8 @@ fn distribution(logits: &[f32], choice: Choice) -> Vec<(usize, f64)> {
 }
 
 /// Draws `draws` times from the same logits.
-fn check(logits: &[f32], choice: Choice, draws: usize) {
+fn draw(name: &str, logits: &[f32], choice: Choice, draws: usize) -> Vec<u32> {
     let vocab = logits.len();
-    let mut expected = vec![0.0; vocab];
-    for (token, probability) in distribution(logits, choice) {
-        expected[token] = probability * draws as f64;
-    }
-
     let settings: Vec<SampleSettings> = (0..draws)
         .map(|draw| SampleSettings {
             temperature: choice.temperature,
@@ -74,8 +68,7 @@ fn check(logits: &[f32], choice: Choice, draws: usize) {
             uniform: (draw as f32 + 0.5) / draws as f32,
         })
         .collect();
-    let name = format!("sample, {choice:?}, {vocab} tokens");
-    let mut case = Case::new(&name);
+    let mut case = Case::new(name);
     let tokens = case.output::<u32>("tokens", draws);
     let params = SampleParams {
         logits: case.input("logits", logits),
@@ -86,9 +79,19 @@ fn check(logits: &[f32], choice: Choice, draws: usize) {
         stride: 0,
     };
     case.launch(&SAMPLE, Shape::new([draws as u32, 1, 1], 1024), params);
+    case.read(tokens)
+}
 
+/// Each token comes as often as its probability says.
+fn check(logits: &[f32], choice: Choice, draws: usize) {
+    let vocab = logits.len();
+    let mut expected = vec![0.0; vocab];
+    for (token, probability) in distribution(logits, choice) {
+        expected[token] = probability * draws as f64;
+    }
+    let name = format!("sample, {choice:?}, {vocab} tokens");
     let mut counts = vec![0.0; vocab];
-    for token in case.read(tokens) {
+    for token in draw(&name, logits, choice, draws) {
         counts[token as usize] += 1.0;
     }
     for (token, (&count, &expected)) in counts.iter().zip(&expected).enumerate() {
@@ -144,7 +147,7 @@ fn each_restriction() {
 #[test]
 fn equals_at_the_cut() {
     // The first three of the twos, then none.
-    let logits = [2.0, 1.0, 3.0, 2.0, 2.0, 2.0, 0.0, f32::NEG_INFINITY];
+    let logits = [2.0, 1.0, 3.0, 2.0, 2.0, 2.0, 0.0, f32::MIN];
     for choice in [
         Choice { top_k: 4, ..ALL },
         Choice { top_k: 2, ..ALL },
@@ -169,6 +172,36 @@ fn equals_at_the_cut() {
         },
         20,
     );
+}
+
+/// One logit that is not finite, anywhere in the row, and no token is drawn.
+#[test]
+fn what_is_not_finite_is_reported() {
+    let usual = Choice {
+        temperature: 0.8,
+        top_k: 40,
+        top_p: 0.95,
+        min_p: 0.05,
+    };
+    let greedy = Choice {
+        temperature: 0.0,
+        ..ALL
+    };
+    for (vocab, places) in [(1, vec![0]), (5, vec![0, 4]), (6001, vec![3, 5999, 6000])] {
+        for place in places {
+            for broken in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut logits = random_logits(vocab, 3);
+                logits[place] = broken;
+                for choice in [ALL, usual, greedy] {
+                    let name = format!("sample, {choice:?}, {broken} at {place} of {vocab}");
+                    let tokens = draw(&name, &logits, choice, 2);
+                    assert_eq!(tokens, [NOT_FINITE; 2], "{name}");
+                }
+            }
+        }
+    }
+    check(&[f32::MAX, f32::MIN, 0.0], ALL, 4);
+    check(&[f32::MIN, f32::MIN], ALL, 4);
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub use matvec::{
     matvec_slot_bytes, matvec_slots, matvec_tile_bytes, matvec_vectors, matvec_warp_bytes,
 };
 pub use norm::RmsNormParams;
-pub use sampling::{ArgmaxParams, POSTED_ROWS, SampleParams, SampleSettings};
+pub use sampling::{ArgmaxParams, NOT_FINITE, POSTED_ROWS, SampleParams, SampleSettings};
 pub use weights::{
     DequantizeParams, EmbedParams, UNPACK_WARPS, UnpackPlan, WeightType, unpack_warp_bytes,
 };

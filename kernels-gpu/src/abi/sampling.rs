@@ -2,6 +2,9 @@
 
 use super::{DevicePtr, kernel_params};
 
+/// In place of a token where a logit of the row is NaN or infinite; no vocabulary is as large.
+pub const NOT_FINITE: u32 = u32::MAX;
+
 /// The most rows of [`ArgmaxParams::posted`].
 pub const POSTED_ROWS: u32 = 64;
 
@@ -10,13 +13,14 @@ kernel_params! {
     pub struct ArgmaxParams [64] {
         /// f32 `[rows][stride]`.
         pub logits: DevicePtr<f32>,
-        /// One for each row.
+        /// One for each row, or [`NOT_FINITE`].
         pub tokens: DevicePtr<u32>,
         /// Scratch, one for each row, zero between launches.
         pub best: DevicePtr<u64>,
         /// Scratch, one for each row, zero between launches.
         pub arrived: DevicePtr<u32>,
-        /// A second place for each row's token, where the next step takes it from; null where `next_positions` is.
+        /// A second place for each row's token, where the next step takes it from (a token in any case: 0 for
+        /// [`NOT_FINITE`]); null where `next_positions` is.
         pub next_tokens: DevicePtr<u32>,
         /// One for each row, increased by one for the next step; or null.
         pub next_positions: DevicePtr<u32>,
@@ -33,7 +37,7 @@ kernel_params! {
     pub struct SampleParams [32] {
         /// f32 `[rows][stride]`.
         pub logits: DevicePtr<f32>,
-        /// One for each row.
+        /// One for each row, or [`NOT_FINITE`].
         pub tokens: DevicePtr<u32>,
         /// One for each row.
         pub settings: DevicePtr<SampleSettings>,
@@ -45,7 +49,7 @@ kernel_params! {
 
     /// How a row's token is chosen: what `host/sampling` calls by the same names.
     pub struct SampleSettings [20] {
-        /// Divides the logits; 0 and less takes the likeliest token.
+        /// Divides the logits, so that its inverse must be finite; 0 and less takes the likeliest token.
         pub temperature: f32,
         /// Tokens to keep; 0 keeps all.
         pub top_k: u32,

@@ -1,7 +1,7 @@
 //! The index of each row's largest element, and the position of the step that follows.
 //!
-//! - Formula: the first `i` with `x[i] >= x[j]` for all `j`; NaN is never the largest, and a row of
-//!   nothing else gives 0.
+//! - Formula: the first `i` with `x[i] >= x[j]` for all `j`; [`NOT_FINITE`] where an element is NaN or
+//!   infinite.
 //! - Shapes: see [`ArgmaxParams`].
 //! - Threads: several blocks a row, each thread four elements at a time; their best meet in one atomic
 //!   maximum a block, and the last block to come writes the result.
@@ -14,7 +14,7 @@ use cuda_std::prelude::*;
 use cuda_std::static_shared;
 
 use super::{entry_points, order};
-use crate::abi::{ArgmaxParams, POSTED_ROWS};
+use crate::abi::{ArgmaxParams, NOT_FINITE, POSTED_ROWS};
 use crate::prim::grid;
 use crate::prim::half::Activation;
 
@@ -26,16 +26,16 @@ entry_points! {
 const THREADS: u32 = 256;
 
 /// An element with its index: larger where the element is, or among equals where the index is lower.
-/// 0 is below every element.
+/// What is not finite is above every element, with the index [`NOT_FINITE`]. 0 is below every element.
 #[inline(always)]
 fn packed(x: f32, index: u32) -> u64 {
-    // -0 + 0 is 0: both zeros are equal.
-    let key = order::key(x + 0.0);
-    if key == 0 {
-        0
+    let (key, index) = if x.is_finite() {
+        // -0 + 0 is 0: both zeros are equal.
+        (order::key(x + 0.0), index)
     } else {
-        (key as u64) << 32 | (!index) as u64
-    }
+        (u32::MAX, NOT_FINITE)
+    };
+    (key as u64) << 32 | (!index) as u64
 }
 
 #[inline(always)]
@@ -117,10 +117,12 @@ pub unsafe fn largest(p: ArgmaxParams) {
         if atomic_fetch_add_acqrel_u32_device(arrived, 1) == thread::grid_dim_x() - 1 {
             // All blocks have been here: an atomic access reads what theirs left.
             let best = atomic_fetch_max_relaxed_u64_device(row_best, 0);
-            let token = if best == 0 { 0 } else { !(best as u32) };
+            let token = !(best as u32);
             *p.tokens.mut_ptr().add(row) = token;
             if !p.next_positions.is_null() {
-                *p.next_tokens.mut_ptr().add(row) = token;
+                // The step that follows may be on its way already, and must find a row of the embeddings.
+                let next = if token == NOT_FINITE { 0 } else { token };
+                *p.next_tokens.mut_ptr().add(row) = next;
                 let position = p.next_positions.mut_ptr().add(row);
                 let half = POSTED_ROWS as usize * (*position % 2) as usize;
                 *p.posted.mut_ptr().add(half + row) = token;

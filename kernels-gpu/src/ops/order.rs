@@ -1,7 +1,13 @@
 //! f32 as unsigned integers in the same order.
 
-/// The key of minus infinity; NaN's is below.
-pub const NEG_INFINITY_KEY: u32 = key(f32::NEG_INFINITY);
+/// The key of the lowest finite number; those of minus infinity and NaN are below.
+pub const LOWEST_KEY: u32 = key(f32::MIN);
+
+/// Whether a [`key`] is that of a finite number.
+#[inline(always)]
+pub const fn is_finite(key: u32) -> bool {
+    key >= LOWEST_KEY && key <= const { self::key(f32::MAX) }
+}
 
 /// An integer that is larger where the number is larger (-0 is below 0); 0 for NaN.
 #[inline(always)]
@@ -49,7 +55,9 @@ mod tests {
         }
         for number in numbers {
             assert_eq!(value(key(number)).to_bits(), number.to_bits());
+            assert_eq!(is_finite(key(number)), number.is_finite());
         }
+        assert!(!is_finite(key(f32::NAN)) && !is_finite(u32::MAX));
         assert_eq!(key(f32::NAN), 0);
         assert_eq!(key(-f32::NAN), 0);
     }

@@ -2,8 +2,8 @@
 //!
 //! - Formula: keep the `top_k` largest logits (lower tokens first among equals); of these, the largest
 //!   that together have the probability `top_p`; of these, the ones at least `min_p` times as likely as
-//!   the likeliest; then draw by the softmax of the logits divided by the temperature. Minus infinity
-//!   and NaN are never drawn.
+//!   the likeliest; then draw by the softmax of the logits divided by the temperature. [`NOT_FINITE`]
+//!   where a logit is NaN or infinite.
 //! - Shapes: see [`SampleParams`].
 //! - Threads: a block a row. Nothing is sorted: the kept tokens are those above a cut, which bisection
 //!   finds by counting, first over the row, then over the few candidates that fit in shared memory.
@@ -17,7 +17,7 @@ use cuda_std::shared::Shared;
 use cuda_std::static_shared;
 
 use super::{entry_points, order};
-use crate::abi::{SampleParams, SampleSettings};
+use crate::abi::{NOT_FINITE, SampleParams, SampleSettings};
 use crate::prim::grid;
 use crate::prim::half::Activation;
 use crate::prim::math::exp2_approx;
@@ -377,7 +377,14 @@ pub unsafe fn draw(p: SampleParams) {
     let row = thread::block_idx_x() as usize;
     // SAFETY: the launch has settings and logits for every row; all threads take each branch.
     unsafe {
-        let settings: SampleSettings = *p.settings.ptr().add(row);
+        // In full, so that no setting can be forgotten here.
+        let SampleSettings {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            uniform,
+        } = *p.settings.ptr().add(row);
         let mut tokens = Tokens {
             row: p.logits.ptr().add(row * p.stride as usize),
             aligned: p.stride.is_multiple_of(4),
@@ -389,30 +396,34 @@ pub unsafe fn draw(p: SampleParams) {
         };
         let out = p.tokens.mut_ptr().add(row);
         let mut own = 0;
-        tokens.each(|_, key| own = key.max(own));
+        tokens.each(|i, key| {
+            // Behind the end keys are 0, as NaN's.
+            let is_broken = i < p.vocab && !order::is_finite(key);
+            own = if is_broken { u32::MAX } else { key.max(own) };
+        });
         let max_key = tokens.block_max(own);
-        if max_key <= order::NEG_INFINITY_KEY {
+        if !order::is_finite(max_key) {
             if thread::thread_idx_x() == 0 {
-                *out = 0;
+                *out = NOT_FINITE;
             }
             return;
         }
         let max = order::value(max_key);
         let mut kept = Kept {
-            cut: order::NEG_INFINITY_KEY + 1,
+            cut: order::LOWEST_KEY,
             last_equal: u32::MAX,
         };
 
-        let greedy = settings.temperature <= 0.0;
-        let top_k = if greedy { 1 } else { settings.top_k };
+        let greedy = temperature <= 0.0;
+        let top_k = if greedy { 1 } else { top_k };
         if top_k > 0 && top_k < p.vocab {
             kept.cut = tokens.cut(kept.cut, max, |_, _, _| true, |count, _| count >= top_k);
             let above = tokens.measure(max, |_, key| key > kept.cut).0;
             kept.keep_equals(&tokens, max, p.vocab, top_k - above.min(top_k));
         }
-        if settings.top_p < 1.0 {
+        if top_p < 1.0 {
             let all = tokens.measure(max, |i, key| kept.has(&tokens, i, key)).1;
-            let goal = settings.top_p * all;
+            let goal = top_p * all;
             let before = kept;
             kept.cut = tokens.cut(
                 kept.cut,
@@ -429,8 +440,8 @@ pub unsafe fn draw(p: SampleParams) {
             }
             kept.keep_equals(&tokens, max, p.vocab, equals as u32);
         }
-        if settings.min_p > 0.0 {
-            let least = order::key(max + settings.min_p.ln());
+        if min_p > 0.0 {
+            let least = order::key(max + min_p.ln());
             if least > kept.cut {
                 kept = Kept {
                     cut: least,
@@ -439,11 +450,7 @@ pub unsafe fn draw(p: SampleParams) {
             }
         }
 
-        let inverse_temperature = if greedy {
-            1.0
-        } else {
-            1.0 / settings.temperature
-        };
+        let inverse_temperature = if greedy { 1.0 } else { 1.0 / temperature };
         let mut own = 0.0f32;
         tokens.each(|i, key| {
             if kept.has(&tokens, i, key) {
@@ -451,7 +458,7 @@ pub unsafe fn draw(p: SampleParams) {
             }
         });
         let (before, total) = tokens.block_scan(own);
-        let goal = settings.uniform * total;
+        let goal = uniform * total;
         // The first thread whose share reaches over the goal; where rounding leaves none, the last
         // that has a share.
         let thread = thread::thread_idx_x();
