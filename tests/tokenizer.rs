@@ -350,16 +350,24 @@ fn unusable_vocabularies_are_errors() {
         (
             VocabSpec {
                 bos: Some(99),
+                add_bos: Some(true),
                 ..small_bpe()
             },
             "bos_token_id is 99",
         ),
         (
             VocabSpec {
-                eot: Some(u32::MAX),
+                merges: vec![],
                 ..small_bpe()
             },
-            "eot_token_id is 4294967295",
+            "no tokenizer.ggml.merges",
+        ),
+        (
+            VocabSpec {
+                scores: vec![],
+                ..small_spm()
+            },
+            "no tokenizer.ggml.scores",
         ),
         (
             VocabSpec {
@@ -404,7 +412,7 @@ fn unusable_vocabularies_are_errors() {
     let bytes = VocabSpec {
         tokens: strings(&["a"]),
         token_types: vec![],
-        scores: vec![],
+        scores: vec![0.0],
         add_bos: Some(false),
         add_space_prefix: Some(false),
         ..small_spm()
@@ -412,6 +420,24 @@ fn unusable_vocabularies_are_errors() {
     let no_fallback = Tokenizer::new(VocabSpec { unk: None, ..bytes }).unwrap();
     // The default unknown id 0 exists here, as it would in llama.cpp.
     assert_eq!(no_fallback.encode("é", PLAIN).unwrap(), [0, 0]);
+}
+
+#[test]
+fn ids_that_nothing_needs_may_be_out_of_range() {
+    let spec = VocabSpec {
+        bos: Some(99),
+        eot: Some(u32::MAX),
+        pad: Some(u32::MAX),
+        unk: Some(u32::MAX),
+        ..small_bpe()
+    };
+    let tokenizer = Tokenizer::new(spec).unwrap();
+    assert_eq!(tokenizer.bos(), None);
+    // 4294967295 is how files say "none"; another one is worth a warning.
+    let [warning] = tokenizer.warnings() else {
+        panic!("{:?}", tokenizer.warnings());
+    };
+    assert!(warning.contains("bos_token_id is 99"), "{warning}");
 }
 
 #[test]

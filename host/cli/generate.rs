@@ -127,7 +127,7 @@ fn read_prompt(args: &GenerateArgs) -> anyhow::Result<String> {
 }
 
 fn prompt_tokens(args: &GenerateArgs, session: &Session, prompt: &str) -> anyhow::Result<Vec<u32>> {
-    let chat = !args.raw && (session.template.is_from_file() || args.system.is_some());
+    let chat = !args.raw && (args.system.is_some() || session.template()?.is_from_file());
     if chat && prompt.trim().is_empty() {
         bail!("the prompt is empty");
     }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
 use super::device::{backend_on, open_device};
 use super::run_args::{RunArgs, start_threads};
@@ -18,11 +18,14 @@ use crate::tokenizer::Tokenizer;
 /// few sessions use.
 const DEFAULT_CONTEXT: usize = 4096;
 
-/// What a file has for text: tokenizer, chat template, model.
-fn read(gguf: &Gguf) -> anyhow::Result<(Tokenizer, ChatTemplate, Arc<Model>)> {
+/// What a file has for text. The model comes first: of a file that holds none, its vocabulary is no matter.
+/// The template may be a broken one, which only a chat needs.
+fn read(gguf: &Gguf) -> anyhow::Result<(Tokenizer, anyhow::Result<ChatTemplate>, Arc<Model>)> {
+    let model = Arc::new(Model::from_gguf(gguf)?);
     let tokenizer = Tokenizer::from_gguf(gguf)?;
-    let template = ChatTemplate::from_gguf(gguf, &tokenizer)?;
-    Ok((tokenizer, template, Arc::new(Model::from_gguf(gguf)?)))
+    let template = ChatTemplate::from_gguf(gguf, &tokenizer);
+    let template = template.with_context(|| format!("reading {}", gguf.path().display()));
+    Ok((tokenizer, template, model))
 }
 
 /// A model that is ready to write.
@@ -31,8 +34,8 @@ pub struct Session {
     pub engine: Engine,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
-    /// The file's chat template, or the fallback.
-    pub template: ChatTemplate,
+    /// The file's chat template, or the fallback; an error where it is broken.
+    template: anyhow::Result<ChatTemplate>,
 }
 
 impl Session {
@@ -78,10 +81,20 @@ impl Session {
         }));
     }
 
+    /// The file's chat template, or the fallback.
+    ///
+    /// # Errors
+    /// It is broken.
+    pub fn template(&self) -> anyhow::Result<&ChatTemplate> {
+        self.template
+            .as_ref()
+            .map_err(|error| anyhow!("{error:#}; --raw takes the prompt without the template"))
+    }
+
     /// The tokens of a conversation, up to where the assistant's answer begins.
     pub fn chat_tokens(&self, messages: &[Message]) -> anyhow::Result<Vec<u32>> {
         let tokens = self
-            .template
+            .template()?
             .encode(&self.tokenizer, messages, true, &Variables::new())?;
         Ok(tokens)
     }

@@ -1,8 +1,10 @@
 //! A checked walk through the header's bytes.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use super::Problem;
+use super::damage::Damage;
 
 /// Longest string: a chat template has some 10 kB; ggml's own limit is 1 GiB.
 const MAX_STRING: u64 = 64 << 20;
@@ -65,8 +67,13 @@ impl<'a> Cursor<'a> {
         self.array(field).map(u64::from_le_bytes)
     }
 
-    /// A string: its length in 64 bits, then its UTF-8 bytes.
-    pub(super) fn string(&mut self, field: &dyn Display) -> Result<&'a str, Problem> {
+    /// A string: its length in 64 bits, then its UTF-8 bytes. What is not UTF-8 is replaced by U+FFFD, and
+    /// the first such string is noted in `damage`.
+    pub(super) fn string(
+        &mut self,
+        field: &dyn Display,
+        damage: &mut Option<Damage>,
+    ) -> Result<Cow<'a, str>, Problem> {
         let start = self.offset();
         let len = self.u64(field)?;
         if len > MAX_STRING {
@@ -78,10 +85,13 @@ impl<'a> Cursor<'a> {
             });
         }
         let bytes = self.take(len, field)?;
-        std::str::from_utf8(bytes).map_err(|error| Problem::Field {
-            field: field.to_string(),
-            offset: start,
-            reason: format!("the string is not UTF-8: {error}"),
-        })
+        if let Err(error) = std::str::from_utf8(bytes) {
+            damage.get_or_insert_with(|| Damage {
+                field: field.to_string(),
+                offset: start,
+                error,
+            });
+        }
+        Ok(String::from_utf8_lossy(bytes))
     }
 }

@@ -51,6 +51,9 @@ pub enum Problem {
     /// It is something else.
     #[error("not a GGUF file: it begins with {0:02x?}, not with \"GGUF\"")]
     Magic(Vec<u8>),
+    /// It is something else that is known.
+    #[error("not a GGUF file but {0}")]
+    Other(&'static str),
     /// Its numbers are big-endian.
     #[error("a big-endian GGUF file; convert it to little-endian")]
     BigEndian,
@@ -101,6 +104,17 @@ pub enum Problem {
     /// The file lacks a tensor.
     #[error("has no tensor {0}")]
     MissingTensor(String),
+    /// A part of a model in several files does not fit the others.
+    #[error("{0}")]
+    Part(String),
+    /// Another part of a model in several files is not there.
+    #[error("is a part of a model in {count} files, of which {missing} is missing")]
+    MissingPart {
+        /// The file that is missing.
+        missing: String,
+        /// Parts of the model.
+        count: u32,
+    },
     /// A tensor's data cannot be seen as the blocks of another type.
     #[error("tensor {tensor} of {found} at offset {offset} cannot be viewed as {expected}")]
     View {

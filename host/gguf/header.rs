@@ -1,12 +1,15 @@
 //! The header: counts, metadata, the table of tensors.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::ops::Range;
 
 use super::cursor::Cursor;
+use super::damage::Damage;
 use super::index::NameIndex;
+use super::kind;
 use super::ty::name_of_unread;
-use super::{Array, GgmlType, Problem, StringArray, Value, ValueType};
+use super::{Array, GgmlType, Problem, StringArray, UnreadTensor, Value, ValueType};
 
 const MAGIC: &[u8; 4] = b"GGUF";
 const DEFAULT_ALIGNMENT: u64 = 32;
@@ -30,8 +33,24 @@ pub(super) struct Header {
     pub(super) alignment: u64,
     pub(super) metadata: Vec<(String, Value)>,
     pub(super) keys: NameIndex,
+    /// The entries of `metadata` with strings that are not UTF-8, by their places, in order.
+    pub(super) damaged: Vec<(usize, Damage)>,
     pub(super) tensors: Vec<TensorInfo>,
-    pub(super) tensor_names: NameIndex,
+    /// The tensors of types that are not read.
+    pub(super) unread: Vec<UnreadTensor>,
+}
+
+impl Header {
+    /// The number of tensors, whether they can be read or not.
+    pub(super) fn n_tensors(&self) -> usize {
+        self.tensors.len() + self.unread.len()
+    }
+
+    /// The whole number under `key`, where there is one.
+    pub(super) fn integer(&self, key: &str) -> Option<i128> {
+        let place = self.keys.find(key, |i| &self.metadata[i].0)?;
+        self.metadata[place].1.as_integer()
+    }
 }
 
 /// A row of the table of tensors.
@@ -54,19 +73,24 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header, Problem> {
 
     // Not reserved in advance: a count may be a lie that only reading on will show.
     let mut metadata = Vec::new();
+    let mut damaged = Vec::new();
     for i in 0..n_entries {
-        metadata.push(read_entry(&mut cursor, i)?);
+        let mut damage = None;
+        metadata.push(read_entry(&mut cursor, i, &mut damage)?);
+        damaged.extend(damage.map(|damage| (i as usize, damage)));
     }
     let keys = NameIndex::new(metadata.len(), |i| metadata[i].0.as_str())
         .map_err(|i| Problem::Duplicate(format!("metadata {}", metadata[i].0)))?;
     let alignment = read_alignment(&metadata)?;
 
     let mut tensors = Vec::new();
+    let mut unread = Vec::new();
     for i in 0..n_tensors {
-        tensors.push(read_tensor(&mut cursor, i, alignment)?);
+        match read_tensor(&mut cursor, i, alignment)? {
+            Row::Tensor(tensor) => tensors.push(tensor),
+            Row::Unread(tensor) => unread.push(tensor),
+        }
     }
-    let tensor_names = NameIndex::new(tensors.len(), |i| tensors[i].name.as_str())
-        .map_err(|i| Problem::Duplicate(format!("tensor {}", tensors[i].name)))?;
     place_data(
         &mut tensors,
         cursor.offset().next_multiple_of(alignment),
@@ -77,8 +101,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header, Problem> {
         alignment,
         metadata,
         keys,
+        damaged,
         tensors,
-        tensor_names,
+        unread,
     })
 }
 
@@ -95,6 +120,9 @@ fn read_version(cursor: &mut Cursor, bytes: &[u8]) -> Result<u32, Problem> {
         return Err(Problem::Empty);
     }
     if !bytes.starts_with(MAGIC) {
+        if let Some(kind) = kind::recognize(bytes) {
+            return Err(Problem::Other(kind));
+        }
         return Err(Problem::Magic(
             bytes[..bytes.len().min(MAGIC.len())].to_vec(),
         ));
@@ -121,9 +149,10 @@ fn read_count(cursor: &mut Cursor, field: &dyn Display, min_bytes: u64) -> Resul
     Ok(count)
 }
 
-fn read_name<'a>(cursor: &mut Cursor<'a>, field: &dyn Display) -> Result<&'a str, Problem> {
+/// A name. One that is not UTF-8 equals none that anybody looks for.
+fn read_name<'a>(cursor: &mut Cursor<'a>, field: &dyn Display) -> Result<Cow<'a, str>, Problem> {
     let offset = cursor.offset();
-    let name = cursor.string(field)?;
+    let name = cursor.string(field, &mut None)?;
     if name.len() > MAX_NAME {
         let reason = format!("{} bytes; at most {MAX_NAME} are allowed", name.len());
         return Err(invalid(field.to_string(), offset, reason));
@@ -131,10 +160,15 @@ fn read_name<'a>(cursor: &mut Cursor<'a>, field: &dyn Display) -> Result<&'a str
     Ok(name)
 }
 
-fn read_entry(cursor: &mut Cursor, index: u64) -> Result<(String, Value), Problem> {
+fn read_entry(
+    cursor: &mut Cursor,
+    index: u64,
+    damage: &mut Option<Damage>,
+) -> Result<(String, Value), Problem> {
     let key = read_name(cursor, &format_args!("key of metadata entry {index}"))?;
-    let ty = read_value_type(cursor, key)?;
-    Ok((key.to_owned(), read_value(cursor, key, ty)?))
+    let ty = read_value_type(cursor, &key)?;
+    let value = read_value(cursor, &key, ty, damage)?;
+    Ok((key.into_owned(), value))
 }
 
 fn read_value_type(cursor: &mut Cursor, key: &str) -> Result<ValueType, Problem> {
@@ -149,7 +183,12 @@ fn read_value_type(cursor: &mut Cursor, key: &str) -> Result<ValueType, Problem>
     })
 }
 
-fn read_value(cursor: &mut Cursor, key: &str, ty: ValueType) -> Result<Value, Problem> {
+fn read_value(
+    cursor: &mut Cursor,
+    key: &str,
+    ty: ValueType,
+    damage: &mut Option<Damage>,
+) -> Result<Value, Problem> {
     let field = format_args!("metadata {key}");
     Ok(match ty {
         ValueType::U8 => Value::U8(cursor.u8(&field)?),
@@ -163,8 +202,8 @@ fn read_value(cursor: &mut Cursor, key: &str, ty: ValueType) -> Result<Value, Pr
         ValueType::I64 => Value::I64(cursor.u64(&field)? as i64),
         ValueType::F64 => Value::F64(f64::from_bits(cursor.u64(&field)?)),
         ValueType::Bool => Value::Bool(read_bools(cursor, key, 1)?[0]),
-        ValueType::String => Value::String(cursor.string(&field)?.to_owned()),
-        ValueType::Array => Value::Array(read_array(cursor, key, 1)?),
+        ValueType::String => Value::String(cursor.string(&field, damage)?.into_owned()),
+        ValueType::Array => Value::Array(read_array(cursor, key, 1, damage)?),
     })
 }
 
@@ -184,7 +223,12 @@ fn read_bools(cursor: &mut Cursor, key: &str, len: u64) -> Result<Vec<bool>, Pro
     }
 }
 
-fn read_array(cursor: &mut Cursor, key: &str, depth: usize) -> Result<Array, Problem> {
+fn read_array(
+    cursor: &mut Cursor,
+    key: &str,
+    depth: usize,
+    damage: &mut Option<Damage>,
+) -> Result<Array, Problem> {
     let start = cursor.offset();
     let ty = read_value_type(cursor, key)?;
     let len = read_count(
@@ -208,7 +252,8 @@ fn read_array(cursor: &mut Cursor, key: &str, depth: usize) -> Result<Array, Pro
         ValueType::String => {
             let mut strings = StringArray::default();
             for i in 0..len {
-                strings.push(cursor.string(&format_args!("metadata {key}[{i}]"))?);
+                let field = format_args!("metadata {key}[{i}]");
+                strings.push(&cursor.string(&field, damage)?);
             }
             strings.shrink_to_fit();
             Array::String(strings)
@@ -220,7 +265,7 @@ fn read_array(cursor: &mut Cursor, key: &str, depth: usize) -> Result<Array, Pro
         ValueType::Array => {
             let mut arrays = Vec::new();
             for _ in 0..len {
-                arrays.push(read_array(cursor, key, depth + 1)?);
+                arrays.push(read_array(cursor, key, depth + 1, damage)?);
             }
             Array::Array(arrays)
         }
@@ -267,8 +312,15 @@ fn read_alignment(metadata: &[(String, Value)]) -> Result<u64, Problem> {
         })
 }
 
-fn read_tensor(cursor: &mut Cursor, index: u64, alignment: u64) -> Result<TensorInfo, Problem> {
+/// A row of the table: a tensor that is read, or one whose type is not.
+enum Row {
+    Tensor(TensorInfo),
+    Unread(UnreadTensor),
+}
+
+fn read_tensor(cursor: &mut Cursor, index: u64, alignment: u64) -> Result<Row, Problem> {
     let name = read_name(cursor, &format_args!("name of tensor {index}"))?;
+    let name = name.as_ref();
     let start = cursor.offset();
     let n_dims = cursor.u32(&format_args!("dimensions of tensor {name}"))? as usize;
     if n_dims == 0 || n_dims > MAX_DIMS {
@@ -294,7 +346,19 @@ fn read_tensor(cursor: &mut Cursor, index: u64, alignment: u64) -> Result<Tensor
                 )
             })?;
     }
-    let ty = read_tensor_type(cursor, name)?;
+    let type_offset = cursor.offset();
+    let type_id = cursor.u32(&format_args!("type of tensor {name}"))?;
+    let Some(ty) = GgmlType::from_id(type_id) else {
+        // How long its data is, only its type could tell.
+        read_data_range(cursor, name, 0, alignment)?;
+        return Ok(Row::Unread(UnreadTensor {
+            name: name.to_owned(),
+            type_id,
+            type_name: name_of_unread(type_id),
+            dims: dims[..n_dims].to_vec(),
+            offset: type_offset,
+        }));
+    };
     if !dims[0].is_multiple_of(ty.block_elements()) {
         let reason = format!(
             "rows of {} are no whole blocks of {} ({ty})",
@@ -316,22 +380,13 @@ fn read_tensor(cursor: &mut Cursor, index: u64, alignment: u64) -> Result<Tensor
             invalid(format!("dimensions of tensor {name}"), start, reason)
         })?;
     let data = read_data_range(cursor, name, bytes, alignment)?;
-    Ok(TensorInfo {
+    Ok(Row::Tensor(TensorInfo {
         name: name.to_owned(),
         ty,
         n_dims,
         dims,
         data,
-    })
-}
-
-fn read_tensor_type(cursor: &mut Cursor, name: &str) -> Result<GgmlType, Problem> {
-    let offset = cursor.offset();
-    let id = cursor.u32(&format_args!("type of tensor {name}"))?;
-    GgmlType::from_id(id).ok_or_else(|| {
-        let reason = format!("{id} ({}) is not supported", name_of_unread(id));
-        invalid(format!("type of tensor {name}"), offset, reason)
-    })
+    }))
 }
 
 fn read_data_range(

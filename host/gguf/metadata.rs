@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::damage::Damage;
 use super::index::NameIndex;
 use super::{Array, GgufError, Problem, StringArray, Value};
 
@@ -12,6 +13,8 @@ pub struct Metadata {
     path: Arc<Path>,
     entries: Vec<(String, Value)>,
     by_key: NameIndex,
+    /// Places of entries with strings that are not UTF-8, in order.
+    damaged: Vec<(usize, Damage)>,
 }
 
 impl Metadata {
@@ -19,11 +22,13 @@ impl Metadata {
         path: Arc<Path>,
         entries: Vec<(String, Value)>,
         by_key: NameIndex,
+        damaged: Vec<(usize, Damage)>,
     ) -> Metadata {
         Metadata {
             path,
             entries,
             by_key,
+            damaged,
         }
     }
 
@@ -37,27 +42,41 @@ impl Metadata {
         self.entries.is_empty()
     }
 
-    /// The entries in the file's order.
+    /// The entries in the file's order. What is not UTF-8 in their strings is U+FFFD.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries
             .iter()
             .map(|(key, value)| (key.as_str(), value))
     }
 
-    /// The value of `key`.
+    /// The value of `key`. What is not UTF-8 in its strings is U+FFFD.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        let place = self.by_key.find(key, |i| &self.entries[i].0)?;
-        Some(&self.entries[place].1)
+        Some(&self.entries[self.place(key)?].1)
+    }
+
+    fn place(&self, key: &str) -> Option<usize> {
+        self.by_key.find(key, |i| &self.entries[i].0)
+    }
+
+    /// Why the value of `key` cannot be used, where it holds a string that is not UTF-8.
+    pub fn damage(&self, key: &str) -> Option<Problem> {
+        let place = self.place(key)?;
+        let found = self.damaged.binary_search_by_key(&place, |(at, _)| *at);
+        Some(self.damaged[found.ok()?].1.problem())
     }
 
     /// The value of `key` as a `T`, `None` where the file lacks it.
     ///
     /// # Errors
-    /// Where it is of another type; the error names the key and the type found.
+    /// Where it is of another type, or holds a string that is not UTF-8; the error names the key and what
+    /// was found.
     pub fn find<'a, T: FromValue<'a>>(&'a self, key: &str) -> Result<Option<T>, GgufError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
+        if let Some(problem) = self.damage(key) {
+            return Err(GgufError::new(&self.path, problem));
+        }
         let converted = T::from_value(value).ok_or_else(|| Problem::WrongType {
             key: key.to_owned(),
             expected: T::EXPECTED,

@@ -6,16 +6,18 @@ use std::path::Path;
 use memmap2::Mmap;
 
 use super::Problem;
+use super::truncation::Watch;
 
 /// The bytes of a file.
 #[derive(Debug)]
 pub(super) enum Storage {
-    Mapped(Mmap),
-    /// Words, so that blocks which are aligned in the file are aligned in memory.
-    Copied {
-        words: Vec<u64>,
-        len: usize,
+    Mapped {
+        /// Before the map, so that it is dropped first.
+        _watch: Watch,
+        map: Mmap,
     },
+    /// Words, so that blocks which are aligned in the file are aligned in memory.
+    Copied { words: Vec<u64>, len: usize },
 }
 
 impl Storage {
@@ -36,9 +38,12 @@ impl Storage {
         // SAFETY: the mapping is private and read-only. Should another process change the file, the
         // bytes change under us; they are only ever read as plain numbers, for which every bit
         // pattern is valid, and strings are checked after they have been copied. Should it shorten
-        // the file, the kernel ends us with a signal, which is not undefined behaviour.
+        // the file, the kernel sends us a signal, on which `Watch` ends the process.
         let map = unsafe { Mmap::map(&file) }.map_err(Problem::Io)?;
-        Ok(Storage::Mapped(map))
+        Ok(Storage::Mapped {
+            _watch: Watch::over(&map, path),
+            map,
+        })
     }
 
     /// Copies `bytes`.
@@ -53,7 +58,7 @@ impl Storage {
 
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Storage::Mapped(map) => map,
+            Storage::Mapped { map, .. } => map,
             Storage::Copied { words, len } => &bytemuck::cast_slice(words)[..*len],
         }
     }

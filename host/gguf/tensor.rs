@@ -88,6 +88,28 @@ impl Tensor {
         &self.bytes()[row * len..][..len]
     }
 
+    /// The rows `rows` as a tensor `[row_len, rows]` of its own, which is named after them.
+    ///
+    /// # Panics
+    /// Where there are no such rows.
+    pub fn rows(&self, rows: Range<usize>) -> Tensor {
+        assert!(
+            rows.start < rows.end && rows.end <= self.n_rows(),
+            "{rows:?} of {self:?}"
+        );
+        let row_bytes = self.data.len() / self.n_rows();
+        let at = |row: usize| self.data.start + row * row_bytes;
+        let mut dims = [1; MAX_DIMS];
+        (dims[0], dims[1]) = (self.row_len(), rows.len());
+        Tensor {
+            name: format!("{}[{}..{}]", self.name, rows.start, rows.end).into(),
+            n_dims: 2,
+            dims,
+            data: at(rows.start)..at(rows.end),
+            ..self.clone()
+        }
+    }
+
     /// Its data as blocks of type `B`, in place.
     ///
     /// # Errors
@@ -124,6 +146,32 @@ impl Tensor {
         let bytes = &self.bytes()[rows.start * row_bytes..rows.end * row_bytes];
         if let Err(mismatch) = quant::dequantize(self.ty, bytes, out) {
             panic!("tensor {}, rows {rows:?}: {mismatch}", self.name);
+        }
+    }
+}
+
+/// A tensor of a type that is not read: it is there, and no more is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadTensor {
+    /// Its name.
+    pub name: String,
+    /// ggml's number of its type.
+    pub type_id: u32,
+    /// ggml's name of its type, or `unknown`.
+    pub type_name: &'static str,
+    /// Its dimensions, the one whose elements lie side by side first.
+    pub dims: Vec<usize>,
+    /// Where the file names its type.
+    pub(super) offset: u64,
+}
+
+impl UnreadTensor {
+    /// Why it cannot be used.
+    pub(super) fn problem(&self) -> Problem {
+        Problem::Field {
+            field: format!("type of tensor {}", self.name),
+            offset: self.offset,
+            reason: format!("{} ({}) is not supported", self.type_id, self.type_name),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The model's weights on the device, in the file's own types.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -77,11 +77,8 @@ pub struct GpuWeights {
 impl GpuWeights {
     /// Bytes of all matrices of `model`, tied ones counted once.
     pub fn matrix_bytes(model: &Model) -> u64 {
-        let mut tensors: HashMap<*const u8, u64> = HashMap::new();
-        for tensor in matrices(model) {
-            tensors.insert(tensor.bytes().as_ptr(), tensor.bytes().len() as u64);
-        }
-        tensors.values().sum()
+        let tensors: HashSet<Extent> = matrices(model).map(extent).collect();
+        tensors.iter().map(|&(_, len)| len as u64).sum()
     }
 
     /// Bytes of all vectors of `model`, as f32.
@@ -142,6 +139,14 @@ impl GpuWeights {
     }
 }
 
+/// Where a tensor's bytes begin in the mapping, and how many they are. Tensors of a file may begin at the same
+/// byte and differ in length.
+type Extent = (*const u8, usize);
+
+fn extent(tensor: &Tensor) -> Extent {
+    (tensor.bytes().as_ptr(), tensor.bytes().len())
+}
+
 fn linears(layer: &Layer) -> [&Linear; 7] {
     [
         &layer.q,
@@ -176,8 +181,8 @@ fn vectors(layer: &Layer) -> impl Iterator<Item = &[f32]> {
 struct Transfer<'a> {
     device: &'a dyn Device,
     uploader: Uploader<'a>,
-    /// Matrices by the address of their bytes in the mapping: a tied one is uploaded once.
-    done: HashMap<*const u8, Arc<Buffer>>,
+    /// Matrices by their place in the mapping: a tied one is uploaded once.
+    done: HashMap<Extent, Arc<Buffer>>,
 }
 
 impl Transfer<'_> {
@@ -208,12 +213,12 @@ impl Transfer<'_> {
 
     fn matrix(&mut self, tensor: &Tensor) -> Result<GpuMatrix> {
         let bytes = tensor.bytes();
-        let blocks = match self.done.get(&bytes.as_ptr()) {
+        let blocks = match self.done.get(&extent(tensor)) {
             Some(blocks) => blocks.clone(),
             None => {
                 let blocks = Arc::new(self.device.alloc(bytes.len(), tensor.name())?);
                 self.uploader.upload(blocks.all(), bytes)?;
-                self.done.insert(bytes.as_ptr(), blocks.clone());
+                self.done.insert(extent(tensor), blocks.clone());
                 blocks
             }
         };

@@ -3,7 +3,9 @@
 mod arch;
 mod config;
 mod error;
+mod keys;
 mod rope;
+mod unused;
 mod weights;
 
 use std::path::Path;
@@ -12,6 +14,7 @@ pub use arch::{ARCHITECTURES, Activation, Architecture, RopePairing, SlidingLaye
 pub use config::{Config, LayerAttention};
 pub use error::ModelError;
 pub use rope::{Rope, RopeScaling};
+pub use unused::Unused;
 pub use weights::{Layer, Linear, Weights};
 
 use crate::gguf::Gguf;
@@ -23,22 +26,33 @@ pub struct Model {
     pub config: Config,
     /// Weights.
     pub weights: Weights,
+    /// What of the file is left out, because the text does not depend on it.
+    pub unused: Vec<Unused>,
 }
 
 impl Model {
     /// Opens the GGUF file at `path`.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`] and [`Model::from_gguf`].
     pub fn open(path: &Path) -> Result<Model, ModelError> {
         Model::from_gguf(&Gguf::open(path)?)
     }
 
     /// Reads the model in `gguf`; its tensors keep the mapping alive.
+    ///
+    /// # Errors
+    /// An unknown architecture, a missing or impossible key or tensor, and one that the architecture's
+    /// formula has no place for.
     pub fn from_gguf(gguf: &Gguf) -> Result<Model, ModelError> {
-        let rope_factors = gguf
-            .tensor("rope_freqs.weight")
-            .map(|tensor| tensor.to_f32());
-        let config = Config::from_gguf(gguf, rope_factors.as_deref())?;
-        let weights = Weights::from_gguf(gguf, &config)?;
-        Ok(Model { config, weights })
+        let (config, mut unused) = Config::from_gguf(gguf)?;
+        let (weights, left_out) = Weights::from_gguf(gguf, &config)?;
+        unused.extend(left_out);
+        Ok(Model {
+            config,
+            weights,
+            unused,
+        })
     }
 
     /// Number of tokens in the vocabulary.

@@ -26,8 +26,6 @@ pub enum RopeScaling {
         beta_fast: f32,
         /// Rotations below which a frequency is divided.
         beta_slow: f32,
-        /// Extra factor on cosine and sine.
-        attention_factor: f32,
     },
 }
 
@@ -38,13 +36,14 @@ pub struct Rope {
     pub pairing: RopePairing,
     /// Angle per position of each pair, `[rotated elements / 2]`, in radians.
     pub frequencies: Vec<f64>,
-    /// Factor on cosine and sine (YaRN's attention temperature), 1 otherwise.
+    /// Factor on cosine and sine: `attn_factor` of the file times YaRN's attention temperature.
     pub magnitude: f64,
 }
 
 impl Rope {
     /// Frequencies for `dim` rotated elements of a head at RoPE base `base`; `factors` is the
-    /// content of `rope_freqs.weight` (`[dim / 2]`), where a file has it.
+    /// content of `rope_freqs.weight` (`[dim / 2]`), where a file has it. The magnitude is YaRN's
+    /// temperature, 1 otherwise; see [`Rope::with_attention_factor`].
     pub fn new(
         pairing: RopePairing,
         dim: usize,
@@ -68,7 +67,6 @@ impl Rope {
                 original_context,
                 beta_fast,
                 beta_slow,
-                attention_factor,
             } => {
                 let factor = f64::from(factor);
                 let pair_with_rotations = |rotations: f32| {
@@ -82,8 +80,8 @@ impl Rope {
                     let kept = 1.0 - ((i as f64 - low) / (high - low).max(1e-3)).clamp(0.0, 1.0);
                     unscaled(i) * (kept + (1.0 - kept) / factor)
                 };
-                let magnitude = f64::from(attention_factor) * (1.0 + 0.1 * factor.ln());
-                (pairs.map(mix).collect(), magnitude)
+                // A context that is not stretched has no temperature either.
+                (pairs.map(mix).collect(), 1.0 + 0.1 * factor.max(1.0).ln())
             }
         };
         Rope {
@@ -91,6 +89,13 @@ impl Rope {
             frequencies,
             magnitude,
         }
+    }
+
+    /// The same with cosine and sine multiplied by the file's `rope.scaling.attn_factor`. llama.cpp applies
+    /// it whatever the scaling is, to local layers too.
+    pub fn with_attention_factor(mut self, factor: f32) -> Rope {
+        self.magnitude *= f64::from(factor);
+        self
     }
 
     /// Cosine and sine of every pair at `position`, `[pairs]` of `[cos, sin]`. In f64: at position
@@ -137,7 +142,6 @@ mod tests {
             original_context: 4096,
             beta_fast: 32.0,
             beta_slow: 1.0,
-            attention_factor: 1.0,
         };
         let plain = Rope::new(RopePairing::Halves, 128, 1e4, RopeScaling::None, None);
         let yarn = Rope::new(RopePairing::Halves, 128, 1e4, scaling, None);

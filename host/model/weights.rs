@@ -1,7 +1,12 @@
 //! A model's weights: matrices stay quantized views of the file, vectors are decoded.
 
-use super::config::Config;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::config::{Config, ROPE_FACTORS};
 use super::error::ModelError;
+use super::unused::{self, Unused};
 use crate::gguf::{Gguf, Tensor};
 
 /// A matrix `[n_out, n_in]` row-major, as GGUF stores it, and its bias `[n_out]`.
@@ -70,83 +75,129 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Finds and checks every tensor that `config` asks for.
-    pub fn from_gguf(gguf: &Gguf, config: &Config) -> Result<Weights, ModelError> {
-        let tensors = Tensors { gguf };
-        let token_embd = gguf.require("token_embd.weight")?.clone();
+    /// Finds and checks every tensor that `config` asks for, and what of the file is left out.
+    ///
+    /// # Errors
+    /// A tensor is missing, has another shape, or has no place in the architecture's formula.
+    pub fn from_gguf(gguf: &Gguf, config: &Config) -> Result<(Weights, Vec<Unused>), ModelError> {
+        let tensors = Tensors {
+            gguf,
+            taken: RefCell::default(),
+        };
+        if config.arch.rope_factors {
+            // The configuration has read it.
+            tensors.find(ROPE_FACTORS);
+        }
+        let token_embd = tensors.require("token_embd.weight")?.clone();
         let vocab = token_embd.n_rows();
         expect_shape(&token_embd, &[config.width, vocab])?;
-        let output = match gguf.tensor("output.weight") {
-            Some(_) => tensors.linear("output", config.width, vocab, false)?,
+        let output = match tensors.find("output.weight") {
+            Some(_) => tensors.linear("output", config.width, vocab)?,
             None => Linear {
                 weight: token_embd.clone(),
-                bias: None,
+                bias: tensors.optional_vector("output.bias", vocab)?,
             },
         };
-        Ok(Weights {
+        let weights = Weights {
             token_embd,
             layers: (0..config.n_layers)
                 .map(|index| tensors.layer(index, config))
                 .collect::<Result<_, _>>()?,
             output_norm: tensors.vector("output_norm.weight", config.width)?,
             output,
-        })
+        };
+        let unused = unused::check_tensors(gguf, config, &tensors.taken.into_inner())?;
+        Ok((weights, unused))
     }
 }
 
-/// Looks tensors up by GGUF's names and checks their shapes.
+/// Looks tensors up by GGUF's names, checks their shapes, and remembers which were taken.
 struct Tensors<'a> {
     gguf: &'a Gguf,
+    taken: RefCell<HashSet<String>>,
 }
 
-impl Tensors<'_> {
+impl<'a> Tensors<'a> {
+    fn find(&self, name: &str) -> Option<&'a Tensor> {
+        let tensor = self.gguf.tensor(name)?;
+        self.taken.borrow_mut().insert(name.to_owned());
+        Some(tensor)
+    }
+
+    fn require(&self, name: &str) -> Result<&'a Tensor, ModelError> {
+        self.taken.borrow_mut().insert(name.to_owned());
+        Ok(self.gguf.require(name)?)
+    }
+
     fn layer(&self, index: usize, config: &Config) -> Result<Layer, ModelError> {
         let arch = config.arch;
         let (width, ffn) = (config.width, config.ffn_width);
-        let (q, kv) = (config.q_width(), config.kv_width());
         let name = |part: &str| format!("blk.{index}.{part}");
         let norm = |part: &str, n: usize| self.vector(&name(&format!("{part}.weight")), n);
         let optional_norm =
             |wanted: bool, part: &str, n: usize| wanted.then(|| norm(part, n)).transpose();
-        let linear = |part: &str, n_in, n_out, bias| self.linear(&name(part), n_in, n_out, bias);
+        let linear = |part: &str, n_in, n_out| self.linear(&name(part), n_in, n_out);
+        let [q, k, v] = self.attention_inputs(index, config)?;
         Ok(Layer {
             attn_norm: norm("attn_norm", width)?,
-            q: linear("attn_q", width, q, arch.qkv_bias)?,
-            k: linear("attn_k", width, kv, arch.qkv_bias)?,
-            v: linear("attn_v", width, kv, arch.qkv_bias)?,
-            attn_output: linear("attn_output", q, width, false)?,
+            q,
+            k,
+            v,
+            attn_output: linear("attn_output", config.q_width(), width)?,
             q_norm: optional_norm(arch.qk_norm, "attn_q_norm", config.head_dim)?,
             k_norm: optional_norm(arch.qk_norm, "attn_k_norm", config.head_dim)?,
             post_attn_norm: optional_norm(arch.post_norms, "post_attention_norm", width)?,
             ffn_norm: norm("ffn_norm", width)?,
-            ffn_gate: linear("ffn_gate", width, ffn, false)?,
-            ffn_up: linear("ffn_up", width, ffn, false)?,
-            ffn_down: linear("ffn_down", ffn, width, false)?,
+            ffn_gate: linear("ffn_gate", width, ffn)?,
+            ffn_up: linear("ffn_up", width, ffn)?,
+            ffn_down: linear("ffn_down", ffn, width)?,
             post_ffn_norm: optional_norm(arch.post_norms, "post_ffw_norm", width)?,
         })
     }
 
-    /// A matrix `{name}.weight`. A bias that the file has is used even where the architecture does
-    /// not require one: leaving it out would give wrong text without any error.
-    fn linear(
-        &self,
-        name: &str,
-        n_in: usize,
-        n_out: usize,
-        needs_bias: bool,
-    ) -> Result<Linear, ModelError> {
-        let weight = self.gguf.require(&format!("{name}.weight"))?.clone();
+    /// Q, K and V: three matrices, or the rows of one, `attn_qkv`. Biases may be fused or not on their own.
+    fn attention_inputs(&self, index: usize, config: &Config) -> Result<[Linear; 3], ModelError> {
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let (width, q, kv) = (config.width, config.q_width(), config.kv_width());
+        let Some(fused) = self.find(&name("attn_qkv.weight")) else {
+            return Ok([
+                self.linear(&name("attn_q"), width, q)?,
+                self.linear(&name("attn_k"), width, kv)?,
+                self.linear(&name("attn_v"), width, kv)?,
+            ]);
+        };
+        expect_shape(fused, &[width, q + 2 * kv])?;
+        let fused_bias = self.optional_vector(&name("attn_qkv.bias"), q + 2 * kv)?;
+        let part = |part: &str, rows: Range<usize>| {
+            let bias = match &fused_bias {
+                Some(bias) => Some(bias[rows.clone()].to_vec()),
+                None => self.optional_vector(&name(&format!("{part}.bias")), rows.len())?,
+            };
+            let weight = fused.rows(rows);
+            Ok::<_, ModelError>(Linear { weight, bias })
+        };
+        Ok([
+            part("attn_q", 0..q)?,
+            part("attn_k", q..q + kv)?,
+            part("attn_v", q + kv..q + 2 * kv)?,
+        ])
+    }
+
+    /// A matrix `{name}.weight`, and `{name}.bias` where the file has it: whether a model was trained with
+    /// biases is not told by its architecture.
+    fn linear(&self, name: &str, n_in: usize, n_out: usize) -> Result<Linear, ModelError> {
+        let weight = self.require(&format!("{name}.weight"))?.clone();
         expect_shape(&weight, &[n_in, n_out])?;
-        let bias_name = format!("{name}.bias");
-        let has_bias = needs_bias || self.gguf.tensor(&bias_name).is_some();
-        let bias = has_bias
-            .then(|| self.vector(&bias_name, n_out))
-            .transpose()?;
+        let bias = self.optional_vector(&format!("{name}.bias"), n_out)?;
         Ok(Linear { weight, bias })
     }
 
+    fn optional_vector(&self, name: &str, n: usize) -> Result<Option<Vec<f32>>, ModelError> {
+        self.find(name).map(|_| self.vector(name, n)).transpose()
+    }
+
     fn vector(&self, name: &str, n: usize) -> Result<Vec<f32>, ModelError> {
-        let tensor = self.gguf.require(name)?;
+        let tensor = self.require(name)?;
         expect_shape(tensor, &[n])?;
         Ok(tensor.to_f32())
     }

@@ -23,6 +23,13 @@ impl Bpe {
         pre: &PreTokenizer,
         warnings: &mut Vec<String>,
     ) -> Result<Bpe, TokenizerError> {
+        // Without them every letter would be a token of its own.
+        if merges.is_empty() {
+            return Err(TokenizerError::Missing {
+                key: "tokenizer.ggml.merges",
+                of: "byte-level BPE",
+            });
+        }
         // Plain text must never become a control token, not even one spelled like a word.
         let ids: BpeVocab = vocab
             .iter()

@@ -30,6 +30,14 @@ pub enum TokenizerError {
     /// More tokens than a 32-bit id can count.
     #[error("tokenizer.ggml.tokens has {0} entries, more than token ids can count")]
     VocabularyTooLarge(usize),
+    /// A list without which text cannot be cut into the tokens that the model was trained with.
+    #[error("the file has no {key}, without which {of} cannot join letters to tokens")]
+    Missing {
+        /// The metadata key.
+        key: &'static str,
+        /// The algorithm.
+        of: &'static str,
+    },
     /// A per-token array is shorter than the list of tokens.
     #[error("{key} has {found} entries for {tokens} tokens")]
     Length {

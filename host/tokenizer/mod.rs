@@ -91,7 +91,7 @@ impl Tokenizer {
                     eos: Some(11),
                     unk: None,
                 };
-                let vocab = Vocab::new(&mut spec, defaults)?;
+                let vocab = Vocab::new(&mut spec, defaults, &mut warnings)?;
                 let bpe = Bpe::new(&vocab, &spec.merges, pre, &mut warnings)?;
                 (vocab, Algorithm::Bpe(Box::new(bpe)))
             }
@@ -103,7 +103,7 @@ impl Tokenizer {
                     eos: Some(2),
                     unk: Some(0),
                 };
-                let vocab = Vocab::new(&mut spec, defaults)?;
+                let vocab = Vocab::new(&mut spec, defaults, &mut warnings)?;
                 let spm = Spm::new(&vocab, &spec.scores)?;
                 (vocab, Algorithm::Spm(spm))
             }

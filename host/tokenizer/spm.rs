@@ -36,6 +36,13 @@ struct Piece {
 
 impl Spm {
     pub fn new(vocab: &Vocab, scores: &[f32]) -> Result<Spm, TokenizerError> {
+        // Without them nothing tells which neighbours to join first.
+        if scores.is_empty() {
+            return Err(TokenizerError::Missing {
+                key: "tokenizer.ggml.scores",
+                of: "SentencePiece",
+            });
+        }
         check_length("tokenizer.ggml.scores", scores.len(), vocab.tokens.len())?;
         let mut pieces: HashMap<Box<str>, Piece> = HashMap::with_capacity(vocab.tokens.len());
         let mut bytes = Box::new([None; 256]);

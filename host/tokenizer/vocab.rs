@@ -40,7 +40,11 @@ impl VocabSpec {
     /// than it should.
     pub fn from_gguf(gguf: &Gguf) -> Result<VocabSpec, GgufError> {
         let metadata = gguf.metadata();
-        let id = |name: &str| metadata.find(&format!("tokenizer.ggml.{name}_token_id"));
+        // -1 and 4294967295 stand for "none"; whether an id exists is checked later.
+        let id = |name: &str| {
+            let id: Option<i64> = metadata.find(&format!("tokenizer.ggml.{name}_token_id"))?;
+            Ok::<_, GgufError>(id.map(|id| u32::try_from(id).unwrap_or(u32::MAX)))
+        };
         let flag = |name: &str| metadata.find(&format!("tokenizer.ggml.{name}"));
         let merges: Option<&StringArray> = metadata.find("tokenizer.ggml.merges")?;
         Ok(VocabSpec {
@@ -143,8 +147,13 @@ pub(super) struct Vocab {
 }
 
 impl Vocab {
-    /// Checks `spec`, of which the scores and merges are the algorithm's to check.
-    pub fn new(spec: &mut VocabSpec, defaults: Defaults) -> Result<Vocab, TokenizerError> {
+    /// Checks `spec`, of which the scores and merges are the algorithm's to check. `warnings` is told of ids
+    /// that do not exist and are not needed.
+    pub fn new(
+        spec: &mut VocabSpec,
+        defaults: Defaults,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vocab, TokenizerError> {
         let mut tokens = std::mem::take(&mut spec.tokens);
         let count = tokens.len();
         if count == 0 {
@@ -170,40 +179,49 @@ impl Vocab {
         }
         let ids = index(&tokens)?;
 
-        let checked = |key, id: Option<u32>| match id {
-            Some(id) if id as usize >= count => Err(TokenizerError::IdOutOfRange {
+        let add_bos = spec.add_bos.unwrap_or(defaults.add_bos);
+        let add_eos = spec.add_eos.unwrap_or(false);
+        let mut checked = |key, id: Option<u32>, needed: bool| match id {
+            Some(id) if id as usize >= count && needed => Err(TokenizerError::IdOutOfRange {
                 key,
                 id,
                 tokens: count,
             }),
+            Some(id) if id as usize >= count => {
+                // All bits set is how files say "none".
+                if id != u32::MAX {
+                    warnings.push(format!(
+                        "{key} is {id}, but there are {count} tokens; it is ignored"
+                    ));
+                }
+                Ok(None)
+            }
             id => Ok(id),
         };
         let or_default = |id: Option<u32>, default: Option<u32>| {
             id.or(default.filter(|&id| (id as usize) < count))
         };
-        let bos = checked("tokenizer.ggml.bos_token_id", spec.bos)?;
-        let eos = checked("tokenizer.ggml.eos_token_id", spec.eos)?;
-        let unk = checked("tokenizer.ggml.unknown_token_id", spec.unk)?;
+        let bos = checked("tokenizer.ggml.bos_token_id", spec.bos, add_bos)?;
+        let eos = checked("tokenizer.ggml.eos_token_id", spec.eos, add_eos)?;
+        let unk = checked("tokenizer.ggml.unknown_token_id", spec.unk, false)?;
         let bos = or_default(bos, defaults.bos);
         let eos = or_default(eos, defaults.eos);
         let named_ends = [
             eos,
-            checked("tokenizer.ggml.eot_token_id", spec.eot)?,
-            checked("tokenizer.ggml.eom_token_id", spec.eom)?,
-            checked("tokenizer.ggml.fim_pad_token_id", spec.fim_pad)?,
-            checked("tokenizer.ggml.fim_rep_token_id", spec.fim_rep)?,
-            checked("tokenizer.ggml.fim_sep_token_id", spec.fim_sep)?,
+            checked("tokenizer.ggml.eot_token_id", spec.eot, false)?,
+            checked("tokenizer.ggml.eom_token_id", spec.eom, false)?,
+            checked("tokenizer.ggml.fim_pad_token_id", spec.fim_pad, false)?,
+            checked("tokenizer.ggml.fim_rep_token_id", spec.fim_rep, false)?,
+            checked("tokenizer.ggml.fim_sep_token_id", spec.fim_sep, false)?,
         ];
-        checked("tokenizer.ggml.padding_token_id", spec.pad)?;
+        checked("tokenizer.ggml.padding_token_id", spec.pad, false)?;
 
-        let add_bos = spec.add_bos.unwrap_or(defaults.add_bos);
         if add_bos && bos.is_none() {
             return Err(TokenizerError::MissingSpecial {
                 flag: "tokenizer.ggml.add_bos_token",
                 id: "tokenizer.ggml.bos_token_id",
             });
         }
-        let add_eos = spec.add_eos.unwrap_or(false);
         if add_eos && eos.is_none() {
             return Err(TokenizerError::MissingSpecial {
                 flag: "tokenizer.ggml.add_eos_token",

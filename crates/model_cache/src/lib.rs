@@ -15,6 +15,7 @@ mod fetch;
 mod known;
 mod pip;
 mod progress;
+mod split;
 mod tools;
 mod verify;
 
@@ -24,5 +25,6 @@ pub use fetch::StagingLock;
 pub use known::{KNOWN_MODELS, KnownModel, Piece, known_model};
 pub use pip::Pip;
 pub use progress::byte_bar;
+pub use split::SplitName;
 pub use tools::{KnownTool, known_tools};
 pub use verify::{HashingWriter, verify_file};

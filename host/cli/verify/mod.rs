@@ -114,8 +114,9 @@ impl Opened {
         let path = model_cache::resolve(name)?;
         let gguf = Gguf::open(&path)?;
         let in_file = || format!("reading {}", path.display());
-        let tokenizer = Tokenizer::from_gguf(&gguf).with_context(in_file)?;
+        // The model first: of a file that holds none, its vocabulary is no matter.
         let model = Arc::new(Model::from_gguf(&gguf).with_context(in_file)?);
+        let tokenizer = Tokenizer::from_gguf(&gguf).with_context(in_file)?;
         Ok(Opened {
             gguf,
             model,
@@ -125,8 +126,11 @@ impl Opened {
 
     fn prompt(&self, args: &VerifyArgs) -> anyhow::Result<Vec<u32>> {
         let text = args.prompt.as_deref().unwrap_or(PROMPT);
-        let template = ChatTemplate::from_gguf(&self.gguf, &self.tokenizer)?;
-        let tokens = if template.is_from_file() && !args.raw {
+        let template = match args.raw {
+            true => None,
+            false => Some(ChatTemplate::from_gguf(&self.gguf, &self.tokenizer)?),
+        };
+        let tokens = if let Some(template) = template.filter(ChatTemplate::is_from_file) {
             let message = Message::new("user", text);
             template.encode(&self.tokenizer, &[message], true, &Variables::new())?
         } else {
