@@ -279,6 +279,8 @@ pub(crate) enum Operand {
         base: Box<Operand>,
         offset: i64,
     },
+    /// `[t, {x, y}]`: a place in a texture, a surface or a tensor, which no instruction here takes.
+    Texel,
     Vector(Vec<Operand>),
     Group(Vec<Operand>),
     Pair(Box<Operand>, Box<Operand>),

@@ -115,7 +115,7 @@ fn dot_products_in_every_sign() {
 }
 
 #[test]
-fn arithmetic_64_and_carries() {
+fn arithmetic_64() {
     check64("add.s64 %rd0, %rd1, %rd2;", |a, b| a.wrapping_add(b));
     check64("mul.lo.u64 %rd0, %rd1, %rd2;", |a, b| a.wrapping_mul(b));
     check64("mul.hi.u64 %rd0, %rd1, %rd2;", |a, b| {
@@ -142,6 +142,87 @@ fn arithmetic_64_and_carries() {
     check64("mad.wide.s32 %rd0, %r1, %r3, %rd2;", |a, b| {
         (a as i32 as i64 * b as i32 as i64).wrapping_add(b as i64) as u64
     });
+    check64("sad.s64 %rd0, %rd1, %rd2, %rd1;", |a, b| {
+        (a as i64).abs_diff(b as i64).wrapping_add(a)
+    });
+    check64("sad.u64 %rd0, %rd1, %rd2, %rd2;", |a, b| {
+        a.abs_diff(b).wrapping_add(b)
+    });
+}
+
+#[test]
+fn products_of_24_bits() {
+    let unsigned = |x: u32| u64::from(x & 0xff_ffff);
+    let signed = |x: u32| i64::from(s(x << 8) >> 8);
+    check("mul24.lo.s32 %r0, %r1, %r2;", |a, b, _| {
+        (signed(a) * signed(b)) as u32
+    });
+    check("mul24.hi.u32 %r0, %r1, %r2;", |a, b, _| {
+        ((unsigned(a) * unsigned(b)) >> 16) as u32
+    });
+    check("mul24.hi.s32 %r0, %r1, %r2;", |a, b, _| {
+        ((signed(a) * signed(b)) >> 16) as u32
+    });
+    check("mad24.lo.u32 %r0, %r1, %r2, %r3;", |a, b, c| {
+        ((unsigned(a) * unsigned(b)) as u32).wrapping_add(c)
+    });
+    check("mad24.hi.s32 %r0, %r1, %r2, %r3;", |a, b, c| {
+        (((signed(a) * signed(b)) >> 16) as u32).wrapping_add(c)
+    });
+    check("mad24.hi.sat.s32 %r0, %r1, %r2, %r3;", |a, b, c| {
+        s(((signed(a) * signed(b)) >> 16) as u32).saturating_add(s(c)) as u32
+    });
+    check("mad.hi.sat.s32 %r0, %r1, %r2, %r3;", |a, b, c| {
+        s(((s(a) as i64 * s(b) as i64) >> 32) as u32).saturating_add(s(c)) as u32
+    });
+}
+
+/// Every instruction adds; a difference adds the complement and the carry, or the complement and one.
+#[test]
+fn carries_pass_between_every_two_instructions() {
+    // Results of 33 bits.
+    let low = |op: &str, a: u32, b: u32| match op {
+        "add" => u64::from(a) + u64::from(b),
+        "sub" => u64::from(a) + u64::from(!b) + 1,
+        "mad.lo" => u64::from(a.wrapping_mul(b)) + u64::from(a),
+        _ => ((u64::from(a) * u64::from(b)) >> 32) + u64::from(a),
+    };
+    let high = |op: &str, a: u32, b: u32, carry: u64| match op {
+        "addc" => low("add", a, b) + carry,
+        "subc" => low("sub", a, b) - 1 + carry,
+        "madc.lo" => low("mad.lo", a, b) + carry,
+        _ => low("mad.hi", a, b) + carry,
+    };
+    let third = |op: &str| if op.starts_with('m') { ", %r1" } else { "" };
+    for first in ["add", "sub", "mad.lo", "mad.hi"] {
+        for second in ["addc", "subc", "madc.lo", "madc.hi"] {
+            for last in ["addc", "subc", "madc.lo", "madc.hi"] {
+                let chain = format!(
+                    "{first}.cc.u32 %r5, %r1, %r2{}; {second}.cc.u32 %r5, %r1, %r2{};
+                     {last}.u32 %r6, %r1, %r2{}; xor.b32 %r0, %r5, %r6;",
+                    third(first),
+                    third(second),
+                    third(last)
+                );
+                check(&chain, |a, b, _| {
+                    let middle = high(second, a, b, low(first, a, b) >> 32);
+                    middle as u32 ^ high(last, a, b, middle >> 32) as u32
+                });
+            }
+        }
+    }
+    check(
+        "mad.hi.cc.s32 %r5, %r1, %r2, %r3; addc.u32 %r0, %r5, 0;",
+        |a, b, c| {
+            let product = ((i64::from(s(a)) * i64::from(s(b))) >> 32) as u32;
+            let (sum, carry) = product.overflowing_add(c);
+            sum.wrapping_add(carry.into())
+        },
+    );
+}
+
+#[test]
+fn carries_of_64_bits() {
     check64(
         "add.cc.u32 %r5, %r1, %r3; addc.u32 %r6, %r2, %r4; mov.b64 %rd0, {%r5, %r6};",
         |a, b| a.wrapping_add(b),
@@ -150,6 +231,37 @@ fn arithmetic_64_and_carries() {
         "sub.cc.u32 %r5, %r1, %r3; subc.u32 %r6, %r2, %r4; mov.b64 %rd0, {%r5, %r6};",
         |a, b| a.wrapping_sub(b),
     );
+    check64(
+        "add.cc.u64 %rd3, %rd1, %rd2; addc.u64 %rd0, %rd2, %rd1;",
+        |a, b| {
+            let carry = u64::from(a.checked_add(b).is_none());
+            b.wrapping_add(a).wrapping_add(carry)
+        },
+    );
+    check64(
+        "sub.cc.s64 %rd3, %rd1, %rd2; subc.s64 %rd0, %rd2, %rd1;",
+        |a, b| b.wrapping_sub(a).wrapping_sub(u64::from(a < b)),
+    );
+    check64(
+        "mad.lo.cc.u64 %rd3, %rd1, %rd2, %rd1; madc.hi.u64 %rd0, %rd1, %rd2, %rd2;",
+        |a, b| {
+            let product = u128::from(a) * u128::from(b);
+            let sum = product + u128::from(a);
+            ((sum >> 64) as u64).wrapping_add(b)
+        },
+    );
+}
+
+#[test]
+fn a_carry_that_nothing_made_is_undefined() {
+    let fault = common::run(
+        "addc.u32 %r1, %t, 1; st.global.u32 [%d], %r1;",
+        32,
+        &[0],
+        32,
+    );
+    let text = fault.expect_err("CC.CF was never set").to_string();
+    assert!(text.contains("CC.CF") || text.contains("%r1"), "{text}");
 }
 
 #[test]

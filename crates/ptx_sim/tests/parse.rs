@@ -79,7 +79,6 @@ fn unknown_instructions_are_named_with_their_line() {
         "ld.global.u128 %r1, [%a];",
         "shfl.bfly.b32 %r1, %r2, 1, 31;",
         "mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 {%r1}, {%r2}, {%r3}, {%r4};",
-        "tex.2d.v4.f32.f32 {%r1}, [%a];",
         "min.u32.f32 %r1, %r2, %r3;",
     ] {
         let error = refuse(&kernel(unknown));
@@ -94,6 +93,36 @@ fn unknown_instructions_are_named_with_their_line() {
     // Also where no kernel reaches.
     let error = refuse(&format!("{HEAD}.func lost() {{ frobnicate; }}"));
     assert_eq!(error.kind, ParseErrorKind::UnknownInstruction);
+}
+
+/// What has operands of a form of its own is named like any other instruction.
+#[test]
+fn instructions_on_textures_and_tensors_are_named() {
+    for unknown in [
+        "tex.1d.v4.f32.f32 {%r1, %r2, %r3, %r4}, [%a, {%r1}];",
+        "tex.2d.v4.f32.f32 {%r1, %r2, %r3, %r4}|%p1, [%a, %d, {%r1, %r2}];",
+        "tex.2d.v4.f32.f32 {%r1, %r2, %r3, %r4}, [%a, {%r1, %r2}], {1, 2};",
+        "tld4.r.2d.v4.f32.f32 {%r1, %r2, %r3, %r4}, [%a, {%r1, %r2}];",
+        "txq.width.b32 %r1, [%a];",
+        "suld.b.1d.b32.trap {%r1}, [%a, {%r1}];",
+        "sust.b.2d.b32.trap [%a, {%r1, %r2}], {%r1};",
+        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes \
+         [%r1], [%a, {%r1, %r2}], [%r2];",
+    ] {
+        let error = refuse(&kernel(unknown));
+        assert_eq!(
+            error.kind,
+            ParseErrorKind::UnknownInstruction,
+            "{unknown}: {error}"
+        );
+        let name = unknown.split(' ').next().unwrap();
+        assert!(error.token.starts_with(name), "{unknown}: {error}");
+    }
+    let error = refuse(&kernel("ld.global.u32 %r1, [%a, {%r1}];"));
+    assert!(matches!(error.kind, ParseErrorKind::Operand(_)), "{error}");
+    let error = refuse(&format!("{HEAD}.global .texref image;"));
+    assert_eq!(error.kind, ParseErrorKind::UnknownDirective);
+    assert_eq!(error.token, ".texref");
 }
 
 #[test]

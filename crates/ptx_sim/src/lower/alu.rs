@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::lower::builder::Builder;
+use crate::lower::carry::Chain;
 use crate::lower::modifiers::Modifiers;
 use crate::lower::operand_error;
 use crate::module::{Instruction, Operand};
@@ -15,7 +16,7 @@ impl Builder<'_> {
     pub fn lower_alu(&mut self, at: &Instruction, name: &str, m: &mut Modifiers) -> Result<bool> {
         match name {
             "add" | "sub" | "addc" | "subc" => self.add(at, name, m)?,
-            "mul" | "mad" => self.multiply(at, name, m)?,
+            "mul" | "mad" | "madc" => self.multiply(at, name, m)?,
             "fma" => {
                 let ty = m.ty()?;
                 self.float(at, m, FloatOp::Fma, ty)?;
@@ -44,8 +45,9 @@ impl Builder<'_> {
                     c: c?,
                 });
             }
-            "prmt" | "shf" | "bfe" | "bfi" | "dp4a" | "dp2a" | "sad" | "mul24" | "mad24"
-            | "bmsk" => self.bits(at, name, m)?,
+            "mul24" | "mad24" => self.multiply24(at, name, m)?,
+            "sad" => self.sum_of_difference(at, m)?,
+            "prmt" | "shf" | "bfe" | "bfi" | "dp4a" | "dp2a" | "bmsk" => self.bits(at, name, m)?,
             "copysign" => match m.ty()? {
                 Ty::F32 => self.bin32(at, Bin32::CopySign, Ty::F32, Ty::F32)?,
                 _ => self.bin64(at, Bin64::CopySign, Ty::F64)?,
@@ -126,6 +128,14 @@ impl Builder<'_> {
         Ok(())
     }
 
+    pub(super) fn tri64(&mut self, at: &Instruction, op: Tri64, ty: Ty) -> Result<()> {
+        let [d, a, b, c] = self.operands(at)?;
+        let [a, b, c] = [a, b, c].map(|source| self.src(at, source, ty));
+        let d = self.dst(at, d, ty)?;
+        self.alu(Alu::Tri64(op, d, a?, b?, c?));
+        Ok(())
+    }
+
     pub(super) fn integer(
         &mut self,
         at: &Instruction,
@@ -156,24 +166,13 @@ impl Builder<'_> {
         let carry_out = m.take("cc");
         if carry_in || carry_out {
             let [d, a, b] = self.operands(at)?;
-            if ty.bytes() < 4 || !ty.is_integer() {
-                return Err(m.unknown());
-            }
-            let a = self.column_of(at, a, ty)?;
-            let b = self.column_of(at, b, ty)?;
-            self.dst(at, d, ty)?;
-            let d = self.column_of(at, d, ty)?;
-            let cc = self.carry();
-            self.alu(Alu::Carry {
+            let chain = Chain {
                 subtract,
                 carry_in,
                 carry_out,
-                cc,
-                d,
-                a,
-                b,
-            });
-            return Ok(());
+            };
+            let (a, b) = (self.src(at, a, ty)?, self.src(at, b, ty)?);
+            return self.add_with_carry(at, m, chain, ty, d, [a, b]);
         }
         if m.take("sat") {
             if ty != Ty::S32 {
@@ -200,102 +199,21 @@ impl Builder<'_> {
         }
     }
 
-    fn multiply(&mut self, at: &Instruction, name: &str, m: &mut Modifiers) -> Result<()> {
+    /// `sad`: the distance of two numbers, added to a third.
+    fn sum_of_difference(&mut self, at: &Instruction, m: &mut Modifiers) -> Result<()> {
         let ty = m.ty()?;
-        let multiply_add = name == "mad";
-        if ty.is_float() {
-            return self.float(
-                at,
-                m,
-                if multiply_add {
-                    FloatOp::Fma
-                } else {
-                    FloatOp::Mul
-                },
-                ty,
-            );
-        }
-        let signed = ty.is_signed();
         if !ty.is_integer() {
             return Err(m.unknown());
         }
-        if m.take("wide") {
-            return self.multiply_wide(at, m, multiply_add, ty);
-        }
-        let high = m.take("hi");
-        if !high && !m.take("lo") {
-            return Err(m.unknown());
-        }
-        match (multiply_add, high) {
-            (false, false) => self.integer(at, m, (Bin32::MulLo16, Bin32::MulLo, Bin64::MulLo), ty),
-            (false, true) if signed => {
-                self.integer(at, m, (Bin32::MulHiS16, Bin32::MulHiS, Bin64::MulHiS), ty)
-            }
-            (false, true) => {
-                self.integer(at, m, (Bin32::MulHiU16, Bin32::MulHiU, Bin64::MulHiU), ty)
-            }
-            (true, _) => {
-                let (narrow, wide) = match (high, signed) {
-                    (false, _) => (Tri32::MadLo, Tri64::MadLo),
-                    (true, false) => (Tri32::MadHiU, Tri64::MadHiU),
-                    (true, true) => (Tri32::MadHiS, Tri64::MadHiS),
-                };
-                match ty.bytes() {
-                    2 if !high => self.tri32(at, Tri32::MadLo16, ty, ty),
-                    4 => self.tri32(at, narrow, ty, ty),
-                    8 => {
-                        let [d, a, b, c] = self.operands(at)?;
-                        let [a, b, c] = [a, b, c].map(|source| self.src(at, source, ty));
-                        let d = self.dst(at, d, ty)?;
-                        self.alu(Alu::Tri64(wide, d, a?, b?, c?));
-                        Ok(())
-                    }
-                    _ => Err(m.unknown()),
-                }
-            }
-        }
-    }
-
-    fn multiply_wide(
-        &mut self,
-        at: &Instruction,
-        m: &Modifiers,
-        multiply_add: bool,
-        ty: Ty,
-    ) -> Result<()> {
-        let signed = ty.is_signed();
-        match (ty.bytes(), multiply_add) {
-            (2, false) => {
-                let op = if signed {
-                    Bin32::MulWideS16
-                } else {
-                    Bin32::MulWideU16
-                };
-                self.bin32(at, op, Ty::B32, ty)
-            }
-            (2, true) => {
-                let op = if signed {
-                    Tri32::MadWideS16
-                } else {
-                    Tri32::MadWideU16
-                };
-                self.tri32(at, op, ty, Ty::B32)
-            }
-            (4, false) => {
-                let [d, a, b] = self.operands(at)?;
-                let (a, b) = (self.src(at, a, ty)?, self.src(at, b, ty)?);
-                let d = self.dst(at, d, Ty::B64)?;
-                self.alu(Alu::MulWide { signed, d, a, b });
-                Ok(())
-            }
-            (4, true) => {
-                let [d, a, b, c] = self.operands(at)?;
-                let (a, b) = (self.src(at, a, ty)?, self.src(at, b, ty)?);
-                let c = self.src(at, c, Ty::B64)?;
-                let d = self.dst(at, d, Ty::B64)?;
-                self.alu(Alu::MadWide { signed, d, a, b, c });
-                Ok(())
-            }
+        let (narrow, word, long) = if ty.is_signed() {
+            (Tri32::SadS16, Tri32::SadS, Tri64::SadS)
+        } else {
+            (Tri32::SadU16, Tri32::SadU, Tri64::SadU)
+        };
+        match ty.bytes() {
+            2 => self.tri32(at, narrow, ty, ty),
+            4 => self.tri32(at, word, ty, ty),
+            8 => self.tri64(at, long, ty),
             _ => Err(m.unknown()),
         }
     }

@@ -146,30 +146,8 @@ impl Builder<'_> {
                     m.one_of(&[("clamp", Bin32::BitMaskClamp), ("wrap", Bin32::BitMaskWrap)])?;
                 return self.bin32(at, op, Ty::B32, Ty::B32);
             }
-            "mul24" | "mad24" => {
-                let ty = m.ty()?;
-                let op = if ty.is_signed() {
-                    Bin32::Mul24S
-                } else {
-                    Bin32::Mul24U
-                };
-                if name == "mad24" || !m.take("lo") || ty.bytes() != 4 {
-                    return Err(m.unknown());
-                }
-                return self.bin32(at, op, ty, ty);
-            }
             "bfe" | "bfi" => return self.bit_field(at, name, m),
-            _ => {
-                let ty = m.ty()?;
-                if ty.bytes() != 4 {
-                    return Err(m.unknown());
-                }
-                if ty.is_signed() {
-                    Tri32::SadS
-                } else {
-                    Tri32::SadU
-                }
-            }
+            _ => return Err(m.unknown()),
         };
         if matches!(name, "prmt" | "shf") && m.ty()? != Ty::B32 {
             return Err(m.unknown());

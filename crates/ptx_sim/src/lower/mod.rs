@@ -7,6 +7,7 @@
 mod alu;
 mod bits;
 pub(crate) mod builder;
+mod carry;
 mod cfg;
 mod compare;
 mod control;
@@ -15,6 +16,7 @@ mod data;
 mod float;
 mod mma;
 mod modifiers;
+mod multiply;
 mod operand;
 mod place;
 mod warp;

@@ -68,6 +68,7 @@ pub(crate) enum Alu {
         a: R,
         b: R,
     },
+    /// Sums and differences with `CC.CF`, of which there is one for all: the carry out of the adder.
     Carry {
         subtract: bool,
         carry_in: bool,
@@ -198,6 +199,8 @@ pub(crate) enum Bin32 {
     SubSatS,
     Mul24U,
     Mul24S,
+    Mul24HiU,
+    Mul24HiS,
     Add16,
     Sub16,
     MulLo16,
@@ -239,6 +242,8 @@ pub(crate) enum Tri32 {
     MadWideS16,
     SadU,
     SadS,
+    SadU16,
+    SadS16,
     FmaF32,
     Dp4a(bool, bool),
     Dp2aLow(bool, bool),
@@ -316,6 +321,8 @@ pub(crate) enum Tri64 {
     MadLo,
     MadHiU,
     MadHiS,
+    SadU,
+    SadS,
     FmaF64,
 }
 

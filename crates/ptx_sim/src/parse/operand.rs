@@ -15,7 +15,13 @@ impl Body<'_, '_> {
             return Ok(Operand::Not(Box::new(self.scalar()?)));
         }
         match self.parser.peek().token {
-            Token::Punct(b'{') => Ok(Operand::Vector(self.list(b'{', b'}')?)),
+            Token::Punct(b'{') => {
+                let elements = Operand::Vector(self.list(b'{', b'}')?);
+                if self.parser.accept(b'|') {
+                    return Ok(Operand::Pair(Box::new(elements), Box::new(self.scalar()?)));
+                }
+                Ok(elements)
+            }
             Token::Punct(b'(') => Ok(Operand::Group(self.list(b'(', b')')?)),
             Token::Punct(b'[') => self.memory(),
             _ => {
@@ -48,6 +54,9 @@ impl Body<'_, '_> {
         self.parser.expect(b'[')?;
         let base = self.scalar()?;
         let offset = self.parser.offset()?;
+        if self.parser.accept(b',') {
+            return self.texel();
+        }
         self.parser.expect(b']')?;
         let (base, offset) = match base {
             Operand::Symbol {
@@ -73,6 +82,21 @@ impl Body<'_, '_> {
             base: Box::new(base),
             offset,
         })
+    }
+
+    /// What follows the name of a texture: a sampler, coordinates, offsets.
+    fn texel(&mut self) -> Result<Operand> {
+        loop {
+            match self.parser.peek().token {
+                Token::Punct(b'{') => drop(self.list(b'{', b'}')?),
+                _ => drop(self.scalar()?),
+            }
+            if !self.parser.accept(b',') {
+                break;
+            }
+        }
+        self.parser.expect(b']')?;
+        Ok(Operand::Texel)
     }
 
     fn scalar(&mut self) -> Result<Operand> {

@@ -59,22 +59,26 @@ impl Lanes<'_> {
         self.bin32(d, a, b, |x, y| one(x) << 16 | one(y));
     }
 
+    /// One adder for all, as in the device: a difference adds the complement, and its carry says that nothing
+    /// was borrowed. So `addc` behind `sub.cc` adds one where there was no borrow.
     pub(super) fn carry(&mut self, modes: [bool; 3], cc: P, d: Column, a: Column, b: Column) {
         let [subtract, carry_in, carry_out] = modes;
         let flag = self.registers.pred[cc as usize];
         let (mut carries, mut defined) = (0, 0);
-        let wide = matches!(d, Column::R64(_));
+        let most = match d {
+            Column::R64(_) => u64::MAX,
+            _ => u64::from(u32::MAX),
+        };
         for lane in 0..LANES {
             let (x, y) = (self.registers.get(a, lane), self.registers.get(b, lane));
-            let carry = u128::from(carry_in && flag >> lane & 1 == 1);
-            let (x, y) = (u128::from(x), u128::from(y));
-            let sum = if subtract {
-                x.wrapping_sub(y).wrapping_sub(carry)
+            let y = if subtract { !y & most } else { y };
+            let carry = if carry_in {
+                flag >> lane & 1
             } else {
-                x + y + carry
+                u32::from(subtract)
             };
-            let out = sum >> if wide { 64 } else { 32 } & 1;
-            carries |= (out as u32) << lane;
+            let sum = u128::from(x) + u128::from(y) + u128::from(carry);
+            carries |= u32::from(sum > u128::from(most)) << lane;
             let known = self.registers.is_defined(a, 1 << lane)
                 && self.registers.is_defined(b, 1 << lane)
                 && (!carry_in || self.registers.defined_pred[cc as usize] >> lane & 1 == 1);

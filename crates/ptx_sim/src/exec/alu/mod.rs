@@ -295,6 +295,10 @@ impl Lanes<'_> {
                 Tri64::MadHiS => {
                     self.tri64(d, a, b, c, |x, y, z| high_signed(x, y).wrapping_add(z));
                 }
+                Tri64::SadU => self.tri64(d, a, b, c, |x, y, z| x.abs_diff(y).wrapping_add(z)),
+                Tri64::SadS => self.tri64(d, a, b, c, |x, y, z| {
+                    x.cast_signed().abs_diff(y.cast_signed()).wrapping_add(z)
+                }),
                 Tri64::FmaF64 => {
                     self.tri64(d, a, b, c, |x, y, z| g(x).mul_add(g(y), g(z)).to_bits())
                 }

@@ -102,11 +102,15 @@ impl Lanes<'_> {
                 self.bin32(d, a, b, |x, y| (x & 0xff_ffff).wrapping_mul(y & 0xff_ffff));
             }
             Bin32::Mul24S => {
-                let low24 = |x: u32| (s(x) << 8) >> 8;
-                self.bin32(d, a, b, |x, y| {
-                    low24(x).wrapping_mul(low24(y)).cast_unsigned()
-                });
+                self.bin32(d, a, b, |x, y| s24(x).wrapping_mul(s24(y)).cast_unsigned())
             }
+            // Bits 16 to 47 of the product.
+            Bin32::Mul24HiU => self.bin32(d, a, b, |x, y| {
+                (u64::from(x & 0xff_ffff) * u64::from(y & 0xff_ffff) >> 16) as u32
+            }),
+            Bin32::Mul24HiS => self.bin32(d, a, b, |x, y| {
+                (i64::from(s24(x)) * i64::from(s24(y)) >> 16) as u32
+            }),
             Bin32::Add16 => self.bin32(d, a, b, |x, y| x.wrapping_add(y) & 0xffff),
             Bin32::Sub16 => self.bin32(d, a, b, |x, y| x.wrapping_sub(y) & 0xffff),
             Bin32::MulLo16 => self.bin32(d, a, b, |x, y| x.wrapping_mul(y) & 0xffff),
@@ -177,6 +181,12 @@ impl Lanes<'_> {
             }),
             Tri32::SadU => self.tri32(d, a, b, c, |x, y, z| x.abs_diff(y).wrapping_add(z)),
             Tri32::SadS => self.tri32(d, a, b, c, |x, y, z| s(x).abs_diff(s(y)).wrapping_add(z)),
+            Tri32::SadU16 => {
+                self.tri32(d, a, b, c, |x, y, z| x.abs_diff(y).wrapping_add(z) & 0xffff)
+            }
+            Tri32::SadS16 => self.tri32(d, a, b, c, |x, y, z| {
+                s16(x).abs_diff(s16(y)).wrapping_add(z) & 0xffff
+            }),
             Tri32::FmaF32 => {
                 self.tri32(d, a, b, c, |x, y, z| {
                     float::canonical(f(x).mul_add(f(y), f(z)))
@@ -233,6 +243,11 @@ impl Lanes<'_> {
             }
         }
     }
+}
+
+/// Sign-extends a 24-bit value.
+fn s24(bits: u32) -> i32 {
+    s(bits << 8) >> 8
 }
 
 fn sign_fill(x: u32) -> u32 {
