@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod gguf_writer;
+pub mod greedy;
 
 use std::fs;
 use std::io::Read;
@@ -168,6 +169,18 @@ pub struct GreedyCase {
     pub gap: Vec<f32>,
     /// Their text.
     pub text: String,
+}
+
+impl GreedyCase {
+    /// To compare an engine's tokens with.
+    pub fn greedy_text(&self) -> greedy::GreedyText<'_> {
+        greedy::GreedyText {
+            name: &self.prompt,
+            prompt: &self.tokens,
+            greedy: &self.greedy,
+            gaps: &self.gap,
+        }
+    }
 }
 
 /// The prompts of a real model.

