@@ -195,6 +195,8 @@ impl Bench {
                     MatvecSegment::NONE,
                     MatvecSegment::NONE,
                 ],
+                scales: DevicePtr::NULL,
+                maxima: DevicePtr::NULL,
                 n_in,
                 vectors,
                 accumulate: 0,
@@ -202,6 +204,8 @@ impl Bench {
                 stages: plan.stages,
                 row_groups_log2: plan.row_groups.ilog2(),
                 block_ends: plan.block_ends,
+                scale: 1.0,
+                reserved: 0,
             };
             self.launch(&kernel, plan.grid, plan.block, plan.shared_bytes, &params)
         })?;
@@ -226,6 +230,8 @@ impl Bench {
                 weights: DevicePtr::from_address(weights.addr() + copy),
                 y: DevicePtr::from_address(y.addr()),
                 n: n as u64,
+                factor: 1.0,
+                reserved: 0,
             };
             self.launch(
                 &kernel,

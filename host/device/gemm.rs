@@ -56,7 +56,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `y = x W^T`, or `y += x W^T`, in row-major terms, accumulated in f32.
+/// `y = factor x W^T`, or that added to `y`, in row-major terms, accumulated in f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Gemm<'a> {
     /// Activations `[tokens, n_in]`, f16.
@@ -65,6 +65,8 @@ pub struct Gemm<'a> {
     pub w: Matrix<'a>,
     /// Result `[tokens, n_out]`, f16 or f32.
     pub y: Matrix<'a>,
+    /// Factor on the product.
+    pub factor: f32,
     /// Whether the product is added to `y`.
     pub accumulate: bool,
 }
@@ -80,6 +82,7 @@ impl Gemm<'_> {
             x,
             w,
             y,
+            factor,
             accumulate,
         } = self;
         let shapes = || format!("x {}, W {}, y {}", shape(x), shape(w), shape(y));
@@ -104,6 +107,7 @@ impl Gemm<'_> {
             ldb: x.stride as u32,
             c: y.data.addr(),
             ldc: y.stride as u32,
+            factor: *factor,
             accumulate: *accumulate,
             ..GemmCall::row_major(tokens, n_in, n_out, y.ty)
         })
@@ -192,6 +196,7 @@ mod tests {
                 x: matrix(GemmType::F16, tokens, n_in, sx),
                 w: matrix(GemmType::F16, n_out, n_in, sw),
                 y: matrix(GemmType::F32, tokens, n_out, sy),
+                factor: 1.0,
                 accumulate,
             }.call().unwrap();
             let (x, w) = (numbers(tokens * sx, 1), numbers(n_out * sw, 2));
@@ -223,6 +228,7 @@ mod tests {
             x: dense(5, 64),
             w: dense(96, 64),
             y: dense(5, 96),
+            factor: 1.0,
             accumulate: false,
         };
         assert_eq!(
@@ -240,6 +246,7 @@ mod tests {
             x: dense(1, 2),
             w: dense(2, 2),
             y: dense(1, 2),
+            factor: 1.0,
             accumulate: false,
         };
         let right = right.call().unwrap();
@@ -263,6 +270,7 @@ mod tests {
             x: half(2, 4),
             w: half(3, 4),
             y: half(2, 3),
+            factor: 1.0,
             accumulate: false,
         };
         assert!(good.call().is_ok());

@@ -13,9 +13,9 @@ pub enum Op {
     T,
 }
 
-/// The column-major call `C[m, n] = op_a(A)[m, k] op_b(B)[k, n] (+ C)` as cuBLAS is given it;
+/// The column-major call `C[m, n] = factor op_a(A)[m, k] op_b(B)[k, n] (+ C)` as cuBLAS is given it;
 /// A and B are f16, sums are f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GemmCall {
     /// What is done to A.
     pub op_a: Op,
@@ -41,6 +41,8 @@ pub struct GemmCall {
     pub ldc: u32,
     /// Element type of C.
     pub c_ty: GemmType,
+    /// Factor on the product, BLAS's alpha.
+    pub factor: f32,
     /// Whether C is added to, or overwritten.
     pub accumulate: bool,
 }
@@ -62,6 +64,7 @@ impl GemmCall {
             c: 0,
             ldc: n_out,
             c_ty,
+            factor: 1.0,
             accumulate: false,
         }
     }
@@ -122,7 +125,8 @@ pub fn gemm_reference(call: &GemmCall, a: &[f64], b: &[f64], c: &mut [f64]) {
         .enumerate()
         .for_each(|(j, column)| {
             for (i, out) in column[..m].iter_mut().enumerate() {
-                let mut sum = if call.accumulate { *out } else { 0.0 };
+                let before = if call.accumulate { *out } else { 0.0 };
+                let mut sum = 0.0;
                 for p in 0..k {
                     let left = if call.op_a == Op::N {
                         a[p * lda + i]
@@ -136,7 +140,7 @@ pub fn gemm_reference(call: &GemmCall, a: &[f64], b: &[f64], c: &mut [f64]) {
                     };
                     sum += left * right;
                 }
-                *out = sum;
+                *out = before + f64::from(call.factor) * sum;
             }
         });
 }

@@ -1,14 +1,15 @@
 //! The parts of a transformer block in which all steps that multiply in f16 are alike: everything but
 //! attention.
 
-use kernels_gpu::abi::AddParams;
-use kernels_gpu::ops::elementwise::{ADD_F32, GEGLU_F32_F16, SWIGLU_F32_F16};
+use kernels_gpu::abi::{AddParams, DevicePtr, RmsNormParams};
+use kernels_gpu::ops::elementwise::ADD_F32;
 use kernels_gpu::ops::norm::RMS_NORM_F32;
 
 use super::GpuBackend;
-use super::launcher::{Geometry, untyped};
+use super::launcher::{Geometry, at, untyped};
 use super::matvec::Product;
-use super::operations::norm_block;
+use super::operations::{Norm, norm_block};
+use super::scales::HalfRows;
 use super::trace::DeviceTracer;
 use super::weights::GpuLinear;
 use crate::device::{Buffer, Result};
@@ -26,17 +27,27 @@ impl GpuBackend {
         let weights = &self.weights.layers[layer];
         let (width, q_width, kv_width) = (config.width, config.q_width(), config.kv_width());
 
-        self.norm_rows(&w.x, 0, &weights.attn_norm, n_tokens)?;
-        trace.f16("attn_norm", width, &w.normed)?;
+        let norm = Norm {
+            x_scales: self.stream_scales(layer, n_tokens),
+            ..Norm::new(&weights.attn_norm, self.norm_scales.attn[layer])
+        };
+        let normed = self.norm_rows(&w.x, 0, norm, n_tokens)?;
+        trace.half_rows("attn_norm", width, normed)?;
         let products = [
             Product::new(&weights.q, &w.q),
             Product::new(&weights.k, &w.k),
             Product::new(&weights.v, &w.v),
         ];
-        self.multiply(&w.normed, n_tokens, &products, false)?;
+        self.multiply(normed, &products, false)?;
         trace.f32("Qcur_raw", q_width, &w.q)?;
         trace.f32("Kcur_raw", kv_width, &w.k)?;
         trace.f32("Vcur", kv_width, &w.v)
+    }
+
+    /// What the rows of the residual stream were divided by when block `layer` finds them, where they were.
+    pub(super) fn stream_scales(&self, layer: usize, n_tokens: usize) -> Option<&Buffer> {
+        let left = layer > 0 && self.leaves_scaled(layer - 1, n_tokens);
+        left.then_some(&self.workspace.gated_scales)
     }
 
     /// What attention found, f16, through its output matrix and into the residual stream.
@@ -56,9 +67,8 @@ impl GpuBackend {
         let post_norm = weights.post_attn_norm.as_deref();
         self.add_block(
             &weights.attn_output,
-            &w.mixed,
+            HalfRows::new(&w.mixed, n_tokens),
             post_norm,
-            n_tokens,
             names,
             trace,
         )
@@ -75,31 +85,31 @@ impl GpuBackend {
         let weights = &self.weights.layers[layer];
         let (width, ffn) = (config.width, config.ffn_width);
 
-        self.norm_rows(&w.x, 0, &weights.ffn_norm, n_tokens)?;
-        trace.f16("ffn_norm", width, &w.normed)?;
+        let maxima = self
+            .knows_gate_maxima(layer, n_tokens)
+            .then_some(&w.gated_maxima);
+        let norm = Norm {
+            cleared: maxima,
+            ..Norm::new(&weights.ffn_norm, self.norm_scales.ffn[layer])
+        };
+        let normed = self.norm_rows(&w.x, 0, norm, n_tokens)?;
+        trace.half_rows("ffn_norm", width, normed)?;
         let products = [
             Product::new(&weights.ffn_gate, &w.gate),
             Product::new(&weights.ffn_up, &w.up),
         ];
-        self.multiply(&w.normed, n_tokens, &products, false)?;
+        self.multiply(HalfRows { maxima, ..normed }, &products, false)?;
         trace.f32("ffn_gate", ffn, &w.gate)?;
         trace.f32("ffn_up", ffn, &w.up)?;
-        let (kernel, name) = match config.activation() {
-            Activation::Silu => (SWIGLU_F32_F16, "ffn_swiglu"),
-            Activation::GeluTanh => (GEGLU_F32_F16, "ffn_geglu"),
+        let name = match config.activation() {
+            Activation::Silu => "ffn_swiglu",
+            Activation::GeluTanh => "ffn_geglu",
         };
-        self.gate(&kernel, n_tokens)?;
-        trace.f16(name, ffn, &w.gated)?;
+        let gated = self.gate_rows(layer, n_tokens)?;
+        trace.half_rows(name, ffn, gated)?;
         let post_norm = weights.post_ffn_norm.as_deref();
         let names = ["ffn_out", "ffn_post_norm", "l_out"];
-        self.add_block(
-            &weights.ffn_down,
-            &w.gated,
-            post_norm,
-            n_tokens,
-            names,
-            trace,
-        )
+        self.add_block(&weights.ffn_down, gated, post_norm, names, trace)
     }
 
     /// Adds a block's last product to the residual stream, normed where the architecture says so.
@@ -107,21 +117,33 @@ impl GpuBackend {
     fn add_block(
         &self,
         linear: &GpuLinear,
-        input: &Buffer,
+        input: HalfRows<'_>,
         post_norm: Option<&Buffer>,
-        n_tokens: usize,
         [product_name, norm_name, sum_name]: [&'static str; 3],
         trace: &mut DeviceTracer<'_>,
     ) -> Result<()> {
-        let (width, w) = (self.model.config.width, &self.workspace);
+        let (width, w, n_tokens) = (self.model.config.width, &self.workspace, input.count);
+        let to = match post_norm {
+            None => &w.x,
+            Some(_) => &w.block_out,
+        };
+        let product = Product::new(linear, to);
+        self.multiply(input, &[product], post_norm.is_none())?;
+        // What cuBLAS left to the norm that comes next.
+        let scales = input
+            .scales
+            .filter(|_| self.matmul_plan(&[product], n_tokens).is_none());
+        if scales.is_some() && trace.is_active() {
+            self.restore_rows(to, n_tokens)?;
+        }
         let Some(post_norm) = post_norm else {
-            self.multiply(input, n_tokens, &[Product::new(linear, &w.x)], true)?;
             return trace.residual_and_addend(product_name, sum_name, width, &w.x);
         };
-        let product = Product::new(linear, &w.block_out);
-        self.multiply(input, n_tokens, &[product], false)?;
         trace.f32(product_name, width, &w.block_out)?;
-        let params = self.norm_params(&w.block_out, 0, post_norm, &w.block_normed);
+        let params = RmsNormParams {
+            x_scales: scales.map_or(DevicePtr::NULL, |scales| at(scales, 0)),
+            ..self.norm_params(&w.block_out, 0, post_norm, &w.block_normed)
+        };
         let geometry = Geometry::new([n_tokens as u32, 1, 1], norm_block(width));
         // SAFETY: all three have `n_tokens` rows of `width`, and the weight `width` elements.
         unsafe { self.launcher.launch(&RMS_NORM_F32, geometry, &params) }?;

@@ -5,6 +5,7 @@ use super::GpuBackend;
 use super::decode::GraphKey;
 use super::decode_attention::MixedType;
 use super::matvec::Product;
+use super::operations::Norm;
 use super::trace::DeviceTracer;
 use crate::backend::SequenceStep;
 use crate::device::Result;
@@ -28,9 +29,13 @@ impl GpuBackend {
             self.feed_forward(layer, n, trace)?;
         }
         trace.layer = None;
-        self.norm_rows(&w.x, 0, &self.weights.output_norm, n)?;
+        let norm = Norm {
+            x_scales: self.stream_scales(self.model.config.n_layers, n),
+            ..self.output_norm()
+        };
+        let normed = self.norm_rows(&w.x, 0, norm, n)?;
         let head = Product::new(&self.weights.output, &w.logits);
-        self.multiply(&w.normed, n, &[head], false)?;
+        self.multiply(normed, &[head], false)?;
         self.choose_next(n, key.choice)
     }
 }

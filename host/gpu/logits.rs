@@ -74,9 +74,9 @@ impl GpuBackend {
         let mut all = Vec::with_capacity((end - first) * vocab);
         for row in (first..end).step_by(LOGIT_ROWS) {
             let rows = LOGIT_ROWS.min(end - row);
-            self.norm_rows(&w.x, row, &self.weights.output_norm, rows)?;
+            let normed = self.norm_rows(&w.x, row, self.output_norm(), rows)?;
             let head = Product::new(&self.weights.output, &w.logits);
-            self.multiply(&w.normed, rows, &[head], false)?;
+            self.multiply(normed, &[head], false)?;
             all.extend(self.read_logits(0, rows)?);
         }
         traced.extend_from_slice(&all);
@@ -106,8 +106,8 @@ impl GpuBackend {
             };
             return self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn);
         }
-        self.norm_rows(&w.last, 0, norm, copied)?;
-        self.multiply(&w.normed, copied, &[head], false)
+        let normed = self.norm_rows(&w.last, 0, self.output_norm(), copied)?;
+        self.multiply(normed, &[head], false)
     }
 
     /// Starts choosing tokens for the `n` sequences from `first` on, whose logits are there.

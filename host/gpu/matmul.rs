@@ -1,13 +1,14 @@
 //! Products of quantized matrices with the vectors of a step that are too many for the matrix-vector
 //! kernels and too few to be worth decoding the matrix for.
 
-use kernels_gpu::abi::{MatmulParams, MatmulPlan, MatvecSegment};
+use kernels_gpu::abi::{DevicePtr, MatmulParams, MatmulPlan, MatvecSegment};
 use kernels_gpu::ops::matmul_entries;
 
 use super::GpuBackend;
 use super::launcher::{Geometry, at};
 use super::matvec::Product;
-use crate::device::{Buffer, DeviceError, Result};
+use super::scales::HalfRows;
+use crate::device::{DeviceError, Result};
 
 /// Most vectors that are multiplied straight from the blocks: as many as one block of the kernels takes. With
 /// more of them a launch reads the matrix again for each 64, which at some number costs as much as
@@ -37,12 +38,11 @@ impl GpuBackend {
         )
     }
 
-    /// The `products` that `plan` was made for, with `rows` rows of the f16 matrix `x`; added to what is there
+    /// The `products` that `plan` was made for, with `rows`; added to what is there
     /// if `accumulate` says so.
     pub(super) fn matmul(
         &self,
-        x: &Buffer,
-        rows: usize,
+        rows: HalfRows<'_>,
         products: &[Product<'_>],
         accumulate: bool,
         plan: MatmulPlan,
@@ -60,15 +60,19 @@ impl GpuBackend {
             *segment = product.segment(0);
         }
         let params = MatmulParams {
-            x: at(x, 0),
+            x: at(rows.x, 0),
             segments,
+            scales: rows.scales.map_or(DevicePtr::NULL, |scales| at(scales, 0)),
+            maxima: rows.maxima.map_or(DevicePtr::NULL, |maxima| at(maxima, 0)),
             n_in: matrix.n_in as u32,
-            vectors: rows as u32,
+            vectors: rows.count as u32,
             accumulate: accumulate.into(),
             k_groups_log2: plan.k_groups.ilog2(),
             stages: plan.stages,
             row_groups_log2: plan.row_groups.ilog2(),
             block_ends: plan.block_ends,
+            scale: rows.scale,
+            reserved: 0,
         };
         let geometry = Geometry {
             grid: plan.grid,

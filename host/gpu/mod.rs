@@ -12,6 +12,7 @@ mod cache;
 mod decode;
 mod decode_attention;
 mod decode_batch;
+mod gated;
 mod inputs;
 mod launcher;
 mod logits;
@@ -20,6 +21,7 @@ mod matvec;
 mod operations;
 mod prefill;
 mod products;
+mod scales;
 mod trace;
 mod weights;
 mod workspace;
@@ -41,6 +43,7 @@ use decode::GraphKey;
 use inputs::Inputs;
 use launcher::Launcher;
 use matvec::Spread;
+use scales::NormScales;
 use trace::DeviceTracer;
 use weights::GpuWeights;
 pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits};
@@ -64,6 +67,7 @@ pub struct GpuBackend {
     ahead: Ahead,
     workspace: Workspace,
     spread: Spread,
+    norm_scales: NormScales,
 }
 
 impl GpuBackend {
@@ -130,6 +134,7 @@ impl GpuBackend {
             workspace: Workspace::new(&*device, &model, limits)?,
             launcher: Launcher::new(device),
             spread: Spread::default(),
+            norm_scales: NormScales::of(&model),
             model,
         })
     }

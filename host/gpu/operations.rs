@@ -1,20 +1,47 @@
 //! The small operations of a step, which all kinds of steps share.
 
 use kernels_gpu::abi::{
-    BiasParams, DevicePtr, EmbedParams, GatedParams, KernelDef, NO_WINDOW, ROPE_ADJACENT,
-    ROPE_HALVES, RmsNormParams, UNPACK_WARPS, UnpackPlan,
+    BiasParams, DevicePtr, EmbedParams, NO_WINDOW, ROPE_ADJACENT, ROPE_HALVES, RmsNormParams,
+    UNPACK_WARPS, UnpackPlan,
 };
 use kernels_gpu::ops::elementwise::BIAS_F32;
 use kernels_gpu::ops::embed;
 use kernels_gpu::ops::norm::RMS_NORM_F16;
+use kernels_gpu::prim::scale::inverse;
 
 use super::GpuBackend;
 use super::launcher::{Geometry, at, untyped};
+use super::scales::HalfRows;
 use super::trace::DeviceTracer;
 use super::weights::GpuLinear;
 use crate::backend::SequenceStep;
 use crate::device::{Buffer, Result};
 use crate::model::RopePairing;
+
+/// A norm whose output is multiplied in f16.
+#[derive(Clone, Copy)]
+pub struct Norm<'a> {
+    /// Its weight.
+    pub weight: &'a Buffer,
+    /// What its output is divided by.
+    pub scale: f32,
+    /// What the input's rows were divided by, and are multiplied by first.
+    pub x_scales: Option<&'a Buffer>,
+    /// A number for each row that becomes 0.
+    pub cleared: Option<&'a Buffer>,
+}
+
+impl<'a> Norm<'a> {
+    /// A norm of rows as they are.
+    pub fn new(weight: &'a Buffer, scale: f32) -> Norm<'a> {
+        Norm {
+            weight,
+            scale,
+            x_scales: None,
+            cleared: None,
+        }
+    }
+}
 
 impl GpuBackend {
     /// The residual stream before the first block.
@@ -49,20 +76,32 @@ impl GpuBackend {
     }
 
     /// RMSNorm of `rows` rows of the f32 matrix `x` from `first_row` on, to `normed` as f16.
-    pub(super) fn norm_rows(
-        &self,
+    pub(super) fn norm_rows<'a>(
+        &'a self,
         x: &Buffer,
         first_row: usize,
-        weight: &Buffer,
+        norm: Norm<'_>,
         rows: usize,
-    ) -> Result<()> {
-        let params = self.norm_params(x, first_row, weight, &self.workspace.normed);
+    ) -> Result<HalfRows<'a>> {
+        let or_null = |buffer: Option<&Buffer>| buffer.map_or(0, Buffer::addr);
+        let params = RmsNormParams {
+            x_scales: DevicePtr::from_address(or_null(norm.x_scales)),
+            cleared: DevicePtr::from_address(or_null(norm.cleared)),
+            factor: inverse(norm.scale),
+            ..self.norm_params(x, first_row, norm.weight, &self.workspace.normed)
+        };
         let block = norm_block(self.model.config.width);
         // SAFETY: both have `rows` rows of `width`, and the weight `width` elements.
         unsafe {
             let geometry = Geometry::new([rows as u32, 1, 1], block);
             self.launcher.launch(&RMS_NORM_F16, geometry, &params)
-        }
+        }?;
+        Ok(HalfRows::normed(&self.workspace, rows, norm.scale))
+    }
+
+    /// The last norm.
+    pub(super) fn output_norm(&self) -> Norm<'_> {
+        Norm::new(&self.weights.output_norm, self.norm_scales.output)
     }
 
     /// What the kernels for a row's norm are told of rows of the residual stream's width.
@@ -80,12 +119,14 @@ impl GpuBackend {
             residual: DevicePtr::NULL,
             weight: at(weight, 0),
             y: untyped(y),
+            x_scales: DevicePtr::NULL,
+            cleared: DevicePtr::NULL,
             width,
             heads: 1,
             x_stride: width,
             y_stride: width,
             epsilon: config.rms_eps,
-            reserved: 0,
+            factor: 1.0,
         }
     }
 
@@ -104,25 +145,6 @@ impl GpuBackend {
         let geometry = Geometry::new([n.div_ceil(256), 1, 1], 256);
         // SAFETY: `x` has `n` elements, the bias a row's.
         unsafe { self.launcher.launch(&BIAS_F32, geometry, &params) }
-    }
-
-    /// The gated product of `gate` and `up`, to `gated` in the kernel's type.
-    pub(super) fn gate(&self, kernel: &KernelDef<GatedParams>, rows: usize) -> Result<()> {
-        let (ffn, w) = (self.model.config.ffn_width as u32, &self.workspace);
-        let params = GatedParams {
-            gate: untyped(&w.gate),
-            up: untyped(&w.up),
-            y: untyped(&w.gated),
-            width: ffn,
-            rows: rows as u32,
-            gate_stride: ffn,
-            up_stride: ffn,
-            y_stride: ffn,
-            reserved: 0,
-        };
-        let geometry = Geometry::new([ffn.div_ceil(256), rows as u32, 1], 256);
-        // SAFETY: all three have `rows` rows of `ffn` elements.
-        unsafe { self.launcher.launch(kernel, geometry, &params) }
     }
 
     /// The kernels' number of a layer's pairing.

@@ -38,6 +38,12 @@ impl GpuBackend {
             self.feed_forward(layer, n_tokens, trace)?;
         }
         trace.layer = None;
+        if self
+            .stream_scales(self.model.config.n_layers, n_tokens)
+            .is_some()
+        {
+            self.restore_rows(&self.workspace.x, n_tokens)?;
+        }
         self.prefill_outputs(sequences, trace)
     }
 

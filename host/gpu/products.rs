@@ -3,20 +3,20 @@
 
 use kernels_gpu::abi::{DequantizeParams, DevicePtr, UNPACK_WARPS, UnpackPlan, WeightType};
 use kernels_gpu::ops::dequantize;
+use kernels_gpu::prim::scale::inverse;
 
 use super::GpuBackend;
 use super::launcher::{Geometry, untyped};
 use super::matvec::Product;
+use super::scales::HalfRows;
 use super::weights::GpuMatrix;
-use crate::device::{Buffer, Gemm, GemmType, Matrix, Result};
+use crate::device::{Gemm, GemmType, Matrix, Result};
 
 impl GpuBackend {
-    /// `y = x W^T + bias` of up to three `products` for `rows` rows of the f16 matrix `x`, or that added to
-    /// what is there.
+    /// `y = x W^T + bias` of up to three `products` for `rows`, or that added to what is there.
     pub(super) fn multiply(
         &self,
-        x: &Buffer,
-        rows: usize,
+        rows: HalfRows<'_>,
         products: &[Product<'_>],
         accumulate: bool,
     ) -> Result<()> {
@@ -25,12 +25,16 @@ impl GpuBackend {
             let ty = first.linear.matrix.ty;
             let is_same = |product: &Product<'_>| product.linear.matrix.ty == ty;
             let (same, others): (Vec<_>, Vec<_>) = rest.iter().partition(|p| is_same(p));
-            match self.matmul_plan(&same, rows) {
-                Some(plan) => self.matmul(x, rows, &same, accumulate, plan)?,
+            match self.matmul_plan(&same, rows.count) {
+                Some(plan) => self.matmul(rows, &same, accumulate, plan)?,
                 None => {
                     for &product in &same {
-                        self.decoded_product(x, rows, product, accumulate)?;
-                        self.add_bias(product.linear, product.y, rows)?;
+                        self.decoded_product(rows, product, accumulate)?;
+                        if product.linear.bias.is_some() && rows.scales.is_some() {
+                            // The bias is not divided.
+                            self.restore_rows(product.y, rows.count)?;
+                        }
+                        self.add_bias(product.linear, product.y, rows.count)?;
                     }
                 }
             }
@@ -39,17 +43,18 @@ impl GpuBackend {
         Ok(())
     }
 
-    /// A product without its bias by cuBLAS; the matrix is decoded in parts that fit the workspace.
+    /// A product without its bias by cuBLAS, the rows left divided by `rows.scales`; the matrix is decoded in parts that fit the workspace.
     fn decoded_product(
         &self,
-        x: &Buffer,
-        rows: usize,
+        rows: HalfRows<'_>,
         Product { linear, y, stride }: Product<'_>,
         accumulate: bool,
     ) -> Result<()> {
         let matrix = &linear.matrix;
         let GpuMatrix { n_in, n_out, .. } = *matrix;
-        let x = Matrix::dense(x.slice(0, 2 * rows * n_in)?, GemmType::F16, rows, n_in);
+        let count = rows.count;
+        let x = rows.x.slice(0, 2 * count * n_in)?;
+        let x = Matrix::dense(x, GemmType::F16, count, n_in);
         let row_bytes = matrix.ty.row_bytes(n_in as u32) as usize;
         // Parts of whole 16 rows begin at a multiple of 16 bytes in every type.
         let fitting = self.workspace.decoded_elements / n_in;
@@ -64,21 +69,22 @@ impl GpuBackend {
             let decoded = match matrix.ty {
                 WeightType::F16 => blocks,
                 _ => {
-                    self.dequantize(matrix, blocks.addr(), part)?;
+                    self.dequantize(matrix, blocks.addr(), part, inverse(matrix.scale))?;
                     self.workspace.decoded.slice(0, 2 * part * n_in)?
                 }
             };
-            let y_bytes = 4 * ((rows - 1) * stride + part);
+            let y_bytes = 4 * ((count - 1) * stride + part);
             let call = Gemm {
                 x,
                 w: Matrix::dense(decoded, GemmType::F16, part, n_in),
                 y: Matrix {
                     data: y.slice(4 * first, y_bytes)?,
                     ty: GemmType::F32,
-                    rows,
+                    rows: count,
                     cols: part,
                     stride,
                 },
+                factor: rows.decoded_factor(matrix),
                 accumulate,
             }
             .call()?;
@@ -88,8 +94,14 @@ impl GpuBackend {
         Ok(())
     }
 
-    /// Decodes `rows` rows of `matrix` at `address` to the workspace.
-    pub(super) fn dequantize(&self, matrix: &GpuMatrix, address: u64, rows: usize) -> Result<()> {
+    /// Decodes `rows` rows of `matrix` at `address`, times `factor` if it is not quantized, to the workspace.
+    pub(super) fn dequantize(
+        &self,
+        matrix: &GpuMatrix,
+        address: u64,
+        rows: usize,
+        factor: f32,
+    ) -> Result<()> {
         let n = (rows * matrix.n_in) as u64;
         let multiprocessors = self.launcher.device.info().multiprocessors;
         let plan = UnpackPlan::dequantize(matrix.ty, n, multiprocessors);
@@ -102,6 +114,8 @@ impl GpuBackend {
             weights: DevicePtr::from_address(address),
             y: untyped(&self.workspace.decoded),
             n,
+            factor,
+            reserved: 0,
         };
         // The decoded matrix is written as f16.
         let blocks = rows * matrix.ty.row_bytes(matrix.n_in as u32) as usize;
@@ -120,7 +134,7 @@ impl GpuBackend {
         let mut bits = vec![0u16; matrix.n_in * matrix.n_out];
         for (part, bits) in bits.chunks_mut(part_rows * matrix.n_in).enumerate() {
             let address = matrix.blocks.addr() + (part * part_rows * row_bytes) as u64;
-            self.dequantize(matrix, address, bits.len() / matrix.n_in)?;
+            self.dequantize(matrix, address, bits.len() / matrix.n_in, 1.0)?;
             let from = self.workspace.decoded.slice(0, 2 * bits.len())?;
             self.launcher
                 .device

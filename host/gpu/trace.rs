@@ -2,6 +2,7 @@
 
 use half::f16;
 
+use super::scales::HalfRows;
 use crate::backend::{TensorName, TraceSink};
 use crate::device::{Buffer, Device, Result};
 
@@ -71,6 +72,37 @@ impl<'a> DeviceTracer<'a> {
                 .download(bytemuck::cast_slice_mut(&mut bits), from)?;
             self.f16_values(base, elements, &bits);
         }
+        Ok(())
+    }
+
+    /// Reports rows of `elements` elements that were divided to fit in f16.
+    pub fn half_rows(
+        &mut self,
+        base: &'static str,
+        elements: usize,
+        rows: HalfRows<'_>,
+    ) -> Result<()> {
+        if !self.wants(base) {
+            return Ok(());
+        }
+        let mut scales = vec![1f32; rows.count];
+        if let Some(from) = rows.scales {
+            let from = from.slice(0, 4 * rows.count)?;
+            self.device
+                .download(bytemuck::cast_slice_mut(&mut scales), from)?;
+        }
+        let mut bits = vec![0u16; rows.count * elements];
+        let from = rows.x.slice(0, 2 * bits.len())?;
+        self.device
+            .download(bytemuck::cast_slice_mut(&mut bits), from)?;
+        let rows_of = bits.chunks_exact(elements).zip(scales);
+        let data = rows_of.flat_map(|(row, scale)| {
+            let factor = scale * rows.scale;
+            row.iter()
+                .map(move |&bits| f16::from_bits(bits).to_f32() * factor)
+        });
+        let data: Vec<f32> = data.collect();
+        self.values(base, elements, &data);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use kernels_gpu::abi::{DevicePtr, WeightType};
 
+use super::scales::matrix_scale;
 use crate::device::upload::Uploader;
 use crate::device::{Buffer, Device, DeviceError, Result};
 use crate::gguf::Tensor;
@@ -24,6 +25,8 @@ pub struct GpuMatrix {
     pub n_in: usize,
     /// Elements of an output.
     pub n_out: usize,
+    /// What the elements are divided by when they are decoded to f16.
+    pub scale: f32,
 }
 
 /// A matrix and its bias.
@@ -228,6 +231,7 @@ impl Transfer<'_> {
             ty: weight_type(tensor)?,
             n_in: tensor.row_len(),
             n_out: tensor.n_rows(),
+            scale: matrix_scale(tensor),
         })
     }
 

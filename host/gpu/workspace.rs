@@ -69,6 +69,10 @@ pub struct Workspace {
     pub up: Buffer,
     /// The gated product, f16 or f32.
     pub gated: Buffer,
+    /// What each row of `gated` was divided by where that is f16.
+    pub gated_scales: Buffer,
+    /// The bits of the largest magnitude of each row of `gate` and `up` where that is large, u32.
+    pub gated_maxima: Buffer,
     /// Residual rows whose logits are wanted, f32 `[LOGIT_ROWS, width]`.
     pub last: Buffer,
     /// f32 `[LOGIT_ROWS, vocab]`.
@@ -93,7 +97,7 @@ pub struct Workspace {
 const _: () = assert!(2 * DECODE_SEQUENCES <= MAX_SEQUENCES);
 
 /// Label and bytes of each buffer, in the order of [`Workspace`]'s fields.
-fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 21] {
+fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 23] {
     let config = &model.config;
     let tokens = limits.max_tokens.max(MAX_SEQUENCES);
     let (width, ffn, vocab) = (config.width, config.ffn_width, model.vocab());
@@ -114,6 +118,8 @@ fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 21] {
         ("gate", 4 * tokens * ffn),
         ("up", 4 * tokens * ffn),
         ("gated", 2 * tokens * ffn),
+        ("gated, scales", 4 * tokens),
+        ("gated, maxima", 4 * tokens),
         ("last residual rows", 4 * LOGIT_ROWS * width),
         ("logits", 4 * LOGIT_ROWS * vocab),
         ("decoded weights", decoded_bytes(model)),
@@ -173,6 +179,8 @@ impl Workspace {
             gate: next()?,
             up: next()?,
             gated: next()?,
+            gated_scales: next()?,
+            gated_maxima: next()?,
             last: next()?,
             logits: next()?,
             decoded: next()?,

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::difference::Difference;
+use super::saturation::{saturated, saturated_values};
 use crate::backend::{RecordedTensor, TensorName, TraceSink};
 
 /// A trace sink for the reference: compares each tensor with the recorded one of another backend,
@@ -25,6 +26,8 @@ pub struct Row {
     pub difference: Difference,
     /// A shape that differs from the reference's, as numbers of values.
     pub lengths: Option<(usize, usize)>,
+    /// Elements of queries, keys or values that are beyond f16.
+    pub saturated: usize,
 }
 
 impl<'a> Isolate<'a> {
@@ -41,6 +44,21 @@ impl<'a> Isolate<'a> {
     }
 }
 
+impl Isolate<'_> {
+    fn saturated(&self, name: TensorName, values: &[f32], reference: &[f32]) -> usize {
+        let cached_values = TensorName {
+            base: "Vcur",
+            ..name
+        };
+        match (name.base, self.recorded.get(&cached_values)) {
+            ("Qcur" | "Kcur", _) => saturated(values, reference),
+            // Attention is the first operation that reads values from the cache.
+            ("kqv_out", Some(values)) => saturated_values(&values.data),
+            _ => 0,
+        }
+    }
+}
+
 impl TraceSink for Isolate<'_> {
     fn wants(&self, name: TensorName) -> bool {
         self.recorded.contains_key(&name)
@@ -53,11 +71,13 @@ impl TraceSink for Isolate<'_> {
             None => Difference::of(values, reference),
             Some(_) => Difference::of(&[f32::NAN], &[0.0]),
         };
+        let saturated = self.saturated(name, values, reference);
         self.rows.push(Row {
             name,
             elements,
             difference,
             lengths,
+            saturated,
         });
     }
 

@@ -13,6 +13,7 @@ mod noise;
 mod products;
 mod report;
 mod run;
+mod saturation;
 pub mod trace_file;
 pub mod weights;
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::difference::Difference;
 use super::explain::depends_on;
+use super::saturation::describe;
 use crate::backend::TensorName;
 
 /// What kind of step ran.
@@ -48,6 +49,8 @@ pub struct CheckedRow {
     pub difference: Difference,
     /// A number of values that differs from the reference's: the backend's and the reference's.
     pub lengths: Option<(usize, usize)>,
+    /// Elements of queries, keys or values that are beyond f16, and saturated in it.
+    pub saturated: usize,
     /// The largest relative error that passes.
     pub bound: f64,
     /// What the bound follows from.
@@ -176,8 +179,12 @@ fn what_is_wrong(row: &CheckedRow) -> String {
             difference.non_finite
         );
     }
+    let saturated = match row.saturated {
+        0 => String::new(),
+        count => format!("{}; ", describe(row.name.base, count)),
+    };
     format!(
-        "relative error {:.2e}, bound {:.1e} ({}); worst at element {element} of token {token}",
+        "{saturated}relative error {:.2e}, bound {:.1e} ({}); worst at element {element} of token {token}",
         difference.relative, row.bound, row.why
     )
 }

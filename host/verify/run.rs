@@ -252,12 +252,14 @@ fn most_probable(output: &Output) -> Option<u32> {
 
 fn check(row: Row, n_rows: usize, bounds: &Bounds, computed: &Computed) -> CheckedRow {
     let bound = bounds.of(row.name, n_rows, computed);
-    let passed = row.lengths.is_none() && row.difference.within(bound.relative);
+    let is_whole = row.lengths.is_none() && row.saturated == 0;
+    let passed = is_whole && row.difference.within(bound.relative);
     CheckedRow {
         name: row.name,
         elements: row.elements,
         difference: row.difference,
         lengths: row.lengths,
+        saturated: row.saturated,
         bound: bound.relative,
         why: bound.why,
         passed,

@@ -60,6 +60,7 @@ fn matrix_products_match_the_reference() {
                 },
                 w: Matrix::dense(w.all(), GemmType::F16, n_out, n_in),
                 y: Matrix::dense(y.all(), ty, tokens, n_out),
+                factor: 1.0,
                 accumulate,
             };
             let call = gemm.call().unwrap();
@@ -97,6 +98,7 @@ fn a_matrix_product_can_be_part_of_a_graph() {
         x: dense(x.all(), GemmType::F16),
         w: dense(w.all(), GemmType::F16),
         y: dense(y.all(), GemmType::F32),
+        factor: 1.0,
         accumulate: true,
     };
     let call = gemm.call().unwrap();
@@ -133,6 +135,7 @@ fn a_matrix_product_between_dependent_launches() {
         x: dense(x.all(), GemmType::F16),
         w: dense(w.all(), GemmType::F16),
         y: dense(place, GemmType::F32),
+        factor: 1.0,
         accumulate: false,
     };
     let call = gemm.call().unwrap();

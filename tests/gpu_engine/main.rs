@@ -6,6 +6,7 @@ mod batches;
 mod setup;
 #[path = "../support/mod.rs"]
 mod support;
+mod wide;
 
 use hyperion::backend::{
     Activations, Backend, Draw, NoTrace, Output, PAGE_TOKENS, Recorder, SequenceStep, Want,

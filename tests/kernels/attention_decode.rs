@@ -45,6 +45,8 @@ struct Decode<'a> {
     scale: f32,
     /// Whether the result is f16.
     out_f16: bool,
+    /// Factor on the new keys and values.
+    size: f32,
 }
 
 impl Decode<'_> {
@@ -66,7 +68,10 @@ impl Decode<'_> {
         // As where Q, K and V are one product's result.
         let (q_width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
         let stride = q_width + 2 * kv_width;
-        let qkv = random.floats(n * stride, 2.0);
+        let mut qkv = random.floats(n * stride, 2.0);
+        for row in qkv.chunks_mut(stride) {
+            row[q_width..].iter_mut().for_each(|x| *x *= self.size);
+        }
         let norms = [random.floats(head_dim, 1.5), random.floats(head_dim, 1.5)];
         let epsilon = 1e-6;
         let context = *capacities.iter().max().unwrap();
@@ -91,6 +96,8 @@ impl Decode<'_> {
                     let norm = (part == 0).then_some(1);
                     let at = cache.offset(sequence, position, kv_head, part);
                     for (i, value) in reference(norm).apply(x).into_iter().enumerate() {
+                        // Beyond f16 they saturate.
+                        let value = value.clamp(-65_504.0, 65_504.0);
                         cache.data[at + i] = F16(f16::from_f64(value).to_bits());
                     }
                 }
@@ -198,6 +205,7 @@ const QWEN: Decode = Decode {
     pairs: 32,
     scale: 1.5,
     out_f16: false,
+    size: 1.0,
 };
 
 #[test]
@@ -224,6 +232,20 @@ fn results_in_f16() {
             positions: &[300, 0, 65, 130, 7],
             splits,
             out_f16: true,
+            ..QWEN
+        }
+        .run();
+    }
+}
+
+/// A token that sees itself alone, so that its value is the result.
+#[test]
+fn keys_and_values_beyond_f16_saturate() {
+    for (size, out_f16) in [(1e5, false), (1e5, true), (1e30, false), (1e30, true)] {
+        Decode {
+            positions: &[0, 0],
+            size,
+            out_f16,
             ..QWEN
         }
         .run();

@@ -1,5 +1,6 @@
 //! Tests of `ops/attention_prefill.rs`.
 
+use half::f16;
 use kernels_gpu::abi::{
     AttentionPrefillParams, KernelDef, NO_WINDOW, PREFILL_TILE_ROWS, prefill_shared_bytes,
 };
@@ -29,6 +30,8 @@ pub struct Prefill<'a> {
     pub window: Option<usize>,
     /// The scores' scale, times the root of the head's size.
     pub scale: f32,
+    /// Whether all values are the largest that f16 holds.
+    pub largest_values: bool,
 }
 
 impl Prefill<'_> {
@@ -46,7 +49,10 @@ impl Prefill<'_> {
         );
         let mut random = Random::new(n_heads as u64 * 1000 + head_dim as u64);
         let lengths: Vec<usize> = self.sequences.iter().map(|(first, n)| first + n).collect();
-        let cache = Cache::new(heads, &lengths, &lengths, &mut random);
+        let mut cache = Cache::new(heads, &lengths, &lengths, &mut random);
+        if self.largest_values {
+            cache.fill_values(f16::MAX);
+        }
         let tokens: usize = self.sequences.iter().map(|(_, n)| n).sum();
         let q = random.halves(tokens * n_heads * head_dim, 2.0);
         let scale = self.scale / (head_dim as f32).sqrt();
@@ -117,6 +123,7 @@ pub const QWEN: Prefill = Prefill {
     sequences: &[(0, 17)],
     window: None,
     scale: 2.0,
+    largest_values: false,
 };
 
 /// [`QWEN`] with scores whose exponentials are too large for f16, and for f32.
@@ -183,6 +190,24 @@ fn scores_whose_exponentials_overflow() {
         ..LARGE_SCORES
     }
     .run();
+}
+
+/// Weights that are rounded may add up to more than one.
+#[test]
+fn mixtures_of_the_largest_values_are_finite() {
+    for (kernel, row_tiles) in [
+        (&kernels::ATTENTION_PREFILL_64, 1),
+        (&kernels::ATTENTION_PREFILL_64_WIDE, 2),
+    ] {
+        Prefill {
+            kernel,
+            row_tiles,
+            sequences: &[(0, 130)],
+            largest_values: true,
+            ..QWEN
+        }
+        .run();
+    }
 }
 
 #[test]

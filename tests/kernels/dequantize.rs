@@ -13,6 +13,11 @@ use crate::weights::Matrix;
 /// Decodes on the device, on a grid for `multiprocessors`, and compares bits with the reader's decoding
 /// rounded once.
 pub fn check(name: &str, ty: WeightType, matrix: &Matrix, multiprocessors: u32) {
+    check_scaled(name, ty, matrix, multiprocessors, 1.0);
+}
+
+/// The same with elements that are not quantized times `factor`.
+fn check_scaled(name: &str, ty: WeightType, matrix: &Matrix, multiprocessors: u32, factor: f32) {
     let n = matrix.values.len();
     let mut case = Case::new(format!("dequantize {}, {name}", ty.name()));
     let weights = case.input("weights", &matrix.bytes);
@@ -27,10 +32,13 @@ pub fn check(name: &str, ty: WeightType, matrix: &Matrix, multiprocessors: u32) 
         weights,
         y: y.cast(),
         n: n as u64,
+        factor,
+        reserved: 0,
     };
     case.launch(&dequantize::kernel(ty), shape, params);
     for (i, (actual, value)) in case.read(y).into_iter().zip(&matrix.values).enumerate() {
-        let expected = f16::from_f32(*value);
+        let factor = if ty.is_quantized() { 1.0 } else { factor };
+        let expected = f16::from_f32(*value * factor);
         assert!(
             actual.0 == expected.to_bits() && !value.is_nan(),
             "{}, {name}: element {i} is {}, not {expected}",
@@ -100,5 +108,22 @@ fn every_type_in_ragged_minimal_and_typical_shapes() {
             let matrix = Matrix::random(ty, blocks, block, &mut random);
             check(&format!("{blocks} blocks"), ty, &matrix, 1);
         }
+    }
+}
+
+#[test]
+fn plain_types_outside_the_range_of_f16() {
+    for &ty in WeightType::ALL {
+        let matrix = Matrix::random(ty, 8, 256, &mut Random::new(3));
+        for factor in [1.0 / 1024.0, 4096.0] {
+            check_scaled(&format!("times {factor}"), ty, &matrix, 1, factor);
+        }
+    }
+    // Elements that f16 would round to zero or to infinity.
+    for (size, factor) in [(1e-9f32, 2f32.powi(40)), (1e9, 2f32.powi(-20))] {
+        let values: Vec<f32> = Random::new(4).floats(512, size);
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let matrix = Matrix::decode(WeightType::F32, bytes, values.len());
+        check_scaled(&format!("of {size}"), WeightType::F32, &matrix, 1, factor);
     }
 }

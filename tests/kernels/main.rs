@@ -13,6 +13,7 @@ mod dequantize;
 mod device;
 mod elementwise;
 mod embed;
+mod gated_rows;
 mod harness;
 mod matmul;
 mod matvec;

@@ -6,6 +6,7 @@ use kernels_gpu::abi::{
     MATMUL_WARP_ROWS, MatmulParams, MatmulPlan, MatvecSegment, WeightType,
 };
 use kernels_gpu::ops::matmul_entries::kernel;
+use kernels_gpu::prim::scale::FACTOR_MAX;
 
 use crate::harness::{Case, Random, Shape, Tolerance, widen};
 use crate::weights::Matrix;
@@ -23,6 +24,8 @@ struct Product {
     vectors: usize,
     accumulate: bool,
     bias: bool,
+    /// Whether vectors were divided by scales, and the largest results are noted.
+    scaled: bool,
     /// What the launch is planned for.
     multiprocessors: u32,
     max_shared: u32,
@@ -37,6 +40,7 @@ impl Product {
             vectors,
             accumulate: false,
             bias: false,
+            scaled: false,
             multiprocessors: 2,
             max_shared: 163 << 10,
         }
@@ -68,6 +72,15 @@ impl Product {
             ty.name(),
             self.n_out
         ));
+        // Two of three vectors have results that are noted.
+        let (scale, scales): (f32, Vec<f32>) = match self.scaled {
+            true => (
+                4.0,
+                (0..vectors).map(|t| [1.0, 64.0, 4096.0][t % 3]).collect(),
+            ),
+            false => (1.0, vec![1.0; vectors]),
+        };
+        let mut maxima = vec![0f64; vectors];
         let mut segments = [MatvecSegment::NONE; 3];
         let mut expected = Vec::new();
         for (segment, &n_out) in segments.iter_mut().zip(&self.n_out) {
@@ -93,12 +106,14 @@ impl Product {
             let mut after = widen(&before);
             let mut largest = 0f64;
             for (t, x) in wide_x.chunks_exact(n_in).enumerate() {
+                let factor = f64::from(scale * scales[t]);
                 for (o, row) in weights.chunks_exact(n_in).enumerate() {
-                    let terms = || row.iter().zip(x).map(|(w, x)| w * x);
+                    let terms = || row.iter().zip(x).map(|(w, x)| w * x * factor);
                     let y = &mut after[t * y_stride + o];
                     let bias = bias.as_ref().map_or(0.0, |bias| bias[o].into());
                     let sum = terms().sum::<f64>() + bias;
                     *y = if self.accumulate { *y + sum } else { sum };
+                    maxima[t] = maxima[t].max(sum.abs());
                     largest = largest.max(terms().map(f64::abs).sum());
                 }
             }
@@ -110,9 +125,18 @@ impl Product {
             };
             expected.push((segment.y, after, tolerance));
         }
+        let noted = case.in_out("maxima", &vec![0u32; vectors]);
         let params = MatmulParams {
             x: case.input("x", &x),
             segments,
+            scales: match self.scaled {
+                true => case.input("scales", &scales),
+                false => DevicePtr::NULL,
+            },
+            maxima: match self.scaled {
+                true => noted,
+                false => DevicePtr::NULL,
+            },
             n_in: n_in as u32,
             vectors: vectors as u32,
             accumulate: self.accumulate.into(),
@@ -120,6 +144,8 @@ impl Product {
             stages: plan.stages,
             row_groups_log2: plan.row_groups.ilog2(),
             block_ends: plan.block_ends,
+            scale,
+            reserved: 0,
         };
         let shape = Shape {
             grid: plan.grid,
@@ -130,6 +156,15 @@ impl Product {
         case.launch(&kernel, shape, params);
         for (y, after, tolerance) in expected {
             case.check(y, &after, tolerance);
+        }
+        for (noted, largest) in case.read(noted).into_iter().zip(maxima) {
+            let noted = f64::from(f32::from_bits(noted));
+            let expected = match self.scaled && largest > f64::from(FACTOR_MAX) {
+                true => largest,
+                false => 0.0,
+            };
+            let close = (noted - expected).abs() <= 1e-3 * expected;
+            assert!(close, "a largest result of {largest} is noted as {noted}");
         }
     }
 }
@@ -192,6 +227,23 @@ fn sums_are_added_to_what_is_there() {
             ..Product::new(ty, 18, 256, 11)
         }
         .check();
+    }
+}
+
+/// As around the gated activations: of vectors that were divided, and before them.
+#[test]
+fn scales_are_multiplied_back_and_large_results_noted() {
+    for ty in quantized() {
+        for (accumulate, bias) in [(false, false), (true, false), (false, true)] {
+            Product {
+                n_out: [70, 17, 0],
+                accumulate,
+                bias,
+                scaled: true,
+                ..Product::new(ty, 0, 288, 11)
+            }
+            .check();
+        }
     }
 }
 
@@ -310,6 +362,8 @@ fn a_nan_in_a_vector_is_a_nan_in_all_its_results_and_no_others() {
     let params = MatmulParams {
         x: case.input("x", &x),
         segments: [segment, MatvecSegment::NONE, MatvecSegment::NONE],
+        scales: DevicePtr::NULL,
+        maxima: DevicePtr::NULL,
         n_in: n_in as u32,
         vectors: vectors as u32,
         accumulate: 0,
@@ -317,6 +371,8 @@ fn a_nan_in_a_vector_is_a_nan_in_all_its_results_and_no_others() {
         stages: plan.stages,
         row_groups_log2: plan.row_groups.ilog2(),
         block_ends: plan.block_ends,
+        scale: 1.0,
+        reserved: 0,
     };
     let shape = Shape {
         grid: plan.grid,

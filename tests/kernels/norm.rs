@@ -87,7 +87,9 @@ pub fn check<Y: Element>(
         x_stride: stride as u32,
         y_stride: stride as u32,
         epsilon: EPSILON,
-        reserved: 0,
+        x_scales: DevicePtr::NULL,
+        cleared: DevicePtr::NULL,
+        factor: 1.0,
     };
     let shape = Shape::new([(tokens * heads) as u32, 1, 1], threads);
     case.launch(kernel, shape, params);
@@ -132,5 +134,71 @@ fn rms_norm_to_f16() {
     for rows in &ROWS {
         check::<F16>(&RMS_NORM_F16, rows, false, tolerance);
         check::<F16>(&RMS_NORM_F16, rows, true, tolerance);
+    }
+}
+
+/// Rows that were divided, and outputs that f16 would not hold.
+#[test]
+fn scales_around_a_norm() {
+    for (tokens, width, threads) in [(1, 4, 32), (3, 31, 64), (5, 896, 256), (4, 1000, 128)] {
+        for with_residual in [false, true] {
+            let mut random = Random::new((tokens * width) as u64);
+            let x = random.floats(tokens * width, 3.0);
+            let residual = random.floats(tokens * width, 3.0);
+            let weight = random.floats(width, 1e6);
+            let scales: Vec<f32> = (0..tokens).map(|t| [1.0, 256.0, 2.0][t % 3]).collect();
+            let factor = 1.0 / 4096.0;
+
+            let mut case = Case::new(format!(
+                "rms_norm_f16 of {tokens} scaled rows of {width}, residual {with_residual}"
+            ));
+            let y = case.output::<F16>("y", tokens * width);
+            let cleared = case.in_out("cleared", &vec![7u32; tokens]);
+            let params = RmsNormParams {
+                x: case.in_out("x", &x),
+                residual: match with_residual {
+                    true => case.input("residual", &residual),
+                    false => DevicePtr::NULL,
+                },
+                weight: case.input("weight", &weight),
+                y: y.cast(),
+                x_scales: case.input("scales", &scales),
+                cleared,
+                width: width as u32,
+                heads: 1,
+                x_stride: width as u32,
+                y_stride: width as u32,
+                epsilon: EPSILON,
+                factor,
+            };
+            let shape = Shape::new([tokens as u32, 1, 1], threads);
+            case.launch(&RMS_NORM_F16, shape, params);
+
+            let mut sums = Vec::new();
+            let mut expected = Vec::new();
+            for (t, row) in x.chunks(width).enumerate() {
+                let added = |i: usize| match with_residual {
+                    true => residual[t * width + i],
+                    false => 0.0,
+                };
+                let row: Vec<f64> = (0..width)
+                    .map(|i| f64::from(row[i] * scales[t] + added(i)))
+                    .collect();
+                let squares: f64 = row.iter().map(|v| v * v).sum();
+                let scale = 1.0 / (squares / width as f64 + f64::from(EPSILON)).sqrt();
+                let factor = f64::from(factor) * scale;
+                let outputs = row.iter().zip(&weight);
+                expected.extend(outputs.map(|(v, &w)| v * factor * f64::from(w)));
+                sums.extend(row);
+            }
+            case.check(params.x, &sums, Tolerance::EXACT);
+            case.check(cleared, &vec![0.0; tokens], Tolerance::EXACT);
+            let tolerance = Tolerance {
+                relative: 4.9e-4,
+                absolute: 3e-8,
+                reason: "one rounding to f16, which may be subnormal",
+            };
+            case.check(y, &expected, tolerance);
+        }
     }
 }

@@ -67,6 +67,17 @@ impl Cache {
         cache
     }
 
+    /// Makes all values of all tokens `value`.
+    pub fn fill_values(&mut self, value: f16) {
+        let part = self.page_stride() as usize / 2;
+        for page in self.data.chunks_mut(2 * part) {
+            let tokens = page[part..].iter_mut();
+            for old in tokens.filter(|old| !f16::from_bits(old.0).is_nan()) {
+                *old = F16(value.to_bits());
+            }
+        }
+    }
+
     /// Elements from page to page.
     pub fn page_stride(&self) -> u32 {
         (2 * self.heads.n_kv_heads * PAGE_TOKENS as usize * self.heads.head_dim) as u32

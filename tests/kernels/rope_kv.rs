@@ -23,6 +23,8 @@ struct Rope {
     norm: bool,
     adjacent: bool,
     pairs: usize,
+    /// Factor on all vectors.
+    size: f32,
 }
 
 impl Rope {
@@ -45,8 +47,8 @@ impl Rope {
             .collect();
         let n = tokens.len();
         // Rows of K and V lie side by side, as where one product makes both.
-        let q = random.floats(n * q_width, 3.0);
-        let kv_rows = random.floats(n * 2 * kv_width, 3.0);
+        let q = random.floats(n * q_width, 3.0 * self.size);
+        let kv_rows = random.floats(n * 2 * kv_width, 3.0 * self.size);
         let biases = [q_width, kv_width, kv_width].map(|width| random.floats(width, 1.0));
         let norms = [0, 1].map(|_| random.floats(head_dim, 1.5));
         let epsilon = 1e-5;
@@ -69,7 +71,11 @@ impl Rope {
                     epsilon,
                     rotation: (part < 2).then_some((turns, self.adjacent)),
                 };
-                reference.apply(x)
+                // Beyond f16 they saturate.
+                let values = reference.apply(x).into_iter();
+                values
+                    .map(|x| x.clamp(-65_504.0, 65_504.0))
+                    .collect::<Vec<f64>>()
             };
             for head in 0..n_heads {
                 let x = &q[token * q_width + head * head_dim..][..head_dim];
@@ -166,6 +172,7 @@ const QWEN: Rope = Rope {
     norm: false,
     adjacent: false,
     pairs: 32,
+    size: 1.0,
 };
 
 #[test]
@@ -210,5 +217,12 @@ fn every_head_size() {
             ..QWEN
         };
         rope.run();
+    }
+}
+
+#[test]
+fn what_f16_does_not_hold_saturates() {
+    for size in [3e4, 1e30] {
+        Rope { size, ..QWEN }.run();
     }
 }

@@ -168,7 +168,7 @@ impl Cublas {
     /// The operands are live device memory that covers [`GemmCall::extents`].
     pub unsafe fn gemm(&mut self, call: &GemmCall) -> Result<(), CallError> {
         let op = |op| i32::from(op == Op::T);
-        let alpha = 1.0f32;
+        let alpha = call.factor;
         let beta = if call.accumulate { 1.0f32 } else { 0.0 };
         let c_ty = if call.c_ty == GemmType::F16 {
             R_16F

@@ -1,6 +1,7 @@
 //! Parameters of the elementwise operations.
 
 use super::{DevicePtr, kernel_params};
+use crate::prim::half::F16;
 
 kernel_params! {
     /// `y = a + b` over `n` elements.
@@ -33,11 +34,11 @@ kernel_params! {
     /// gate and up may lie side by side.
     pub struct GatedParams [48] {
         /// The activation's argument.
-        pub gate: DevicePtr<()>,
+        pub gate: DevicePtr<f32>,
         /// The other factor.
-        pub up: DevicePtr<()>,
+        pub up: DevicePtr<f32>,
         /// Product.
-        pub y: DevicePtr<()>,
+        pub y: DevicePtr<f32>,
         /// Elements of a row.
         pub width: u32,
         /// Rows.
@@ -48,6 +49,42 @@ kernel_params! {
         pub up_stride: u32,
         /// Elements from row to row in `y`.
         pub y_stride: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
+
+    /// `y[r][c] = activation(gate[r][c]) * up[r][c] / scales[r]`, rows being dense.
+    pub struct GatedRowsParams [64] {
+        /// The activation's argument.
+        pub gate: DevicePtr<f32>,
+        /// The other factor.
+        pub up: DevicePtr<f32>,
+        /// Product.
+        pub y: DevicePtr<F16>,
+        /// What each row of `y` was divided by: powers of two.
+        pub scales: DevicePtr<f32>,
+        /// The bits of each row's largest `|gate|` or `|up|`, or 0 if that is at most
+        /// [`FACTOR_MAX`](crate::prim::scale::FACTOR_MAX); null where they are not known.
+        pub maxima: DevicePtr<u32>,
+        /// Rows that the product of `y` with a matrix will be added to without regard to the scales: they are
+        /// divided by them too. Or null.
+        pub addend: DevicePtr<f32>,
+        /// Elements of a row.
+        pub width: u32,
+        /// Elements of a row of `addend`.
+        pub addend_width: u32,
+        /// Zero.
+        pub reserved: [u32; 2],
+    }
+
+    /// `x[r][c] *= scales[r]`, and then `scales[r] = 1`.
+    pub struct RestoreParams [24] {
+        /// Rows, dense.
+        pub x: DevicePtr<f32>,
+        /// Factors.
+        pub scales: DevicePtr<f32>,
+        /// Elements of a row.
+        pub width: u32,
         /// Zero.
         pub reserved: u32,
     }

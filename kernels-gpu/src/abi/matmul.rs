@@ -2,6 +2,8 @@
 
 use super::{DevicePtr, MatvecSegment, WeightType, kernel_params};
 use crate::prim::half::F16;
+#[cfg(doc)]
+use crate::prim::scale::FACTOR_MAX;
 
 /// Rows of the matrix that a warp multiplies: those of a tensor core's product.
 pub const MATMUL_WARP_ROWS: u32 = 16;
@@ -30,12 +32,17 @@ pub const MATMUL_MIN_K_GROUPS: u32 = 2;
 
 kernel_params! {
     /// Products of up to three matrices of one type with the same vectors:
-    /// `y[t][o] = bias[o] + sum over i of weights[o][i] * x[t][i]`, or that added to `y`.
-    pub struct MatmulParams [136] {
+    /// `y[t][o] = bias[o] + scale * scales[t] * sum over i of weights[o][i] * x[t][i]`, or that added to `y`.
+    pub struct MatmulParams [160] {
         /// Vectors, f16 `[vectors][n_in]`, at a multiple of 16 bytes; below 2^32 elements.
         pub x: DevicePtr<F16>,
         /// The matrices.
         pub segments: [MatvecSegment; 3],
+        /// What each vector was divided by, or null for 1.
+        pub scales: DevicePtr<f32>,
+        /// Where the bits of each vector's largest `|y|` go if that is above [`FACTOR_MAX`]; 0 before, as it
+        /// stays otherwise. Or null.
+        pub maxima: DevicePtr<u32>,
         /// Elements of a row: a multiple of the block's.
         pub n_in: u32,
         /// Vectors.
@@ -50,6 +57,10 @@ kernel_params! {
         pub row_groups_log2: u32,
         /// [`MatmulPlan::block_ends`].
         pub block_ends: [u32; 2],
+        /// What all vectors were divided by.
+        pub scale: f32,
+        /// Zero.
+        pub reserved: u32,
     }
 }
 

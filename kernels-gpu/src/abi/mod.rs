@@ -23,7 +23,7 @@ pub use attention::{
     decode_partial_floats, decode_query_stride, decode_shared_bytes, decode_threads,
     prefill_shared_bytes,
 };
-pub use elementwise::{AddParams, BiasParams, GatedParams};
+pub use elementwise::{AddParams, BiasParams, GatedParams, GatedRowsParams, RestoreParams};
 pub use matmul::{
     MATMUL_MAX_STAGES, MATMUL_MAX_WARPS, MATMUL_MIN_K_GROUPS, MATMUL_TILE_VECTORS, MATMUL_TILES,
     MATMUL_WARP_ELEMENTS, MATMUL_WARP_ROWS, MatmulParams, MatmulPlan, matmul_row_bytes,

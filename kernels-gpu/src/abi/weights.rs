@@ -178,13 +178,17 @@ impl UnpackPlan {
 
 kernel_params! {
     /// `y[i] = weights[i]` as f16.
-    pub struct DequantizeParams [24] {
+    pub struct DequantizeParams [32] {
         /// Blocks, at a multiple of 16 bytes.
         pub weights: DevicePtr<u8>,
         /// Elements, f16, at a multiple of 16 bytes.
         pub y: DevicePtr<()>,
         /// Elements: a multiple of the block's.
         pub n: u64,
+        /// Factor on the elements of types that are not quantized.
+        pub factor: f32,
+        /// Zero.
+        pub reserved: u32,
     }
 
     /// `y[t][i] = table[tokens[t]][i] * scale`.

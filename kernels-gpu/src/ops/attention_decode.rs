@@ -30,6 +30,7 @@ use crate::prim::integer::{byte_permute, div, rem};
 use crate::prim::math::exp2_approx;
 use crate::prim::mma::mma_f16;
 use crate::prim::reduce::{lanes_max, lanes_sum, warp_sum};
+use crate::prim::scale::saturate;
 use crate::prim::{grid, load};
 
 entry_points! {
@@ -226,7 +227,7 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
                 new_turns = Rotation::UNTURNED;
             }
             new.for_each(new_raw, new_rotation, &new_turns, |i, x| {
-                let rounded = F16::from_f32(x);
+                let rounded = F16::from_f32(saturate(x));
                 new_shared.add(i).store(rounded.to_f32());
                 if first_of_group == 0 {
                     *cached.add(i as usize) = rounded;

@@ -11,6 +11,7 @@ use crate::abi::{AttentionDecodeParams, DECODE_HEADS, decode_partial_floats, dec
 use crate::prim::half::{Activation, F16};
 use crate::prim::math::{exp2_approx, recip_approx};
 use crate::prim::reduce::{warp_max, warp_sum};
+use crate::prim::scale::saturate;
 
 const HEADS: u32 = DECODE_HEADS;
 
@@ -65,6 +66,7 @@ impl<const DIM: usize> Memory<DIM> {
     /// Before the barrier that publishes the queries; each element by one thread.
     #[inline(always)]
     pub unsafe fn store_query(&self, head: u32, i: u32, x: f32) {
+        let x = saturate(x);
         let high = F16::from_f32(x);
         let low = F16::from_f32(x - high.to_f32());
         let at = self.queries.add(head * Self::STRIDE + i);
@@ -198,7 +200,7 @@ impl Out {
         // SAFETY: the caller's; rows are whole groups of four elements.
         unsafe {
             if self.is_f16 {
-                F16::store4(self.start.cast::<F16>().add(at), values);
+                F16::store4(self.start.cast::<F16>().add(at), values.map(saturate));
             } else {
                 f32::store4(self.start.cast::<f32>().add(at), values);
             }

@@ -27,6 +27,7 @@ use crate::prim::integer::{div, rem};
 use crate::prim::math::exp2_approx;
 use crate::prim::mma::{ldmatrix_x4, ldmatrix_x4_trans, mma_f16};
 use crate::prim::reduce::{lanes_max, lanes_sum};
+use crate::prim::scale::saturate;
 use crate::prim::{async_copy, grid, load};
 
 // `min_blocks = 1`: without it ptxas takes 128 registers for heads of 80 on sm_86 and sm_89, and
@@ -245,8 +246,9 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
             while chunk < CHUNKS {
                 let d = out[tile][chunk];
                 let at = |row: u32| queries.at(row, chunk as u32).cast::<u32>().add(lane % 4);
-                at(row).store(f32_to_f16x2(d[0] * factor[0], d[1] * factor[0]));
-                at(row + 8).store(f32_to_f16x2(d[2] * factor[1], d[3] * factor[1]));
+                let pair = |a: f32, b: f32| f32_to_f16x2(saturate(a), saturate(b));
+                at(row).store(pair(d[0] * factor[0], d[1] * factor[0]));
+                at(row + 8).store(pair(d[2] * factor[1], d[3] * factor[1]));
                 chunk += 1;
             }
             tile += 1;

@@ -1,6 +1,7 @@
 //! Weights as f16, for matrix products on tensor cores.
 //!
-//! - Formula: `y[i] = weights[i]`: ggml's float32 decoding, rounded once to f16.
+//! - Formula: `y[i] = weights[i]`: ggml's float32 decoding, rounded once to f16; of plain types
+//!   `y[i] = weights[i] * factor`, whose range may lie outside that of f16.
 //! - Shapes: any number of elements that is whole blocks; rows do not matter.
 //! - Threads: a warp a tile (1024 elements, 256 of a plain type) at a time; the tiles go round all warps
 //!   of the grid. A tile's bytes come to shared memory in 16-byte pieces while the tile before is
@@ -83,7 +84,12 @@ pub unsafe fn dequantize<W: Weights>(p: DequantizeParams) {
             };
             let y = p.y.cast::<F16>().mut_ptr();
             let y = y.add(tile as usize * tile_elements as usize);
-            store_tile::<W, F16>(unit, 1.0, lane, scratch, y, count);
+            let factor = if W::TYPE.is_quantized() {
+                1.0
+            } else {
+                p.factor
+            };
+            store_tile::<W, F16>(unit, factor, lane, scratch, y, count);
         }
         slot ^= slot_bytes;
         tile = next;

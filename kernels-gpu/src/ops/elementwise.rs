@@ -1,17 +1,17 @@
 //! Residual and bias additions, and the gated activations of feed-forward networks.
 //!
 //! - Formulas: `y = a + b`; `x[r][c] += bias[c]`; `y = silu(gate) * up` (SwiGLU) and
-//!   `y = gelu(gate) * up` (GeGLU, gelu in its tanh form).
+//!   `y = gelu(gate) * up` (GeGLU, gelu in its tanh form); `x[r][c] *= scales[r]`.
 //! - Shapes: any; see the parameter structs.
 //! - Threads: one element each, neighbours on neighbours, so that a warp's accesses are whole lines.
 //! - Launch: a one-dimensional grid of at least as many threads as elements, block up to 256. For
-//!   the gated ones the grid's second dimension is the row.
+//!   the gated ones the grid's second dimension is the row, and for `x *= scales` with one block a row.
 //! - Moves: every operand once.
 
 use cuda_std::prelude::*;
 
 use super::entry_points;
-use crate::abi::{AddParams, BiasParams, GatedParams};
+use crate::abi::{AddParams, BiasParams, GatedParams, RestoreParams};
 use crate::prim::grid;
 use crate::prim::half::{Activation, F16};
 use crate::prim::integer::rem;
@@ -25,18 +25,12 @@ entry_points! {
     BIAS_F32 = bias_f32(BiasParams), max_threads = 256 => bias::<f32>;
     /// Bias, f16 (the bias itself is f32).
     BIAS_F16 = bias_f16(BiasParams), max_threads = 256 => bias::<F16>;
-    /// SwiGLU, f32 to f32.
-    SWIGLU_F32 = swiglu_f32(GatedParams), max_threads = 256 => gated::<f32, f32, Silu>;
-    /// SwiGLU, f16 to f16.
-    SWIGLU_F16 = swiglu_f16(GatedParams), max_threads = 256 => gated::<F16, F16, Silu>;
-    /// SwiGLU, f32 to f16.
-    SWIGLU_F32_F16 = swiglu_f32_f16(GatedParams), max_threads = 256 => gated::<f32, F16, Silu>;
-    /// GeGLU, f32 to f32.
-    GEGLU_F32 = geglu_f32(GatedParams), max_threads = 256 => gated::<f32, f32, GeluTanh>;
-    /// GeGLU, f16 to f16.
-    GEGLU_F16 = geglu_f16(GatedParams), max_threads = 256 => gated::<F16, F16, GeluTanh>;
-    /// GeGLU, f32 to f16.
-    GEGLU_F32_F16 = geglu_f32_f16(GatedParams), max_threads = 256 => gated::<f32, F16, GeluTanh>;
+    /// SwiGLU.
+    SWIGLU_F32 = swiglu_f32(GatedParams), max_threads = 256 => gated::<Silu>;
+    /// GeGLU.
+    GEGLU_F32 = geglu_f32(GatedParams), max_threads = 256 => gated::<GeluTanh>;
+    /// What rows were divided by, multiplied back.
+    RESTORE_ROWS = restore_rows(RestoreParams), max_threads = 256 => restore;
 }
 
 /// `y = a + b`.
@@ -114,7 +108,7 @@ fn sigmoid(x: f32) -> f32 {
 /// # Safety
 /// The launch conditions in the module's header.
 #[inline(always)]
-pub unsafe fn gated<X: Activation, Y: Activation, A: Gate>(p: GatedParams) {
+pub unsafe fn gated<A: Gate>(p: GatedParams) {
     grid::wait();
     let column = thread::index_1d();
     let row = thread::block_idx_y();
@@ -122,9 +116,37 @@ pub unsafe fn gated<X: Activation, Y: Activation, A: Gate>(p: GatedParams) {
         let at = |stride: u32| row as usize * stride as usize + column as usize;
         // SAFETY: row and column are inside the matrices.
         unsafe {
-            let gate = (*p.gate.cast::<X>().ptr().add(at(p.gate_stride))).to_f32();
-            let up = (*p.up.cast::<X>().ptr().add(at(p.up_stride))).to_f32();
-            *p.y.cast::<Y>().mut_ptr().add(at(p.y_stride)) = Y::from_f32(A::apply(gate) * up);
+            let gate = *p.gate.ptr().add(at(p.gate_stride));
+            let up = *p.up.ptr().add(at(p.up_stride));
+            *p.y.mut_ptr().add(at(p.y_stride)) = A::apply(gate) * up;
+        }
+    }
+}
+
+/// `x[r][c] *= scales[r]`, and then `scales[r] = 1`.
+///
+/// # Safety
+/// The launch conditions in the module's header.
+#[inline(always)]
+pub unsafe fn restore(p: RestoreParams) {
+    grid::wait();
+    let row = thread::block_idx_y() as usize;
+    // SAFETY: the row is in the buffers, and this block's alone.
+    unsafe {
+        let scale = p.scales.mut_ptr().add(row);
+        let factor = *scale;
+        if factor == 1.0 {
+            return;
+        }
+        let mut i = thread::thread_idx_x();
+        while i < p.width {
+            *p.x.mut_ptr().add(row * p.width as usize + i as usize) *= factor;
+            i += thread::block_dim_x();
+        }
+        // All threads have read the scale.
+        thread::sync_threads();
+        if thread::thread_idx_x() == 0 {
+            *scale = 1.0;
         }
     }
 }

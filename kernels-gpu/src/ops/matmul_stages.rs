@@ -6,6 +6,7 @@
 
 use core::marker::PhantomData;
 
+use cuda_std::atomic::atomic_fetch_max_relaxed_u32_device;
 use cuda_std::shared::Shared;
 use cuda_std::thread;
 
@@ -18,6 +19,7 @@ use crate::abi::{
 };
 use crate::prim::async_copy::{commit, copy16_zero_fill, wait_group};
 use crate::prim::integer::opaque;
+use crate::prim::scale::FACTOR_MAX;
 
 /// Elements of a 16-byte piece of a vector.
 const PIECE: u32 = 8;
@@ -91,14 +93,22 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
             let (row, vector) = (row + 8 * (i as u32 / 2), vector + i as u32 % 2);
             if row < segment.n_out && vector < p.vectors {
                 let at = vector as usize * segment.y_stride as usize + row as usize;
-                let mut sum = sums[i];
+                let mut sum = sums[i] * p.scale;
                 // SAFETY: inside.
                 unsafe {
+                    if !p.scales.is_null() {
+                        sum *= *p.scales.ptr().add(vector as usize);
+                    }
                     if !segment.bias.is_null() {
                         sum += *segment.bias.ptr().add(row as usize);
                     }
                     let y = segment.y.mut_ptr().add(at);
                     *y = if p.accumulate != 0 { *y + sum } else { sum };
+                    let magnitude = sum.to_bits() & 0x7fff_ffff;
+                    if !p.maxima.is_null() && magnitude > const { FACTOR_MAX.to_bits() } {
+                        let largest = p.maxima.mut_ptr().add(vector as usize);
+                        atomic_fetch_max_relaxed_u32_device(largest, magnitude);
+                    }
                 }
             }
             i += 1;

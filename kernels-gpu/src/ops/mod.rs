@@ -9,6 +9,7 @@ pub mod attention_prefill;
 pub mod dequantize;
 pub mod elementwise;
 pub mod embed;
+pub mod gated_rows;
 mod head;
 pub mod matmul;
 pub mod matmul_entries;

@@ -1,6 +1,7 @@
 //! RMSNorm, with the residual addition that precedes it in a layer.
 //!
-//! - Formula: `x += residual` (where given), then `y = x / sqrt(mean(x^2) + epsilon) * weight`.
+//! - Formula: `x = x * scale + residual` (where given), then
+//!   `y = x / sqrt(mean(x^2) + epsilon) * weight * factor`.
 //! - Shapes: any number of rows of `width` elements; see [`RmsNormParams`] for where a row begins.
 //! - Threads: a block a row; each thread takes four neighbouring elements at a time.
 //! - Launch: grid = rows; block = a multiple of 32 up to 1024, 32 for the short rows of a head.
@@ -53,6 +54,17 @@ pub unsafe fn rms_norm<Y: Activation>(p: RmsNormParams) {
                 .mut_ptr()
                 .add(token * p.y_stride as usize + head * width);
 
+        let x_scale = if p.x_scales.is_null() {
+            1.0
+        } else {
+            *p.x_scales.ptr().add(token)
+        };
+        let has_residual = !p.residual.is_null();
+        let changes_x = has_residual || x_scale != 1.0;
+        if !p.cleared.is_null() && thread == 0 {
+            *p.cleared.mut_ptr().add(token) = 0;
+        }
+
         // Four elements at a time where every row begins at a multiple of four.
         let aligned = (p.width | p.x_stride | p.y_stride).is_multiple_of(4);
         let whole = if aligned { width } else { 0 };
@@ -61,9 +73,12 @@ pub unsafe fn rms_norm<Y: Activation>(p: RmsNormParams) {
         let mut i = 4 * thread;
         while i < whole {
             let mut v = f32::load4(x.add(i));
-            if !p.residual.is_null() {
-                let r = f32::load4(residual.add(i));
-                v = [v[0] + r[0], v[1] + r[1], v[2] + r[2], v[3] + r[3]];
+            if changes_x {
+                v = v.map(|v| v * x_scale);
+                if has_residual {
+                    let r = f32::load4(residual.add(i));
+                    v = [v[0] + r[0], v[1] + r[1], v[2] + r[2], v[3] + r[3]];
+                }
                 f32::store4(x.add(i), v);
             }
             squares = v[0].mul_add(v[0], v[1].mul_add(v[1], squares));
@@ -73,8 +88,11 @@ pub unsafe fn rms_norm<Y: Activation>(p: RmsNormParams) {
         let mut i = whole + thread;
         while i < width {
             let mut v = *x.add(i);
-            if !p.residual.is_null() {
-                v += *residual.add(i);
+            if changes_x {
+                v *= x_scale;
+                if has_residual {
+                    v += *residual.add(i);
+                }
                 *x.add(i) = v;
             }
             squares = v.mul_add(v, squares);
@@ -82,7 +100,7 @@ pub unsafe fn rms_norm<Y: Activation>(p: RmsNormParams) {
         }
 
         let mean = block_sum(squares, static_shared![f32; 32]) / width as f32;
-        let scale = 1.0 / (mean + p.epsilon).sqrt();
+        let scale = p.factor / (mean + p.epsilon).sqrt();
 
         let weight = p.weight.ptr();
         let mut i = 4 * thread;

@@ -14,6 +14,7 @@ use super::head::{Head, Rotation};
 use crate::abi::{PAGE_TOKENS, RopeKvParams};
 use crate::prim::grid;
 use crate::prim::half::F16;
+use crate::prim::scale::saturate;
 
 entry_points! {
     /// Heads of up to 256 elements, an even number.
@@ -61,7 +62,7 @@ pub unsafe fn rotate_and_cache(p: RopeKvParams) {
                 .add((token * p.n_heads as usize + head) * dim);
             let (values, turns) = (query.load(rotation), rotation.load());
             query.for_each(values, rotation, &turns, |i, value| {
-                *out.add(i as usize) = F16::from_f32(value)
+                *out.add(i as usize) = F16::from_f32(saturate(value))
             });
             return;
         }
@@ -97,7 +98,7 @@ pub unsafe fn rotate_and_cache(p: RopeKvParams) {
                 .add(page * p.page_stride as usize + row * dim);
         let (values, turns) = (vector.load(rotation), rotation.load());
         vector.for_each(values, rotation, &turns, |i, value| {
-            *out.add(i as usize) = F16::from_f32(value)
+            *out.add(i as usize) = F16::from_f32(saturate(value))
         });
     }
 }

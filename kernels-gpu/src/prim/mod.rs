@@ -12,3 +12,4 @@ pub mod load;
 pub mod math;
 pub mod mma;
 pub mod reduce;
+pub mod scale;

@@ -1,0 +1,141 @@
+//! Powers of two that keep the f16 operands of products in f16's range.
+//!
+//! A norm's output is at most `sqrt(width)` times its largest weight, whatever its input, so that one scale
+//! serves all rows. Matrices that are not quantized may be of any range. Both are 1 in ordinary models.
+
+use half::bf16;
+use kernels_gpu::prim::scale::{F16_MAX, scale_to_range};
+
+use super::weights::GpuMatrix;
+use super::workspace::Workspace;
+use crate::device::Buffer;
+use crate::gguf::{GgmlType, Tensor};
+use crate::model::Model;
+
+/// Where the largest weight of an ordinary matrix is: from here up, the weights that matter are ordinary numbers
+/// in f16, whose smallest is 2^-14.
+const SMALL: f32 = 1.0 / 256.0;
+
+/// What the outputs of a model's norms are divided by.
+pub struct NormScales {
+    /// Of each block's attention norm.
+    pub attn: Vec<f32>,
+    /// Of each block's feed-forward norm.
+    pub ffn: Vec<f32>,
+    /// Of the last norm.
+    pub output: f32,
+}
+
+impl NormScales {
+    /// Those of `model`.
+    pub fn of(model: &Model) -> NormScales {
+        let layers = &model.weights.layers;
+        NormScales {
+            attn: layers.iter().map(|l| norm_scale(&l.attn_norm)).collect(),
+            ffn: layers.iter().map(|l| norm_scale(&l.ffn_norm)).collect(),
+            output: norm_scale(&model.weights.output_norm),
+        }
+    }
+}
+
+fn norm_scale(weight: &[f32]) -> f32 {
+    /// For the roundings of the norm.
+    const MARGIN: f32 = 1.01;
+    let largest = weight.iter().fold(0f32, |most, w| most.max(w.abs()));
+    range_scale(largest * (weight.len() as f32).sqrt() * MARGIN)
+}
+
+/// What the elements of a matrix are divided by when it is decoded to f16.
+pub fn matrix_scale(tensor: &Tensor) -> f32 {
+    let bits = tensor.bytes();
+    range_scale(match tensor.ty() {
+        GgmlType::F32 => {
+            let words = bits.as_chunks::<4>().0.iter();
+            let largest = words.map(|&word| u32::from_le_bytes(word) & 0x7fff_ffff);
+            f32::from_bits(largest.max().unwrap_or(0))
+        }
+        GgmlType::BF16 => {
+            let words = bits.as_chunks::<2>().0.iter();
+            let largest = words.map(|&word| u16::from_le_bytes(word) & 0x7fff);
+            bf16::from_bits(largest.max().unwrap_or(0)).to_f32()
+        }
+        // As they are in f16, or the blocks' scales are.
+        _ => return 1.0,
+    })
+}
+
+/// A scale for magnitudes up to `largest`; 1 where that is ordinary, zero, or no number.
+fn range_scale(largest: f32) -> f32 {
+    match largest {
+        _ if largest == 0.0 || largest.is_nan() => 1.0,
+        SMALL..=F16_MAX => 1.0,
+        _ => scale_to_range(largest),
+    }
+}
+
+/// Rows of f16 that are multiplied with matrices.
+#[derive(Clone, Copy)]
+pub struct HalfRows<'a> {
+    /// The rows, one behind the other.
+    pub x: &'a Buffer,
+    /// How many.
+    pub count: usize,
+    /// What all of them were divided by.
+    pub scale: f32,
+    /// What each of them was divided by besides, f32. A product with a matrix that is decoded first leaves its
+    /// rows divided by that.
+    pub scales: Option<&'a Buffer>,
+    /// Where products of matrices straight from their blocks put each row's largest magnitude, if that is above
+    /// what the products of a pair of them may have as factors.
+    pub maxima: Option<&'a Buffer>,
+}
+
+impl<'a> HalfRows<'a> {
+    /// `count` rows that are as they are.
+    pub fn new(x: &'a Buffer, count: usize) -> HalfRows<'a> {
+        HalfRows {
+            x,
+            count,
+            scale: 1.0,
+            scales: None,
+            maxima: None,
+        }
+    }
+
+    /// `count` rows of a norm's output.
+    pub fn normed(workspace: &'a Workspace, count: usize, scale: f32) -> HalfRows<'a> {
+        HalfRows {
+            scale,
+            ..HalfRows::new(&workspace.normed, count)
+        }
+    }
+
+    /// What the product with `matrix`, once it is decoded, has to be multiplied by.
+    pub fn decoded_factor(&self, matrix: &GpuMatrix) -> f32 {
+        self.scale * matrix.scale
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_ranges_stay() {
+        for largest in [0.0, 1.0, SMALL, F16_MAX, f32::NAN] {
+            assert_eq!(range_scale(largest), 1.0, "{largest}");
+        }
+        for largest in [1e-7, 0.9 * SMALL, 65_505.0, 1e30, f32::INFINITY] {
+            assert_ne!(range_scale(largest), 1.0, "{largest}");
+        }
+    }
+
+    #[test]
+    fn a_norm_cannot_leave_the_range() {
+        assert_eq!(norm_scale(&[1000.0; 4096]), 1.0);
+        let weight = [1024.0; 4096];
+        let scale = norm_scale(&weight);
+        // One element that has the row's whole length.
+        assert!(scale > 1.0 && 64.0 * 1024.0 / scale <= F16_MAX);
+    }
+}
