@@ -124,6 +124,7 @@ fn check(tensor: &RecordedTensor, expected: &[f32], bound: f64, why: &str) -> Ch
         passed: lengths.is_none() && difference.within(bound),
         difference,
         lengths,
+        saturated: 0,
         bound,
         why: why.to_owned(),
     }

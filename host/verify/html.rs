@@ -261,6 +261,7 @@ mod tests {
                 ..Difference::of(&[1.0, 1.0], &[1.0, 1.0])
             },
             lengths: None,
+            saturated: 0,
             bound,
             why: "a <b>".to_owned(),
             passed: relative <= bound,
