@@ -1,7 +1,7 @@
 //! The memory bandwidth that a device reaches.
 
-use super::device::Device;
 use super::error::Result;
+use super::traits::Device;
 
 /// Size of the copied memory, far over every L2 cache.
 const COPY_BYTES: usize = 512 << 20;

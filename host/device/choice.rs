@@ -1,8 +1,8 @@
 //! Which device to run on: `--device cpu|cuda|cuda:N|sim|auto`.
 
-use super::device::Device;
 use super::error::{DeviceError, Result};
 use super::sim::SimDevice;
+use super::traits::Device;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //!
 //! Read from the PTX text itself, so that the driver and the simulator refuse the same launches.
 
-use super::device::{DeviceInfo, KernelId, Launch};
 use super::error::{DeviceError, Result};
+use super::traits::{DeviceInfo, KernelId, Launch};
 
 /// Largest grid in x, y and z (CUDA C Programming Guide, table "Technical Specifications").
 const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];

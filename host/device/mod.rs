@@ -17,7 +17,6 @@ pub mod codes;
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 pub mod cuda;
-mod device;
 #[cfg(all(
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64")
@@ -29,15 +28,16 @@ mod gemm;
 mod gemm_call;
 pub mod plan;
 pub mod sim;
+mod traits;
 pub mod upload;
 
 pub use bandwidth::copy_bandwidth;
 pub use buffer::{Allocator, Buffer, BufferSlice};
-pub use device::{
-    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, Mailbox, MemoryInfo, Profiler, Staging,
-    Timer,
-};
 pub use entries::{Entry, KernelTable};
 pub use error::{DeviceError, Result};
 pub use gemm::{Gemm, GemmType, Matrix};
 pub use gemm_call::{GemmCall, Op, gemm_reference};
+pub use traits::{
+    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, Mailbox, MemoryInfo, Profiler, Staging,
+    Timer,
+};

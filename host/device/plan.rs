@@ -1,7 +1,7 @@
 //! The memory plan: what a run will allocate on the device, known before anything is allocated.
 
-use super::device::MemoryInfo;
 use super::error::{DeviceError, Result};
+use super::traits::MemoryInfo;
 use std::fmt;
 
 /// A number of bytes, shown with a binary unit.

@@ -4,8 +4,8 @@
 //! may still have to come from disk), so that reading and copying overlap.
 
 use super::buffer::BufferSlice;
-use super::device::{Device, Staging};
 use super::error::{DeviceError, Result};
+use super::traits::{Device, Staging};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 

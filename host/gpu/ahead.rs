@@ -7,20 +7,23 @@
 //! such a step leaves behind are keys and values behind the end of its sequences, on pages that were theirs when
 //! it was sent, and whatever is sent later overwrites them.
 
-use kernels_gpu::abi::{DevicePtr, PAGE_TOKENS, POSTED_ROWS};
+use kernels_gpu::abi::{PAGE_TOKENS, POSTED_ROWS};
 
 use super::GpuBackend;
-use super::decode::{Choice, GraphKey};
+use super::graphs::{Choice, GraphKey};
 use super::logits::token_outputs;
 use super::workspace::MAX_SEQUENCES;
 use crate::backend::{Output, SequenceStep};
-use crate::device::{Device, Mailbox, Result};
+use crate::device::{Mailbox, Result};
 
 const _: () = assert!(MAX_SEQUENCES == POSTED_ROWS as usize);
 
-/// The chosen tokens on their way to the host, and the step that would follow.
+/// Words of the mailbox that argmax posts tokens to: a step's rows, for two steps in turn.
+pub const MAILBOX_WORDS: usize = 2 * MAX_SEQUENCES;
+
+/// The step that would follow.
+#[derive(Default)]
 pub struct Ahead {
-    mailbox: Box<dyn Mailbox>,
     /// The mark behind the step that was sent last; the other one is behind the step before it.
     newest: usize,
     next: Option<Next>,
@@ -35,33 +38,21 @@ struct Next {
 }
 
 impl Ahead {
-    /// Nothing sent.
-    pub fn new(device: &dyn Device) -> Result<Ahead> {
-        Ok(Ahead {
-            mailbox: device.mailbox(2 * MAX_SEQUENCES)?,
-            newest: 0,
-            next: None,
-        })
-    }
-
-    /// Where argmax leaves the tokens for the host.
-    pub fn posted(&self) -> DevicePtr<u32> {
-        DevicePtr::from_address(self.mailbox.addr())
-    }
-
-    /// Waits for the step before mark `mark`, of sequences at these positions, and takes its tokens.
-    fn tokens(&self, mark: usize, starts: impl Iterator<Item = usize>) -> Result<Vec<u32>> {
-        self.mailbox.wait(mark)?;
-        let places = starts.map(|start| start % 2 * MAX_SEQUENCES).enumerate();
-        places
-            .map(|(row, half)| self.mailbox.word(half + row))
-            .collect()
-    }
-
     /// The inputs change, so that what was sent ahead is for nothing.
     pub fn forget(&mut self) {
         self.next = None;
     }
+}
+
+/// Waits for the step before mark `mark`, of sequences at these positions, and takes its tokens.
+fn posted_tokens(
+    mailbox: &dyn Mailbox,
+    mark: usize,
+    starts: impl Iterator<Item = usize>,
+) -> Result<Vec<u32>> {
+    mailbox.wait(mark)?;
+    let places = starts.map(|start| start % 2 * MAX_SEQUENCES).enumerate();
+    places.map(|(row, half)| mailbox.word(half + row)).collect()
 }
 
 impl GpuBackend {
@@ -74,8 +65,7 @@ impl GpuBackend {
         let next = self.ahead.next.take();
         let next = next.filter(|next| self.is_asked_for(next, sequences));
         if !next.as_ref().is_some_and(|next| next.is_sent) {
-            let device = self.launcher.device.clone();
-            self.inputs.upload(&*device, sequences)?;
+            self.upload(sequences)?;
             self.run_step(key, sequences)?;
             self.mark_step(key.n)?;
         }
@@ -84,9 +74,9 @@ impl GpuBackend {
         let is_sent = next.is_some() && self.send_ahead(sequences)?;
 
         let starts = sequences.iter().map(|step| step.start);
-        let tokens = self.ahead.tokens(asked_for, starts)?;
+        let tokens = posted_tokens(&*self.graphs.memory().mailbox, asked_for, starts)?;
         if !is_sent {
-            self.inputs.tokens_are(&tokens);
+            self.graphs.inputs().tokens_are(&tokens);
         }
         let outputs = token_outputs(0, sequences, &tokens);
         // With NOT_FINITE among them nobody can ask for that step.
@@ -103,7 +93,7 @@ impl GpuBackend {
         let starts = sequences.iter().map(|step| step.start);
         tokens.eq(&next.tokens)
             && starts.eq(next.starts.iter().copied())
-            && self.inputs.has_pages_of(sequences)
+            && self.graphs.memory().inputs.has_pages_of(sequences)
     }
 
     /// Sends the step behind the one for `sequences`, if it is recorded and there is room for its tokens.
@@ -116,19 +106,17 @@ impl GpuBackend {
         }
         let longest = sequences.iter().map(|step| step.end() + 1).max();
         let key = self.graph_key(sequences.len(), longest.unwrap_or(1), Choice::Argmax);
-        let Some(Some(graph)) = self.graphs.get(&key) else {
+        if !self.graphs.replay(key)? {
             return Ok(false);
-        };
-        // SAFETY: the recorded buffers are this backend's, which drops its graphs first; the pages are there.
-        unsafe { graph.replay() }?;
+        }
         self.mark_step(key.n)?;
         Ok(true)
     }
 
     /// Puts a mark behind the step that was just sent, which moved the inputs.
     fn mark_step(&mut self, n: usize) -> Result<()> {
-        self.inputs.moved_on(n);
+        self.graphs.inputs().moved_on(n);
         self.ahead.newest ^= 1;
-        self.ahead.mailbox.mark(self.ahead.newest)
+        self.graphs.mailbox().mark(self.ahead.newest)
     }
 }

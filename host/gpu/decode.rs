@@ -1,5 +1,5 @@
-//! Steps of one new token for each sequence, recorded in a graph; and how those of a few sequences run: five
-//! launches a block. Those of more sequences are [`decode_batch`](super::decode_batch)'s.
+//! Steps of one new token for each of a few sequences: five launches a block. Those of more sequences are
+//! [`decode_batch`](super::decode_batch)'s.
 //!
 //! Positions, token ids and pages are read from device memory, so that a recorded step serves all
 //! positions whose attention takes as many blocks.
@@ -7,51 +7,15 @@
 use kernels_gpu::abi::{MatvecEpilogue, MatvecOrder};
 use kernels_gpu::ops::elementwise::{GEGLU_F32, SWIGLU_F32};
 
-use super::GpuBackend;
-use super::decode_attention::MixedType;
-use super::matvec::{Product, Residual, Vectors};
-use super::trace::DeviceTracer;
+use super::graphs::GraphKey;
+use super::ops::attention_decode::MixedType;
+use super::ops::matvec::{Product, Residual, Vectors};
+use super::pass::Pass;
 use super::weights::{GpuLayer, GpuLinear};
 use super::workspace::DECODE_SEQUENCES;
-use crate::backend::{Backend, NoTrace, Output, SequenceStep, Want};
+use crate::backend::SequenceStep;
 use crate::device::{Buffer, Result};
 use crate::model::Activation;
-
-/// What a recorded step depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct GraphKey {
-    /// Sequences.
-    pub n: usize,
-    /// Blocks that share the context of a sequence.
-    pub splits: u32,
-    /// How the tokens are chosen.
-    pub choice: Choice,
-}
-
-/// How a step's tokens are chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Choice {
-    /// By the host, from the logits.
-    Host,
-    /// The likeliest ones.
-    Argmax,
-    /// At random, some of them perhaps the likeliest.
-    Draw,
-}
-
-impl Choice {
-    /// The quickest that gives what all of `sequences` want, on a device that draws or does not.
-    pub fn of(sequences: &[SequenceStep<'_>], draws: bool) -> Choice {
-        let all = |wanted: fn(Want) -> bool| sequences.iter().all(|step| wanted(step.want));
-        if all(|want| want == Want::Argmax) {
-            Choice::Argmax
-        } else if draws && all(|want| matches!(want, Want::Argmax | Want::Draw(_))) {
-            Choice::Draw
-        } else {
-            Choice::Host
-        }
-    }
-}
 
 /// The residual stream between two products: where it lies, and what still has to be added to it.
 struct Stream<'a> {
@@ -82,118 +46,47 @@ impl<'a> Stream<'a> {
     }
 }
 
-impl GpuBackend {
-    /// Runs a step of one token for each sequence.
-    pub(super) fn decode(
-        &mut self,
-        sequences: &[SequenceStep<'_>],
-        trace: &mut DeviceTracer<'_>,
-    ) -> Result<Vec<Output>> {
-        let n = sequences.len();
-        let choice = Choice::of(sequences, self.draws());
-        let longest = sequences.iter().map(SequenceStep::end).max().unwrap_or(1);
-        let key = self.graph_key(n, longest, choice);
-        let is_observed = trace.is_active() || self.launcher.is_noting();
-        if choice == Choice::Argmax && !is_observed {
-            return self.decode_greedily(key, sequences);
-        }
-        self.ahead.forget();
-        let device = self.launcher.device.clone();
-        self.inputs.upload(&*device, sequences)?;
-        match is_observed {
-            true => self.send_step(key, sequences, trace)?,
-            false => self.run_step(key, sequences)?,
-        }
-        if choice == Choice::Argmax {
-            self.inputs.moved_on(n);
-        }
-        self.read_outputs(sequences, choice, trace)
-    }
-
-    /// What a step for `n` sequences depends on, the longest of which will have `longest` tokens.
-    pub(super) fn graph_key(&self, n: usize, longest: usize, choice: Choice) -> GraphKey {
-        GraphKey {
-            n,
-            splits: self.attention_splits(n, longest),
-            choice,
-        }
-    }
-
-    /// Runs the step of `key`, from its recording where there is one.
-    pub(super) fn run_step(&mut self, key: GraphKey, sequences: &[SequenceStep<'_>]) -> Result<()> {
-        let mut none = NoTrace;
-        let device = self.launcher.device.clone();
-        let mut none = DeviceTracer::new(&*device, &mut none, key.n);
-        match self.graphs.get(&key) {
-            // The first step of its kind runs as it is, because looking up kernels and setting their
-            // attributes is not for a recording.
-            None => {
-                self.send_step(key, sequences, &mut none)?;
-                self.graphs.insert(key, None);
-            }
-            Some(None) => {
-                let record = &mut || self.send_step(key, sequences, &mut none);
-                let graph = device.capture(record)?;
-                // SAFETY: the recorded buffers are this backend's, which drops its graphs first.
-                unsafe { graph.replay() }?;
-                self.graphs.insert(key, Some(graph));
-            }
-            // SAFETY: as above.
-            Some(Some(graph)) => unsafe { graph.replay() }?,
-        }
-        Ok(())
-    }
-
-    fn send_step(
-        &self,
-        key: GraphKey,
-        sequences: &[SequenceStep<'_>],
-        trace: &mut DeviceTracer<'_>,
-    ) -> Result<()> {
+impl<'a> Pass<'a> {
+    /// Sends the kernels of a step of one token for each sequence.
+    pub fn send_decode_step(&self, key: GraphKey, sequences: &[SequenceStep<'_>]) -> Result<()> {
         match key.n <= DECODE_SEQUENCES {
-            true => self.send_decode(key, sequences, trace),
-            false => self.send_decode_batch(key, sequences, trace),
+            true => self.send_decode(key, sequences),
+            false => self.send_decode_batch(key, sequences),
         }
     }
 
-    fn send_decode(
-        &self,
-        key: GraphKey,
-        sequences: &[SequenceStep<'_>],
-        trace: &mut DeviceTracer<'_>,
-    ) -> Result<()> {
-        self.embed(key.n, trace)?;
+    fn send_decode(&self, key: GraphKey, sequences: &[SequenceStep<'_>]) -> Result<()> {
+        self.embed(key.n)?;
         self.spread.restart();
         let mut stream = Stream {
             x: &self.workspace.x,
             other: &self.workspace.x_other,
             pending: None,
         };
-        for layer in 0..self.model.config.n_layers {
-            trace.layer = Some(layer);
-            self.decode_layer(layer, key, &mut stream, sequences, trace)?;
+        for layer in 0..self.config.n_layers {
+            self.trace.layer.set(Some(layer));
+            self.decode_layer(layer, key, &mut stream, sequences)?;
         }
-        trace.layer = None;
-        let w = &self.workspace;
+        self.trace.layer.set(None);
+        let w = self.workspace;
         let vectors = stream.vectors(key.n, &self.weights.output_norm);
         let head = Product::new(&self.weights.output, &w.logits);
         self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn)?;
         self.choose_next(key.n, key.choice)?;
-        trace.layer = Some(self.model.config.n_layers - 1);
-        self.trace_post_norm_sum("l_out", &stream, trace)?;
-        trace.layer = None;
+        self.trace.layer.set(Some(self.config.n_layers - 1));
+        self.trace_post_norm_sum("l_out", &stream)?;
+        self.trace.layer.set(None);
         Ok(())
     }
 
-    fn decode_layer<'a>(
-        &'a self,
+    fn decode_layer(
+        &self,
         layer: usize,
         key: GraphKey,
         stream: &mut Stream<'a>,
         sequences: &[SequenceStep<'_>],
-        trace: &mut DeviceTracer<'_>,
     ) -> Result<()> {
-        let (config, w) = (&self.model.config, &self.workspace);
+        let (config, w) = (self.config, self.workspace);
         let weights = &self.weights.layers[layer];
 
         let vectors = stream.vectors(key.n, &weights.attn_norm);
@@ -204,18 +97,18 @@ impl GpuBackend {
         ];
         self.products(vectors, &products)?;
         if layer > 0 {
-            trace.layer = Some(layer - 1);
-            self.trace_post_norm_sum("l_out", stream, trace)?;
-            trace.layer = Some(layer);
+            self.trace.layer.set(Some(layer - 1));
+            self.trace_post_norm_sum("l_out", stream)?;
+            self.trace.layer.set(Some(layer));
         }
-        trace.f32("Qcur_raw", config.q_width(), &w.q)?;
-        trace.f32("Kcur_raw", config.kv_width(), &w.k)?;
-        trace.f32("Vcur", config.kv_width(), &w.v)?;
+        self.trace.f32("Qcur_raw", config.q_width(), &w.q)?;
+        self.trace.f32("Kcur_raw", config.kv_width(), &w.k)?;
+        self.trace.f32("Vcur", config.kv_width(), &w.v)?;
 
         self.decode_attention(layer, key, MixedType::F32, sequences)?;
         self.spread.restart();
-        self.trace_cache(layer, sequences, trace)?;
-        trace.f32("kqv_out", config.q_width(), &w.mixed)?;
+        self.trace_cache(layer, sequences)?;
+        self.trace.f32("kqv_out", config.q_width(), &w.mixed)?;
         let post_norm = weights.post_attn_norm.as_deref();
         let names = ["attn_out", "ffn_inp"];
         self.add_output(
@@ -225,28 +118,19 @@ impl GpuBackend {
             post_norm,
             key.n,
             names,
-            trace,
         )?;
 
         let vectors = stream.vectors(key.n, &weights.ffn_norm);
         self.gated_products(vectors, weights)?;
-        self.trace_post_norm_sum("sa_out", stream, trace)?;
+        self.trace_post_norm_sum("sa_out", stream)?;
         let gated = match config.activation() {
             Activation::Silu => "ffn_swiglu",
             Activation::GeluTanh => "ffn_geglu",
         };
-        trace.f32(gated, config.ffn_width, &w.gated)?;
+        self.trace.f32(gated, config.ffn_width, &w.gated)?;
         let post_norm = weights.post_ffn_norm.as_deref();
         let names = ["ffn_out", "l_out"];
-        self.add_output(
-            stream,
-            &w.gated,
-            &weights.ffn_down,
-            post_norm,
-            key.n,
-            names,
-            trace,
-        )
+        self.add_output(stream, &w.gated, &weights.ffn_down, post_norm, key.n, names)
     }
 
     /// Products of several matrices with the same vectors: together where they have one type, else beside
@@ -275,9 +159,9 @@ impl GpuBackend {
 
     /// `gated = activation(gate) * up`, in one launch where both matrices have one type.
     fn gated_products(&self, vectors: Vectors<'_>, weights: &GpuLayer) -> Result<()> {
-        let w = &self.workspace;
+        let w = self.workspace;
         let (gate, up) = (&weights.ffn_gate, &weights.ffn_up);
-        let (epilogue, kernel) = match self.model.config.activation() {
+        let (epilogue, kernel) = match self.config.activation() {
             Activation::Silu => (MatvecEpilogue::Silu, SWIGLU_F32),
             Activation::GeluTanh => (MatvecEpilogue::Gelu, GEGLU_F32),
         };
@@ -294,17 +178,16 @@ impl GpuBackend {
 
     /// Adds a block's last product to the stream, or leaves it pending for its norm.
     #[allow(clippy::too_many_arguments)] // the operands of one sum, and their names
-    fn add_output<'a>(
-        &'a self,
+    fn add_output(
+        &self,
         stream: &mut Stream<'a>,
         input: &'a Buffer,
         linear: &'a GpuLinear,
         post_norm: Option<&'a Buffer>,
         count: usize,
         [product_name, sum_name]: [&'static str; 2],
-        trace: &mut DeviceTracer<'_>,
     ) -> Result<()> {
-        let (width, w) = (self.model.config.width, &self.workspace);
+        let (width, w) = (self.config.width, self.workspace);
         let vectors = Vectors {
             x: input,
             count,
@@ -320,7 +203,8 @@ impl GpuBackend {
                     MatvecEpilogue::Add,
                     MatvecOrder::InTurn,
                 )?;
-                trace.residual_and_addend(product_name, sum_name, width, stream.x)
+                self.trace
+                    .residual_and_addend(product_name, sum_name, width, stream.x)
             }
             Some(weight) => {
                 let product = Product::new(linear, &w.block_out);
@@ -331,20 +215,15 @@ impl GpuBackend {
                     MatvecOrder::InTurn,
                 )?;
                 stream.pending = Some((&w.block_out, weight));
-                trace.f32(product_name, width, &w.block_out)
+                self.trace.f32(product_name, width, &w.block_out)
             }
         }
     }
 
     /// Reports the stream after a pending output was added by the product that followed.
-    fn trace_post_norm_sum(
-        &self,
-        name: &'static str,
-        stream: &Stream<'_>,
-        trace: &mut DeviceTracer<'_>,
-    ) -> Result<()> {
-        match self.model.config.arch.post_norms {
-            true => trace.residual(name, self.model.config.width, stream.x),
+    fn trace_post_norm_sum(&self, name: &'static str, stream: &Stream<'_>) -> Result<()> {
+        match self.config.arch.post_norms {
+            true => self.trace.residual(name, self.config.width, stream.x),
             false => Ok(()),
         }
     }

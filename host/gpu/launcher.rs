@@ -32,8 +32,7 @@ impl Geometry {
 
 /// A device with the kernels that have been looked up so far.
 pub struct Launcher {
-    /// The device.
-    pub device: Arc<dyn Device>,
+    device: Arc<dyn Device>,
     kernels: Mutex<HashMap<&'static str, KernelId>>,
     /// Launches for a profile, while they are noted.
     notes: Mutex<Option<Notes>>,
@@ -54,6 +53,11 @@ impl Launcher {
             kernels: Mutex::default(),
             notes: Mutex::default(),
         }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &dyn Device {
+        &*self.device
     }
 
     /// Begins to note launches.

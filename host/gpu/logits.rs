@@ -1,27 +1,17 @@
 //! From the residual stream to what a step gives back.
 
-use kernels_gpu::abi::{
-    ArgmaxParams, DevicePtr, MatvecEpilogue, MatvecOrder, NOT_FINITE, SampleParams,
-};
-use kernels_gpu::ops::argmax::ARGMAX;
-use kernels_gpu::ops::sample::SAMPLE;
+use kernels_gpu::abi::{DevicePtr, MatvecEpilogue, MatvecOrder, NOT_FINITE};
 
-use super::GpuBackend;
-use super::decode::Choice;
-use super::launcher::{Geometry, at};
-use super::matvec::{Product, Vectors};
-use super::trace::DeviceTracer;
+use super::graphs::Choice;
+use super::ops::matvec::{Product, Vectors};
+use super::pass::Pass;
 use super::workspace::{DECODE_SEQUENCES, LOGIT_ROWS};
-use crate::backend::{Backend, NotFinite, Output, SequenceStep, Want};
+use crate::backend::{NotFinite, Output, SequenceStep, Want};
 use crate::device::Result;
 
-impl GpuBackend {
+impl Pass<'_> {
     /// The outputs of a step whose residual stream lies in the workspace.
-    pub(super) fn prefill_outputs(
-        &self,
-        sequences: &[SequenceStep<'_>],
-        trace: &mut DeviceTracer<'_>,
-    ) -> Result<Vec<Output>> {
+    pub fn prefill_outputs(&self, sequences: &[SequenceStep<'_>]) -> Result<Vec<Output>> {
         let ends = sequences.iter().scan(0, |end, step| {
             *end += step.tokens.len();
             Some(*end)
@@ -55,7 +45,7 @@ impl GpuBackend {
                     self.last_logits(&ends[range], few)?;
                     let choice = Choice::of(steps, self.draws());
                     self.choose(first, together, choice)?;
-                    if trace.wants("result_output") {
+                    if self.trace.wants("result_output") {
                         traced.extend(self.read_logits(0, together)?);
                     }
                     outputs.extend(self.chosen(first, steps, choice)?);
@@ -63,14 +53,15 @@ impl GpuBackend {
             }
         }
         if !traced.is_empty() {
-            trace.values("result_output", self.model.vocab(), &traced);
+            self.trace
+                .values("result_output", self.model.vocab(), &traced);
         }
         Ok(outputs)
     }
 
     /// Logits of rows `first..end`, in f16 arithmetic like the products before them.
     fn all_logits(&self, first: usize, end: usize, traced: &mut Vec<f32>) -> Result<Vec<f32>> {
-        let (vocab, w) = (self.model.vocab(), &self.workspace);
+        let (vocab, w) = (self.model.vocab(), self.workspace);
         let mut all = Vec::with_capacity((end - first) * vocab);
         for row in (first..end).step_by(LOGIT_ROWS) {
             let rows = LOGIT_ROWS.min(end - row);
@@ -86,13 +77,13 @@ impl GpuBackend {
     /// The logits of the rows before `ends` of the residual stream, by the kernel for decoding where the step
     /// has `few` rows of logits.
     fn last_logits(&self, ends: &[usize], few: bool) -> Result<()> {
-        let (width, w) = (self.model.config.width, &self.workspace);
+        let (width, w) = (self.config.width, self.workspace);
         let mut copied = 0;
         for rows in ends.chunk_by(|end, next| end + 1 == *next) {
             let bytes = 4 * rows.len() * width;
             let from = w.x.slice(4 * (rows[0] - 1) * width, bytes)?;
             let to = w.last.slice(4 * copied * width, bytes)?;
-            self.device().copy(to, from)?;
+            self.launcher.device().copy(to, from)?;
             copied += rows.len();
         }
         let norm = &self.weights.output_norm;
@@ -111,7 +102,7 @@ impl GpuBackend {
     }
 
     /// Starts choosing tokens for the `n` sequences from `first` on, whose logits are there.
-    pub(super) fn choose(&self, first: usize, n: usize, choice: Choice) -> Result<()> {
+    pub fn choose(&self, first: usize, n: usize, choice: Choice) -> Result<()> {
         match choice {
             Choice::Host => Ok(()),
             Choice::Argmax => self.send_argmax(n, [DevicePtr::NULL; 3]),
@@ -121,63 +112,26 @@ impl GpuBackend {
 
     /// Starts choosing tokens for the `n` sequences of a step of one token each; the likeliest ones become the
     /// inputs of the step that follows.
-    pub(super) fn choose_next(&self, n: usize, choice: Choice) -> Result<()> {
+    pub fn choose_next(&self, n: usize, choice: Choice) -> Result<()> {
         match choice {
             Choice::Argmax => {
                 let inputs = [self.inputs.token_ids(), self.inputs.positions()];
-                self.send_argmax(n, [inputs[0], inputs[1], self.ahead.posted()])
+                self.send_argmax(n, [inputs[0], inputs[1], self.posted])
             }
             _ => self.choose(0, n, choice),
         }
     }
 
-    /// Starts choosing the likeliest token of each of `rows` rows of logits; `next` is where the next step's tokens
-    /// go, where its positions are, and where the host reads the tokens, or null.
-    fn send_argmax(&self, rows: usize, next: [DevicePtr<u32>; 3]) -> Result<()> {
-        /// Logits of a block: several for each of its 256 threads, to be worth its start.
-        const BLOCK_LOGITS: u32 = 1024;
-        let (vocab, w) = (self.model.vocab() as u32, &self.workspace);
-        let params = ArgmaxParams {
-            logits: at(&w.logits, 0),
-            tokens: at(&w.tokens, 0),
-            best: at(&w.best, 0),
-            arrived: at(&w.best_arrived, 0),
-            next_tokens: next[0],
-            next_positions: next[1],
-            posted: next[2],
-            vocab,
-            stride: vocab,
-        };
-        let geometry = Geometry::new([vocab.div_ceil(BLOCK_LOGITS), rows as u32, 1], 256);
-        // SAFETY: logits, tokens and scratch have `LOGIT_ROWS` rows, of which `rows` are written.
-        unsafe { self.launcher.launch(&ARGMAX, geometry, &params) }
-    }
-
-    /// Starts choosing a token for each of `rows` rows of logits, as the sequences from `first` on want.
-    fn send_draw(&self, first: usize, rows: usize) -> Result<()> {
-        let (vocab, w) = (self.model.vocab() as u32, &self.workspace);
-        let params = SampleParams {
-            logits: at(&w.logits, 0),
-            tokens: at(&w.tokens, 0),
-            settings: self.inputs.settings(first),
-            vocab,
-            stride: vocab,
-        };
-        let geometry = Geometry::new([rows as u32, 1, 1], SAMPLE.max_threads);
-        // SAFETY: logits and tokens have `LOGIT_ROWS` rows; every sequence of the step has settings.
-        unsafe { self.launcher.launch(&SAMPLE, geometry, &params) }
-    }
-
     /// Waits for a decode step and takes its results.
-    pub(super) fn read_outputs(
+    pub fn read_outputs(
         &self,
         sequences: &[SequenceStep<'_>],
         choice: Choice,
-        trace: &mut DeviceTracer<'_>,
     ) -> Result<Vec<Output>> {
-        if trace.wants("result_output") {
+        if self.trace.wants("result_output") {
             let logits = self.read_logits(0, sequences.len())?;
-            trace.values("result_output", self.model.vocab(), &logits);
+            self.trace
+                .values("result_output", self.model.vocab(), &logits);
         }
         self.chosen(0, sequences, choice)
     }
@@ -215,7 +169,8 @@ impl GpuBackend {
     fn read_tokens(&self, n: usize) -> Result<Vec<u32>> {
         let mut tokens = vec![0u32; n];
         let from = self.workspace.tokens.slice(0, 4 * n)?;
-        self.device()
+        self.launcher
+            .device()
             .download(bytemuck::cast_slice_mut(&mut tokens), from)?;
         Ok(tokens)
     }
@@ -228,9 +183,10 @@ impl GpuBackend {
             .workspace
             .logits
             .slice(4 * first * vocab, 4 * rows * vocab)?;
-        self.device()
+        self.launcher
+            .device()
             .download(bytemuck::cast_slice_mut(&mut logits), from)?;
-        if let Some(cap) = self.model.config.logit_softcap {
+        if let Some(cap) = self.config.logit_softcap {
             // The cap would make an infinity look sound.
             for logit in logits.iter_mut().filter(|logit| logit.is_finite()) {
                 *logit = cap * (*logit / cap).tanh();
@@ -241,11 +197,7 @@ impl GpuBackend {
 }
 
 /// The tokens that the device chose for `sequences`, those of the step from `first` on.
-pub(super) fn token_outputs(
-    first: usize,
-    sequences: &[SequenceStep<'_>],
-    tokens: &[u32],
-) -> Vec<Output> {
+pub fn token_outputs(first: usize, sequences: &[SequenceStep<'_>], tokens: &[u32]) -> Vec<Output> {
     let rows = sequences.iter().zip(tokens).enumerate();
     rows.map(|(row, (step, &token))| match token {
         NOT_FINITE => Output::NotFinite(NotFinite {

@@ -1,73 +1,61 @@
 //! A model on a GPU, real or simulated.
 //!
-//! A step of one new token for each sequence is recorded in a graph. With a few sequences
-//! ([`DECODE_SEQUENCES`]) it takes the matrix-vector kernels (`decode`). With more of them
-//! (`decode_batch`), and in a step of any tokens (`prefill`), products are in f16 on tensor cores:
-//! quantized matrices straight from their blocks (`matmul`) with few tokens, decoded and with cuBLAS with
-//! more (`products`). All share the KV cache and the workspace.
+//! A step becomes a [`Pass`](pass::Pass) over the backend's memory. A step of one new token for each sequence is
+//! recorded in a graph (`steps`, `graphs`). With a few sequences ([`DECODE_SEQUENCES`]) it takes the matrix-vector
+//! kernels (`decode`). With more of them (`decode_batch`), and in a step of any tokens (`prefill`), products are in
+//! f16 on tensor cores: quantized matrices straight from their blocks with few tokens, unpacked and with cuBLAS with
+//! more (`products`). `ops` has the launches of the kernels, a file each.
 
 mod ahead;
 mod blocks;
 mod cache;
 mod decode;
-mod decode_attention;
 mod decode_batch;
-mod gated;
+mod graphs;
 mod inputs;
 mod launcher;
 mod logits;
-mod matmul;
-mod matvec;
-mod operations;
+mod ops;
+mod pass;
 mod prefill;
 mod products;
 mod scales;
+mod steps;
 mod trace;
 mod weights;
 mod workspace;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::backend::{
-    Activations, Backend, BackendError, Instrumented, NotedLaunch, Output, PAGE_TOKENS,
+    Activations, Backend, BackendError, Instrumented, NoTrace, NotedLaunch, Output, PAGE_TOKENS,
     SequenceStep, TraceSink, check_step,
 };
 use crate::device::plan::{ContextCost, MemoryPlan};
-use crate::device::{Device, DeviceError, Graph, Result};
+use crate::device::{Device, DeviceError, Result};
 use crate::model::Model;
 use ahead::Ahead;
 use cache::{KvCache, RopeTable};
-use decode::GraphKey;
+use graphs::{Graphs, Memory};
 use inputs::Inputs;
 use launcher::Launcher;
-use matvec::Spread;
+use pass::Setup;
 use scales::NormScales;
 use trace::DeviceTracer;
 use weights::GpuWeights;
+use workspace::Workspace;
 pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits};
-use workspace::{MAX_SEQUENCES, Workspace};
 
 /// Head sizes that attention has kernels for.
 const HEAD_DIMS: [usize; 6] = [32, 64, 80, 96, 128, 256];
 
 /// A model on a device, with its KV cache.
 pub struct GpuBackend {
-    /// Dropped first: replays need everything else.
-    graphs: HashMap<GraphKey, Option<Box<dyn Graph>>>,
-    model: Arc<Model>,
-    launcher: Launcher,
-    activations: Activations,
+    graphs: Graphs,
+    setup: Setup,
     limits: Limits,
-    weights: GpuWeights,
-    cache: KvCache,
-    ropes: Vec<RopeTable>,
-    inputs: Inputs,
     ahead: Ahead,
-    workspace: Workspace,
-    spread: Spread,
-    norm_scales: NormScales,
 }
 
 impl GpuBackend {
@@ -118,24 +106,27 @@ impl GpuBackend {
         };
         plan.check(device.memory()?, cost)?;
 
-        let weights = GpuWeights::upload(&model, &*device, cancel, progress)?;
         let ropes = config.ropes.iter();
-        Ok(GpuBackend {
-            graphs: HashMap::new(),
-            activations,
-            limits,
-            weights,
+        let memory = Memory {
+            weights: GpuWeights::upload(&model, &*device, cancel, progress)?,
             cache: KvCache::new(&*device, config, limits.n_pages)?,
             ropes: ropes
                 .map(|rope| RopeTable::new(&*device, rope, limits))
                 .collect::<Result<_>>()?,
             inputs: Inputs::new(&*device, limits)?,
-            ahead: Ahead::new(&*device)?,
             workspace: Workspace::new(&*device, &model, limits)?,
-            launcher: Launcher::new(device),
-            spread: Spread::default(),
-            norm_scales: NormScales::of(&model),
-            model,
+            mailbox: device.mailbox(ahead::MAILBOX_WORDS)?,
+        };
+        Ok(GpuBackend {
+            graphs: Graphs::new(memory),
+            setup: Setup {
+                activations,
+                launcher: Launcher::new(device),
+                norm_scales: NormScales::of(&model),
+                model,
+            },
+            limits,
+            ahead: Ahead::default(),
         })
     }
 
@@ -152,38 +143,12 @@ impl GpuBackend {
 
     /// The device.
     pub fn device(&self) -> &dyn Device {
-        &*self.launcher.device
+        self.setup.launcher.device()
     }
 
     /// Bytes that an upload's progress counts up to.
     pub fn upload_bytes(model: &Model) -> u64 {
         GpuWeights::matrix_bytes(model)
-    }
-
-    fn run(
-        &mut self,
-        sequences: &[SequenceStep<'_>],
-        trace: &mut dyn TraceSink,
-    ) -> Result<Vec<Output>> {
-        let n_tokens: usize = sequences.iter().map(|step| step.tokens.len()).sum();
-        let most_tokens = self.limits.max_tokens.max(MAX_SEQUENCES);
-        if n_tokens > most_tokens || sequences.len() > MAX_SEQUENCES {
-            return Err(DeviceError::Unsupported(format!(
-                "a step of {n_tokens} tokens of {} sequences is over this backend's {most_tokens} and \
-                 {MAX_SEQUENCES}",
-                sequences.len()
-            )));
-        }
-        let device = self.launcher.device.clone();
-        let mut trace = DeviceTracer::new(&*device, trace, n_tokens);
-        match sequences.iter().all(|step| step.tokens.len() == 1) {
-            true => self.decode(sequences, &mut trace),
-            false => {
-                self.ahead.forget();
-                self.inputs.upload(&*device, sequences)?;
-                self.prefill(sequences, &mut trace)
-            }
-        }
     }
 }
 
@@ -212,7 +177,7 @@ fn check_model(model: &Model) -> Result<()> {
 
 impl Backend for GpuBackend {
     fn model(&self) -> &Arc<Model> {
-        &self.model
+        &self.setup.model
     }
 
     fn n_pages(&self) -> usize {
@@ -228,7 +193,7 @@ impl Backend for GpuBackend {
         sequences: &[SequenceStep<'_>],
         trace: &mut dyn TraceSink,
     ) -> Result<Vec<Output>, BackendError> {
-        let vocab = self.model.vocab();
+        let vocab = self.setup.model.vocab();
         let Limits {
             context, n_pages, ..
         } = self.limits;
@@ -238,7 +203,7 @@ impl Backend for GpuBackend {
     }
 
     fn description(&self) -> String {
-        self.launcher.device.info().name.clone()
+        self.device().info().name.clone()
     }
 
     fn default_chunk(&self) -> usize {
@@ -246,17 +211,19 @@ impl Backend for GpuBackend {
     }
 
     fn activations(&self) -> Option<Activations> {
-        Some(self.activations)
+        Some(self.setup.activations)
     }
 
     fn draws(&self) -> bool {
         // The kernel draws from the logits as they are.
-        self.model.config.logit_softcap.is_none()
+        self.setup.model.config.logit_softcap.is_none()
     }
 
     fn read_weight(&self, name: &str) -> Option<Result<Vec<u16>, BackendError>> {
-        let matrix = self.weights.matrix(name)?;
-        let bits = self.decoded_matrix(matrix);
+        let matrix = self.graphs.memory().weights.matrix(name)?;
+        let mut unheard = NoTrace;
+        let trace = DeviceTracer::new(self.device(), &mut unheard, 0);
+        let bits = self.pass(&trace).decoded_matrix(matrix);
         Some(bits.map_err(|error| BackendError::Device(Box::new(error))))
     }
 
@@ -267,10 +234,10 @@ impl Backend for GpuBackend {
 
 impl Instrumented for GpuBackend {
     fn note_launches(&self) {
-        self.launcher.note();
+        self.setup.launcher.note();
     }
 
     fn noted_launches(&self) -> Vec<NotedLaunch> {
-        self.launcher.noted()
+        self.setup.launcher.noted()
     }
 }

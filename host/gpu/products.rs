@@ -1,20 +1,18 @@
 //! Products of a matrix with rows of f16: quantized matrices are multiplied straight from their blocks with
 //! few rows, and decoded to f16 for cuBLAS with more.
 
-use kernels_gpu::abi::{DequantizeParams, DevicePtr, UNPACK_WARPS, UnpackPlan, WeightType};
-use kernels_gpu::ops::dequantize;
+use kernels_gpu::abi::WeightType;
 use kernels_gpu::prim::scale::inverse;
 
-use super::GpuBackend;
-use super::launcher::{Geometry, untyped};
-use super::matvec::Product;
+use super::ops::matvec::Product;
+use super::pass::Pass;
 use super::scales::HalfRows;
 use super::weights::GpuMatrix;
 use crate::device::{Gemm, GemmType, Matrix, Result};
 
-impl GpuBackend {
+impl Pass<'_> {
     /// `y = x W^T + bias` of up to three `products` for `rows`, or that added to what is there.
-    pub(super) fn multiply(
+    pub fn multiply(
         &self,
         rows: HalfRows<'_>,
         products: &[Product<'_>],
@@ -89,57 +87,8 @@ impl GpuBackend {
             }
             .call()?;
             // SAFETY: `call` checked the extents against the slices, whose buffers live on.
-            unsafe { self.launcher.device.gemm(&call) }?;
+            unsafe { self.launcher.device().gemm(&call) }?;
         }
         Ok(())
-    }
-
-    /// Decodes `rows` rows of `matrix` at `address`, times `factor` if it is not quantized, to the workspace.
-    pub(super) fn dequantize(
-        &self,
-        matrix: &GpuMatrix,
-        address: u64,
-        rows: usize,
-        factor: f32,
-    ) -> Result<()> {
-        let n = (rows * matrix.n_in) as u64;
-        let multiprocessors = self.launcher.device.info().multiprocessors;
-        let plan = UnpackPlan::dequantize(matrix.ty, n, multiprocessors);
-        let geometry = Geometry {
-            grid: plan.grid,
-            block: 32 * UNPACK_WARPS,
-            shared_bytes: plan.shared_bytes,
-        };
-        let params = DequantizeParams {
-            weights: DevicePtr::from_address(address),
-            y: untyped(&self.workspace.decoded),
-            n,
-            factor,
-            reserved: 0,
-        };
-        // The decoded matrix is written as f16.
-        let blocks = rows * matrix.ty.row_bytes(matrix.n_in as u32) as usize;
-        self.launcher.moves(blocks + 2 * rows * matrix.n_in);
-        // SAFETY: the caller's rows are in the matrix, and fit the workspace.
-        unsafe {
-            self.launcher
-                .launch(&dequantize::kernel(matrix.ty), geometry, &params)
-        }
-    }
-
-    /// All elements of `matrix` as the device decodes them, by their f16 bits.
-    pub(super) fn decoded_matrix(&self, matrix: &GpuMatrix) -> Result<Vec<u16>> {
-        let row_bytes = matrix.ty.row_bytes(matrix.n_in as u32) as usize;
-        let part_rows = (self.workspace.decoded_elements / matrix.n_in / 16 * 16).max(1);
-        let mut bits = vec![0u16; matrix.n_in * matrix.n_out];
-        for (part, bits) in bits.chunks_mut(part_rows * matrix.n_in).enumerate() {
-            let address = matrix.blocks.addr() + (part * part_rows * row_bytes) as u64;
-            self.dequantize(matrix, address, bits.len() / matrix.n_in, 1.0)?;
-            let from = self.workspace.decoded.slice(0, 2 * bits.len())?;
-            self.launcher
-                .device
-                .download(bytemuck::cast_slice_mut(bits), from)?;
-        }
-        Ok(bits)
     }
 }

@@ -1,5 +1,7 @@
 //! Reports tensors that lie on the device.
 
+use std::cell::{Cell, RefCell};
+
 use half::f16;
 
 use super::scales::HalfRows;
@@ -12,12 +14,12 @@ const LEAST_ADDEND: f64 = 1e-4;
 /// A trace sink with the device that the tensors come from.
 pub struct DeviceTracer<'a> {
     device: &'a dyn Device,
-    sink: &'a mut dyn TraceSink,
+    sink: RefCell<&'a mut dyn TraceSink>,
     n_tokens: usize,
     /// The running block.
-    pub layer: Option<usize>,
+    pub layer: Cell<Option<usize>>,
     /// The residual stream before the running operation, where somebody wants tensors.
-    residual: Vec<f32>,
+    residual: RefCell<Vec<f32>>,
 }
 
 impl<'a> DeviceTracer<'a> {
@@ -25,46 +27,50 @@ impl<'a> DeviceTracer<'a> {
     pub fn new(device: &'a dyn Device, sink: &'a mut dyn TraceSink, n_tokens: usize) -> Self {
         DeviceTracer {
             device,
-            sink,
+            sink: RefCell::new(sink),
             n_tokens,
-            layer: None,
-            residual: Vec::new(),
+            layer: Cell::new(None),
+            residual: RefCell::default(),
         }
     }
 
     /// Whether anything may be wanted.
     pub fn is_active(&self) -> bool {
-        self.sink.is_active()
+        self.sink.borrow().is_active()
     }
 
     /// Whether somebody wants tensor `base` of the running block.
     pub fn wants(&self, base: &'static str) -> bool {
-        self.is_active() && self.sink.wants(self.name(base))
+        self.is_active() && self.sink.borrow().wants(self.name(base))
     }
 
     fn name(&self, base: &'static str) -> TensorName {
-        let layer = self.layer;
+        let layer = self.layer.get();
         TensorName { base, layer }
     }
 
     /// Reports host values.
-    pub fn values(&mut self, base: &'static str, elements: usize, data: &[f32]) {
+    pub fn values(&self, base: &'static str, elements: usize, data: &[f32]) {
         if self.wants(base) {
-            self.sink.record(self.name(base), elements, data);
+            self.sink
+                .borrow_mut()
+                .record(self.name(base), elements, data);
         }
     }
 
     /// Reports the f32 tensor `[tokens, elements]` in `buffer`.
-    pub fn f32(&mut self, base: &'static str, elements: usize, buffer: &Buffer) -> Result<()> {
+    pub fn f32(&self, base: &'static str, elements: usize, buffer: &Buffer) -> Result<()> {
         if self.wants(base) {
             let data = self.read(elements, buffer)?;
-            self.sink.record(self.name(base), elements, &data);
+            self.sink
+                .borrow_mut()
+                .record(self.name(base), elements, &data);
         }
         Ok(())
     }
 
     /// Reports the f16 tensor `[tokens, elements]` in `buffer`.
-    pub fn f16(&mut self, base: &'static str, elements: usize, buffer: &Buffer) -> Result<()> {
+    pub fn f16(&self, base: &'static str, elements: usize, buffer: &Buffer) -> Result<()> {
         if self.wants(base) {
             let mut bits = vec![0u16; self.n_tokens * elements];
             let from = buffer.slice(0, 2 * bits.len())?;
@@ -76,12 +82,7 @@ impl<'a> DeviceTracer<'a> {
     }
 
     /// Reports rows of `elements` elements that were divided to fit in f16.
-    pub fn half_rows(
-        &mut self,
-        base: &'static str,
-        elements: usize,
-        rows: HalfRows<'_>,
-    ) -> Result<()> {
+    pub fn half_rows(&self, base: &'static str, elements: usize, rows: HalfRows<'_>) -> Result<()> {
         if !self.wants(base) {
             return Ok(());
         }
@@ -107,7 +108,7 @@ impl<'a> DeviceTracer<'a> {
     }
 
     /// Reports f16 values by their bits.
-    pub fn f16_values(&mut self, base: &'static str, elements: usize, bits: &[u16]) {
+    pub fn f16_values(&self, base: &'static str, elements: usize, bits: &[u16]) {
         let data: Vec<f32> = bits
             .iter()
             .map(|&bits| f16::from_bits(bits).to_f32())
@@ -116,11 +117,11 @@ impl<'a> DeviceTracer<'a> {
     }
 
     /// Reports the residual stream as `base`.
-    pub fn residual(&mut self, base: &'static str, elements: usize, x: &Buffer) -> Result<()> {
+    pub fn residual(&self, base: &'static str, elements: usize, x: &Buffer) -> Result<()> {
         if self.is_active() {
             let data = self.read(elements, x)?;
             self.values(base, elements, &data);
-            self.residual = data;
+            *self.residual.borrow_mut() = data;
         }
         Ok(())
     }
@@ -129,7 +130,7 @@ impl<'a> DeviceTracer<'a> {
     /// report: a product that is added in place exists nowhere else. One that the sum's own rounding
     /// to f32 would blur is left out.
     pub fn residual_and_addend(
-        &mut self,
+        &self,
         addend: &'static str,
         sum: &'static str,
         elements: usize,
@@ -137,15 +138,16 @@ impl<'a> DeviceTracer<'a> {
     ) -> Result<()> {
         if self.is_active() {
             let data = self.read(elements, x)?;
-            if self.residual.len() == data.len() {
-                let added = data.iter().zip(&self.residual).map(|(new, old)| new - old);
+            let before = self.residual.take();
+            if before.len() == data.len() {
+                let added = data.iter().zip(before.iter()).map(|(new, old)| new - old);
                 let added: Vec<f32> = added.collect();
                 if length(&added) > LEAST_ADDEND * length(&data) {
                     self.values(addend, elements, &added);
                 }
             }
             self.values(sum, elements, &data);
-            self.residual = data;
+            *self.residual.borrow_mut() = data;
         }
         Ok(())
     }

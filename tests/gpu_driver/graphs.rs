@@ -1,5 +1,7 @@
 //! Recorded launches, their order, their profile and their time.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytemuck::cast_slice;
 use hyperion::device::{DeviceError, Result};
 
@@ -103,6 +105,8 @@ fn a_failed_capture_leaves_the_device_usable() {
         let error = device.capture(&mut record).err().expect(what).to_string();
         assert!(error.starts_with(what), "{error}");
     }
+    let panics = AssertUnwindSafe(|| device.capture(&mut || panic!("while recording")));
+    assert!(catch_unwind(panics).is_err());
     assert!(download(&*device, &v) == start);
 }
 

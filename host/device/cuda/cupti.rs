@@ -5,9 +5,9 @@
 //! (`cupti_activity.h` of CUDA 12 and 13).
 
 use super::super::codes::{CallError, Library as Origin};
-use super::super::device::{KernelRun, Profiler};
 use super::super::driver::loader_text;
 use super::super::error::{DeviceError, Result};
+use super::super::traits::{KernelRun, Profiler};
 use super::api::Handle;
 use super::context::Shared;
 use super::quiet::outside_captures;

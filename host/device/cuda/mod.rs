@@ -16,12 +16,12 @@ pub use cublas::WORKSPACE_BYTES;
 
 use super::buffer::{Buffer, BufferSlice};
 use super::choice::{PtxImage, select_ptx};
-use super::device::{
-    Device, DeviceInfo, Graph, KernelId, Launch, Mailbox, MemoryInfo, Profiler, Staging, Timer,
-};
 use super::entries::ptx_version;
 use super::error::{DeviceError, Result};
 use super::gemm_call::GemmCall;
+use super::traits::{
+    Device, DeviceInfo, Graph, KernelId, Launch, Mailbox, MemoryInfo, Profiler, Staging, Timer,
+};
 use api::{Handle, LaunchAttribute, LaunchConfig};
 use context::{Shared, cust_call};
 use cublas::Cublas;
@@ -245,18 +245,19 @@ impl Device for CudaDevice {
                 .api
                 .cuStreamBeginCapture_v2(stream, api::CAPTURE_RELAXED)?
         };
+        let capturing = Capturing(shared);
         let recorded = record();
-        let mut graph = std::ptr::null_mut();
-        // SAFETY: the stream is capturing since above.
-        let ended = unsafe { shared.api.cuStreamEndCapture(stream, &mut graph) };
+        let ended = capturing.end();
         drop(capture);
-        if let Err(error) = recorded.and(ended.map_err(DeviceError::from)) {
-            if !graph.is_null() {
+        let graph = match (recorded, ended) {
+            (Ok(()), Ok(graph)) => graph,
+            (Err(error), Ok(graph)) => {
                 // SAFETY: the capture's graph, used by nobody.
                 let _ = unsafe { shared.api.cuGraphDestroy(graph) };
+                return Err(error);
             }
-            return Err(error);
-        }
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
         // SAFETY: the capture has ended; only this device's module and its cuBLAS launch on its stream.
         Ok(Box::new(unsafe {
             CudaGraph::new(shared, &self.module, &self.products, graph)
@@ -269,6 +270,38 @@ impl Device for CudaDevice {
 
     fn profiler(&self) -> Result<Box<dyn Profiler>> {
         Ok(Box::new(CuptiProfiler::new(&self.shared)?))
+    }
+}
+
+/// A stream that is capturing, until this ends it: also when what is recorded panics.
+struct Capturing<'a>(&'a Shared);
+
+impl Capturing<'_> {
+    /// Ends the capture and gives its graph.
+    fn end(self) -> Result<api::Handle> {
+        let graph = self.end_now();
+        std::mem::forget(self);
+        graph
+    }
+
+    fn end_now(&self) -> Result<api::Handle> {
+        let mut graph = std::ptr::null_mut();
+        // SAFETY: the stream is alive, and capturing since this guard was made.
+        unsafe {
+            self.0
+                .api
+                .cuStreamEndCapture(self.0.raw_stream(), &mut graph)?
+        };
+        Ok(graph)
+    }
+}
+
+impl Drop for Capturing<'_> {
+    fn drop(&mut self) {
+        if let Ok(graph) = self.end_now() {
+            // SAFETY: the capture's graph, used by nobody.
+            let _ = unsafe { self.0.api.cuGraphDestroy(graph) };
+        }
     }
 }
 

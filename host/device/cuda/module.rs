@@ -1,9 +1,9 @@
 //! Loads kernels: the driver compiles their PTX for the GPU (and keeps the result in its own cache).
 
 use super::super::codes::CallError;
-use super::super::device::{DeviceInfo, KernelId};
 use super::super::entries::{Entry, KernelTable};
 use super::super::error::{DeviceError, Result};
+use super::super::traits::{DeviceInfo, KernelId};
 use super::api::{
     Api, FUNC_MAX_DYNAMIC_SHARED, FUNC_MAX_THREADS, FUNC_SHARED_CARVEOUT, FUNC_STATIC_SHARED,
     Handle, JIT_ERROR_LOG, JIT_ERROR_LOG_BYTES,

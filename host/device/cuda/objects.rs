@@ -2,8 +2,8 @@
 
 use super::super::buffer::BufferSlice;
 use super::super::codes::CallError;
-use super::super::device::{Graph, KernelId, Mailbox, Staging, Timer};
 use super::super::error::{DeviceError, Result};
+use super::super::traits::{Graph, KernelId, Mailbox, Staging, Timer};
 use super::Products;
 use super::api::Handle;
 use super::context::{Shared, cust_call};

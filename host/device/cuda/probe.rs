@@ -1,9 +1,9 @@
 //! Starts the driver and reads the facts of a GPU, with an error for each reason why it cannot serve.
 
 use super::super::codes::{CallError, NO_DEVICE};
-use super::super::device::DeviceInfo;
 use super::super::driver;
 use super::super::error::{DeviceError, Result};
+use super::super::traits::DeviceInfo;
 use super::api::{self, Api};
 use super::context::cust_call;
 

@@ -7,14 +7,14 @@ mod objects;
 
 use super::buffer::{Allocator, Buffer, BufferSlice};
 use super::choice::{PtxImage, select_ptx};
-use super::device::{
-    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, Mailbox, MemoryInfo, Profiler, Staging,
-    Timer,
-};
 use super::entries::KernelTable;
 use super::error::{DeviceError, Result};
 use super::gemm::GemmType;
 use super::gemm_call::{GemmCall, Op, gemm_reference};
+use super::traits::{
+    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, Mailbox, MemoryInfo, Profiler, Staging,
+    Timer,
+};
 use half::f16;
 use objects::{SimGraph, SimMailbox, SimProfiler, SimStaging, SimTimer};
 use ptx_sim::{Config, Memory, Module, Simulator};
@@ -240,9 +240,9 @@ impl Device for SimDevice {
     fn capture(&self, record: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Graph>> {
         self.shared.refuse_in_capture("another graph")?;
         *self.shared.recording() = Some(Vec::new());
-        let recorded = record();
-        let work = self.shared.recording().take().unwrap_or_default();
-        recorded?;
+        let recording = Recording(&self.shared);
+        record()?;
+        let work = recording.take();
         Ok(Box::new(SimGraph {
             work,
             shared: self.shared.clone(),
@@ -266,6 +266,21 @@ impl Device for SimDevice {
         Ok(Box::new(SimProfiler {
             shared: self.shared.clone(),
         }))
+    }
+}
+
+/// A device that is recording, until this is dropped: also when what is recorded fails or panics.
+struct Recording<'a>(&'a Shared);
+
+impl Recording<'_> {
+    fn take(&self) -> Vec<Work> {
+        self.0.recording().take().unwrap_or_default()
+    }
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        self.take();
     }
 }
 

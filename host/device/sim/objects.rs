@@ -1,8 +1,8 @@
 //! What the simulated device hands out: graphs, timers, profilers, host memory.
 
 use super::super::buffer::{Buffer, BufferSlice};
-use super::super::device::{Graph, KernelRun, Mailbox, Profiler, Staging, Timer};
 use super::super::error::{DeviceError, Result};
+use super::super::traits::{Graph, KernelRun, Mailbox, Profiler, Staging, Timer};
 use super::{Shared, Work};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

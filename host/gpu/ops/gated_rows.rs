@@ -4,22 +4,21 @@
 //! matrix's blocks multiplies its results by it. One by cuBLAS cannot: it adds to a residual stream whose row
 //! was divided as well, and the norm that reads the row next multiplies it back.
 
-use kernels_gpu::abi::{DevicePtr, GatedParams, GatedRowsParams, KernelDef, RestoreParams};
-use kernels_gpu::ops::elementwise::RESTORE_ROWS;
+use kernels_gpu::abi::{DevicePtr, GatedRowsParams};
 use kernels_gpu::ops::gated_rows::{GEGLU_ROWS, SWIGLU_ROWS};
 
-use super::GpuBackend;
-use super::launcher::{Geometry, at};
 use super::matvec::Product;
-use super::scales::HalfRows;
-use super::workspace::MAX_SEQUENCES;
 use crate::device::{Buffer, Result};
+use crate::gpu::launcher::{Geometry, at};
+use crate::gpu::pass::Pass;
+use crate::gpu::scales::HalfRows;
+use crate::gpu::workspace::MAX_SEQUENCES;
 use crate::model::Activation;
 
-impl GpuBackend {
+impl<'a> Pass<'a> {
     /// Whether the products of the gate and of the other factor in a step of `rows` tokens say how large they
     /// are.
-    pub(super) fn knows_gate_maxima(&self, layer: usize, rows: usize) -> bool {
+    pub fn knows_gate_maxima(&self, layer: usize, rows: usize) -> bool {
         let weights = &self.weights.layers[layer];
         [&weights.ffn_gate, &weights.ffn_up]
             .map(|linear| Product::new(linear, &self.workspace.gate))
@@ -28,40 +27,21 @@ impl GpuBackend {
     }
 
     /// Whether the product that follows the gated activations is by cuBLAS in a step of `rows` tokens.
-    pub(super) fn decodes_down(&self, layer: usize, rows: usize) -> bool {
+    pub fn decodes_down(&self, layer: usize, rows: usize) -> bool {
         let down = Product::new(&self.weights.layers[layer].ffn_down, &self.workspace.x);
         self.matmul_plan(&[down], rows).is_none()
     }
 
     /// Whether a block leaves rows of the residual stream divided by `gated_scales`.
-    pub(super) fn leaves_scaled(&self, layer: usize, rows: usize) -> bool {
+    pub fn leaves_scaled(&self, layer: usize, rows: usize) -> bool {
         self.weights.layers[layer].post_ffn_norm.is_none() && self.decodes_down(layer, rows)
     }
 
-    /// The gated product of `gate` and `up` to `gated`, in f32.
-    pub(super) fn gate(&self, kernel: &KernelDef<GatedParams>, rows: usize) -> Result<()> {
-        let (ffn, w) = (self.model.config.ffn_width as u32, &self.workspace);
-        let params = GatedParams {
-            gate: at(&w.gate, 0),
-            up: at(&w.up, 0),
-            y: at(&w.gated, 0),
-            width: ffn,
-            rows: rows as u32,
-            gate_stride: ffn,
-            up_stride: ffn,
-            y_stride: ffn,
-            reserved: 0,
-        };
-        let geometry = Geometry::new([ffn.div_ceil(256), rows as u32, 1], 256);
-        // SAFETY: all three have `rows` rows of `ffn` elements.
-        unsafe { self.launcher.launch(kernel, geometry, &params) }
-    }
-
     /// The gated product of `gate` and `up` of a block to `gated`, in scaled f16.
-    pub(super) fn gate_rows(&self, layer: usize, rows: usize) -> Result<HalfRows<'_>> {
+    pub fn gate_rows(&self, layer: usize, rows: usize) -> Result<HalfRows<'_>> {
         /// Elements of a thread.
         const QUAD: u32 = 4;
-        let (config, w) = (&self.model.config, &self.workspace);
+        let (config, w) = (self.config, self.workspace);
         let ffn = config.ffn_width as u32;
         let knows_maxima = self.knows_gate_maxima(layer, rows);
         let quads = ffn.div_ceil(QUAD);
@@ -95,18 +75,5 @@ impl GpuBackend {
             scales: Some(&w.gated_scales),
             ..HalfRows::new(&w.gated, rows)
         })
-    }
-
-    /// Multiplies `rows` rows of `x`, of the residual stream's width, by `gated_scales`, which become 1.
-    pub(super) fn restore_rows(&self, x: &Buffer, rows: usize) -> Result<()> {
-        let params = RestoreParams {
-            x: at(x, 0),
-            scales: at(&self.workspace.gated_scales, 0),
-            width: self.model.config.width as u32,
-            reserved: 0,
-        };
-        let geometry = Geometry::new([1, rows as u32, 1], 256);
-        // SAFETY: `x` has `rows` rows of the width, and there is a scale for each.
-        unsafe { self.launcher.launch(&RESTORE_ROWS, geometry, &params) }
     }
 }

@@ -4,21 +4,21 @@
 use kernels_gpu::abi::{DevicePtr, MatmulParams, MatmulPlan, MatvecSegment};
 use kernels_gpu::ops::matmul_entries;
 
-use super::GpuBackend;
-use super::launcher::{Geometry, at};
 use super::matvec::Product;
-use super::scales::HalfRows;
 use crate::device::{DeviceError, Result};
+use crate::gpu::launcher::{Geometry, at};
+use crate::gpu::pass::Pass;
+use crate::gpu::scales::HalfRows;
 
 /// Most vectors that are multiplied straight from the blocks: as many as one block of the kernels takes. With
 /// more of them a launch reads the matrix again for each 64, which at some number costs as much as
 /// decoding it for cuBLAS; `examples/kernel_bench.rs` times both.
 const MATMUL_MAX_VECTORS: usize = 64;
 
-impl GpuBackend {
+impl Pass<'_> {
     /// The launch for products of matrices of one type with `rows` vectors, or `None` where
     /// [`multiply`](Self::multiply) is to decode them.
-    pub(super) fn matmul_plan(&self, products: &[Product<'_>], rows: usize) -> Option<MatmulPlan> {
+    pub fn matmul_plan(&self, products: &[Product<'_>], rows: usize) -> Option<MatmulPlan> {
         let matrix = &products[0].linear.matrix;
         if !matrix.ty.is_quantized() || rows > MATMUL_MAX_VECTORS {
             return None;
@@ -27,7 +27,7 @@ impl GpuBackend {
         for (n_out, product) in n_out.iter_mut().zip(products) {
             *n_out = product.linear.matrix.n_out as u32;
         }
-        let info = self.launcher.device.info();
+        let info = self.launcher.device().info();
         MatmulPlan::new(
             matrix.ty,
             n_out,
@@ -40,7 +40,7 @@ impl GpuBackend {
 
     /// The `products` that `plan` was made for, with `rows`; added to what is there
     /// if `accumulate` says so.
-    pub(super) fn matmul(
+    pub fn matmul(
         &self,
         rows: HalfRows<'_>,
         products: &[Product<'_>],

@@ -7,13 +7,17 @@ use kernels_gpu::abi::{
 };
 use kernels_gpu::ops::attention_decode::*;
 
-use super::GpuBackend;
-use super::decode::GraphKey;
-use super::launcher::{Geometry, at, untyped};
-use super::weights::optional;
-use super::workspace::{SHARED_BLOCKS, grid_y};
-use crate::backend::{Backend, PAGE_TOKENS, SequenceStep};
+use crate::backend::{PAGE_TOKENS, SequenceStep};
 use crate::device::{DeviceError, Result};
+use crate::gpu::graphs::GraphKey;
+use crate::gpu::launcher::{Geometry, at, untyped};
+use crate::gpu::pass::Pass;
+use crate::gpu::weights::optional;
+use crate::gpu::workspace::{SHARED_BLOCKS, grid_y};
+use crate::model::Config;
+
+/// Keys and values are f16.
+const KV_ELEMENT_BYTES: usize = 2;
 
 /// Pages that one block attends to as quickly as several do.
 const UNSHARED_PAGES: u32 = 4;
@@ -27,44 +31,42 @@ pub enum MixedType {
     F16,
 }
 
-impl GpuBackend {
-    /// Blocks that share the context of a sequence: a power of two, so that few graphs serve all
-    /// lengths, of at least two pages each, because to begin and to put the parts together takes as long, and
-    /// together no more than run at the same time.
-    pub(super) fn attention_splits(&self, n: usize, longest: usize) -> u32 {
-        let pages = longest.div_ceil(PAGE_TOKENS) as u32;
-        let config = &self.model.config;
-        if pages <= UNSHARED_PAGES {
-            return 1;
-        }
-        // Blocks of a multiprocessor, which the registers limit.
-        let resident = match config.head_dim {
-            ..=64 => 4,
-            65..=128 => 2,
-            _ => 1,
-        };
-        let others = grid_y(config) * n as u32;
-        let at_once = resident * self.launcher.device.info().multiprocessors;
-        splits(pages, at_once, others)
+/// Blocks that share the context of each of `n` sequences, the longest of `longest` tokens: a power of two, so that
+/// few graphs serve all lengths, of at least two pages each, because to begin and to put the parts together takes as
+/// long, and together no more than run at the same time.
+pub fn attention_splits(config: &Config, multiprocessors: u32, n: usize, longest: usize) -> u32 {
+    let pages = longest.div_ceil(PAGE_TOKENS) as u32;
+    if pages <= UNSHARED_PAGES {
+        return 1;
     }
+    // Blocks of a multiprocessor, which the registers limit.
+    let resident = match config.head_dim {
+        ..=64 => 4,
+        65..=128 => 2,
+        _ => 1,
+    };
+    let others = grid_y(config) * n as u32;
+    splits(pages, resident * multiprocessors, others)
+}
 
+impl Pass<'_> {
     /// Bytes of keys and values that a layer's attention reads.
     fn cache_bytes(&self, layer: usize, sequences: &[SequenceStep<'_>]) -> usize {
-        let config = &self.model.config;
+        let config = self.config;
         let window = config.layers[layer].window.unwrap_or(usize::MAX);
         let tokens: usize = sequences.iter().map(|step| step.end().min(window)).sum();
-        2 * tokens * config.kv_width() * self.kv_element_bytes()
+        2 * tokens * config.kv_width() * KV_ELEMENT_BYTES
     }
 
     /// Attention from Q, K and V as the products left them, to `mixed` in type `ty`.
-    pub(super) fn decode_attention(
+    pub fn decode_attention(
         &self,
         layer: usize,
         key: GraphKey,
         ty: MixedType,
         sequences: &[SequenceStep<'_>],
     ) -> Result<()> {
-        let (config, w) = (&self.model.config, &self.workspace);
+        let (config, w) = (self.config, self.workspace);
         let weights = &self.weights.layers[layer];
         let rope = &self.ropes[config.layers[layer].rope];
         // A block that has a short context for itself takes its pages side by side; of those that share a long

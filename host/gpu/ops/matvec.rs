@@ -8,11 +8,11 @@ use kernels_gpu::abi::{
 };
 use kernels_gpu::ops::matvec_entries;
 
-use super::GpuBackend;
-use super::launcher::{Geometry, at};
-use super::weights::GpuLinear;
 use crate::backend::Activations;
 use crate::device::{Buffer, DeviceError, Result};
+use crate::gpu::launcher::{Geometry, at};
+use crate::gpu::pass::Pass;
+use crate::gpu::weights::GpuLinear;
 
 /// The vectors that are multiplied: f32 rows of the residual stream's width or another, and what
 /// happens to them first.
@@ -94,10 +94,10 @@ impl Spread {
     }
 }
 
-impl GpuBackend {
+impl Pass<'_> {
     /// Multiplies `vectors` with up to three matrices of one type: one launch, or several where the
     /// vectors do not fit in shared memory together.
-    pub(super) fn matvec(
+    pub fn matvec(
         &self,
         vectors: Vectors<'_>,
         products: &[Product<'_>],
@@ -158,7 +158,7 @@ impl GpuBackend {
             Activations::Q8 if matrix.ty.is_quantized() => ActivationType::Q8,
             _ => ActivationType::F16,
         };
-        let info = self.launcher.device.info();
+        let info = self.launcher.device().info();
         let plan = MatvecPlan::new(
             matrix.ty,
             activations,
@@ -184,7 +184,7 @@ impl GpuBackend {
         plan: MatvecPlan,
     ) -> Result<()> {
         let matrix = &products[0].linear.matrix;
-        let info = self.launcher.device.info();
+        let info = self.launcher.device().info();
         let mut segments = [MatvecSegment::NONE; 3];
         for (segment, product) in segments.iter_mut().zip(products) {
             *segment = product.segment(first);
@@ -204,7 +204,7 @@ impl GpuBackend {
             n_in: matrix.n_in as u32,
             vectors: count as u32,
             x_stride: matrix.n_in as u32,
-            epsilon: self.model.config.rms_eps,
+            epsilon: self.config.rms_eps,
             epilogue: epilogue as u32,
             row_split_log2: plan.row_split_log2,
             pair_ends: matvec_pair_ends(&segments, epilogue),

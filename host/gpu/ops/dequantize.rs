@@ -1,0 +1,60 @@
+//! Launch of `dequantize`: a matrix as f16, for cuBLAS and for checks.
+
+use kernels_gpu::abi::{DequantizeParams, DevicePtr, UNPACK_WARPS, UnpackPlan};
+use kernels_gpu::ops::dequantize;
+
+use crate::device::Result;
+use crate::gpu::launcher::{Geometry, untyped};
+use crate::gpu::pass::Pass;
+use crate::gpu::weights::GpuMatrix;
+
+impl Pass<'_> {
+    /// Decodes `rows` rows of `matrix` at `address`, times `factor` if it is not quantized, to the workspace.
+    pub fn dequantize(
+        &self,
+        matrix: &GpuMatrix,
+        address: u64,
+        rows: usize,
+        factor: f32,
+    ) -> Result<()> {
+        let n = (rows * matrix.n_in) as u64;
+        let multiprocessors = self.launcher.device().info().multiprocessors;
+        let plan = UnpackPlan::dequantize(matrix.ty, n, multiprocessors);
+        let geometry = Geometry {
+            grid: plan.grid,
+            block: 32 * UNPACK_WARPS,
+            shared_bytes: plan.shared_bytes,
+        };
+        let params = DequantizeParams {
+            weights: DevicePtr::from_address(address),
+            y: untyped(&self.workspace.decoded),
+            n,
+            factor,
+            reserved: 0,
+        };
+        // The decoded matrix is written as f16.
+        let blocks = rows * matrix.ty.row_bytes(matrix.n_in as u32) as usize;
+        self.launcher.moves(blocks + 2 * rows * matrix.n_in);
+        // SAFETY: the caller's rows are in the matrix, and fit the workspace.
+        unsafe {
+            self.launcher
+                .launch(&dequantize::kernel(matrix.ty), geometry, &params)
+        }
+    }
+
+    /// All elements of `matrix` as the device decodes them, by their f16 bits.
+    pub fn decoded_matrix(&self, matrix: &GpuMatrix) -> Result<Vec<u16>> {
+        let row_bytes = matrix.ty.row_bytes(matrix.n_in as u32) as usize;
+        let part_rows = (self.workspace.decoded_elements / matrix.n_in / 16 * 16).max(1);
+        let mut bits = vec![0u16; matrix.n_in * matrix.n_out];
+        for (part, bits) in bits.chunks_mut(part_rows * matrix.n_in).enumerate() {
+            let address = matrix.blocks.addr() + (part * part_rows * row_bytes) as u64;
+            self.dequantize(matrix, address, bits.len() / matrix.n_in, 1.0)?;
+            let from = self.workspace.decoded.slice(0, 2 * bits.len())?;
+            self.launcher
+                .device()
+                .download(bytemuck::cast_slice_mut(bits), from)?;
+        }
+        Ok(bits)
+    }
+}

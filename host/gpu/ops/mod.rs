@@ -1,0 +1,15 @@
+//! Launches of the kernels, a file for each file of `kernels-gpu/src/ops`: parameters and geometry from what a
+//! [`Pass`](super::pass::Pass) borrows.
+
+mod argmax;
+pub(super) mod attention_decode;
+mod attention_prefill;
+mod dequantize;
+mod elementwise;
+mod embed;
+mod gated_rows;
+mod matmul;
+pub(super) mod matvec;
+pub(super) mod norm;
+mod rope_kv;
+mod sample;

@@ -1,0 +1,114 @@
+//! Launches of `norm`: RMSNorm of rows of the residual stream.
+
+use kernels_gpu::abi::{DevicePtr, RmsNormParams};
+use kernels_gpu::ops::norm::{RMS_NORM_F16, RMS_NORM_F32};
+use kernels_gpu::prim::scale::inverse;
+
+use crate::device::{Buffer, Result};
+use crate::gpu::launcher::{Geometry, at, untyped};
+use crate::gpu::pass::Pass;
+use crate::gpu::scales::HalfRows;
+
+/// A norm whose output is multiplied in f16.
+#[derive(Clone, Copy)]
+pub struct Norm<'a> {
+    /// Its weight.
+    pub weight: &'a Buffer,
+    /// What its output is divided by.
+    pub scale: f32,
+    /// What the input's rows were divided by, and are multiplied by first.
+    pub x_scales: Option<&'a Buffer>,
+    /// A number for each row that becomes 0.
+    pub cleared: Option<&'a Buffer>,
+}
+
+impl<'a> Norm<'a> {
+    /// A norm of rows as they are.
+    pub fn new(weight: &'a Buffer, scale: f32) -> Norm<'a> {
+        Norm {
+            weight,
+            scale,
+            x_scales: None,
+            cleared: None,
+        }
+    }
+}
+
+impl<'a> Pass<'a> {
+    /// RMSNorm of `rows` rows of the f32 matrix `x` from `first_row` on, to `normed` as f16.
+    pub fn norm_rows(
+        &self,
+        x: &Buffer,
+        first_row: usize,
+        norm: Norm<'_>,
+        rows: usize,
+    ) -> Result<HalfRows<'a>> {
+        let or_null = |buffer: Option<&Buffer>| buffer.map_or(0, Buffer::addr);
+        let params = RmsNormParams {
+            x_scales: DevicePtr::from_address(or_null(norm.x_scales)),
+            cleared: DevicePtr::from_address(or_null(norm.cleared)),
+            factor: inverse(norm.scale),
+            ..self.norm_params(x, first_row, norm.weight, &self.workspace.normed)
+        };
+        let block = norm_block(self.config.width);
+        // SAFETY: both have `rows` rows of `width`, and the weight `width` elements.
+        unsafe {
+            let geometry = Geometry::new([rows as u32, 1, 1], block);
+            self.launcher.launch(&RMS_NORM_F16, geometry, &params)
+        }?;
+        Ok(HalfRows::normed(self.workspace, rows, norm.scale))
+    }
+
+    /// The last norm.
+    pub fn output_norm(&self) -> Norm<'_> {
+        Norm::new(&self.weights.output_norm, self.norm_scales.output)
+    }
+
+    /// RMSNorm of `rows` rows of a block's output, which were divided by `x_scales`, to `block_normed` as f32.
+    pub fn norm_block_output(
+        &self,
+        weight: &Buffer,
+        x_scales: Option<&Buffer>,
+        rows: usize,
+    ) -> Result<()> {
+        let w = self.workspace;
+        let params = RmsNormParams {
+            x_scales: x_scales.map_or(DevicePtr::NULL, |scales| at(scales, 0)),
+            ..self.norm_params(&w.block_out, 0, weight, &w.block_normed)
+        };
+        let geometry = Geometry::new([rows as u32, 1, 1], norm_block(self.config.width));
+        // SAFETY: both have `rows` rows of `width`, and the weight `width` elements.
+        unsafe { self.launcher.launch(&RMS_NORM_F32, geometry, &params) }
+    }
+
+    /// What the kernels for a row's norm are told of rows of the residual stream's width.
+    pub fn norm_params(
+        &self,
+        x: &Buffer,
+        first_row: usize,
+        weight: &Buffer,
+        y: &Buffer,
+    ) -> RmsNormParams {
+        let config = self.config;
+        let width = config.width as u32;
+        RmsNormParams {
+            x: at(x, first_row * config.width),
+            residual: DevicePtr::NULL,
+            weight: at(weight, 0),
+            y: untyped(y),
+            x_scales: DevicePtr::NULL,
+            cleared: DevicePtr::NULL,
+            width,
+            heads: 1,
+            x_stride: width,
+            y_stride: width,
+            epsilon: config.rms_eps,
+            factor: 1.0,
+        }
+    }
+}
+
+/// Threads for a row of `width`: four elements each.
+pub fn norm_block(width: usize) -> u32 {
+    (width.div_ceil(4) as u32).next_multiple_of(32).min(1024)
+}

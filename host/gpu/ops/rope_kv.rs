@@ -1,0 +1,57 @@
+//! Launch of `rope_kv`: queries rotated, keys and values into their pages.
+
+use kernels_gpu::abi::{DevicePtr, ROPE_ADJACENT, ROPE_HALVES, RopeKvParams};
+use kernels_gpu::ops::rope_kv::ROPE_KV;
+
+use crate::device::Result;
+use crate::gpu::launcher::{Geometry, at};
+use crate::gpu::pass::Pass;
+use crate::gpu::weights::optional;
+use crate::model::RopePairing;
+
+impl Pass<'_> {
+    /// Rotates Q and K of the step's `n_tokens` tokens; K and V go to the cache.
+    pub fn rotate_and_cache(&self, layer: usize, n_tokens: usize) -> Result<()> {
+        let (config, w) = (self.config, self.workspace);
+        let weights = &self.weights.layers[layer];
+        let rope = &self.ropes[config.layers[layer].rope];
+        let params = RopeKvParams {
+            q: at(&w.q, 0),
+            k: at(&w.k, 0),
+            v: at(&w.v, 0),
+            q_bias: DevicePtr::NULL,
+            k_bias: DevicePtr::NULL,
+            v_bias: DevicePtr::NULL,
+            q_norm: optional(&weights.q_norm),
+            k_norm: optional(&weights.k_norm),
+            rope: at(&rope.table, 0),
+            q_out: at(&w.q_rotated, 0),
+            kv: self.cache.layer(layer),
+            page_table: self.inputs.page_table(),
+            positions: self.inputs.positions(),
+            sequences: self.inputs.sequences(),
+            n_heads: config.n_heads as u32,
+            n_kv_heads: config.n_kv_heads as u32,
+            head_dim: config.head_dim as u32,
+            pairs: rope.pairs,
+            pairing: self.pairing(layer),
+            q_stride: config.q_width() as u32,
+            kv_stride: config.kv_width() as u32,
+            max_pages: self.inputs.max_pages(),
+            page_stride: self.cache.page_stride,
+            epsilon: config.rms_eps,
+        };
+        let heads = (config.n_heads + 2 * config.n_kv_heads) as u32;
+        let geometry = Geometry::new([n_tokens as u32, heads.div_ceil(4), 1], 128);
+        // SAFETY: the workspace has room for `n_tokens`; `check_step` saw to pages for all positions.
+        unsafe { self.launcher.launch(&ROPE_KV, geometry, &params) }
+    }
+
+    /// The kernels' number of a layer's pairing.
+    pub fn pairing(&self, layer: usize) -> u32 {
+        match self.config.rope(layer).pairing {
+            RopePairing::Adjacent => ROPE_ADJACENT,
+            RopePairing::Halves => ROPE_HALVES,
+        }
+    }
+}

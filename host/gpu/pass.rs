@@ -1,0 +1,98 @@
+//! What the launches of one step borrow.
+
+use std::sync::Arc;
+
+use kernels_gpu::abi::DevicePtr;
+
+use super::cache::{KvCache, RopeTable};
+use super::graphs::Memory;
+use super::inputs::Inputs;
+use super::launcher::Launcher;
+use super::ops::matvec::Spread;
+use super::scales::NormScales;
+use super::trace::DeviceTracer;
+use super::weights::GpuWeights;
+use super::workspace::Workspace;
+use crate::backend::{Activations, SequenceStep};
+use crate::device::Result;
+use crate::model::{Config, Model};
+
+/// What no step of a backend changes, except for its memory.
+pub struct Setup {
+    /// The model.
+    pub model: Arc<Model>,
+    /// The device and its kernels.
+    pub launcher: Launcher,
+    /// What vectors are rounded to.
+    pub activations: Activations,
+    /// What outputs of norms are divided by.
+    pub norm_scales: NormScales,
+}
+
+/// One step on its way to the device.
+pub struct Pass<'a> {
+    pub model: &'a Model,
+    pub config: &'a Config,
+    pub launcher: &'a Launcher,
+    pub activations: Activations,
+    pub norm_scales: &'a NormScales,
+    pub weights: &'a GpuWeights,
+    pub cache: &'a KvCache,
+    pub ropes: &'a [RopeTable],
+    pub inputs: &'a Inputs,
+    pub workspace: &'a Workspace,
+    /// Where argmax leaves tokens for the host.
+    pub posted: DevicePtr<u32>,
+    pub trace: &'a DeviceTracer<'a>,
+    pub spread: Spread,
+}
+
+impl<'a> Pass<'a> {
+    /// A step in `memory`, reported to `trace`.
+    pub fn new(setup: &'a Setup, memory: &'a Memory, trace: &'a DeviceTracer<'a>) -> Pass<'a> {
+        Pass {
+            model: &setup.model,
+            config: &setup.model.config,
+            launcher: &setup.launcher,
+            activations: setup.activations,
+            norm_scales: &setup.norm_scales,
+            weights: &memory.weights,
+            cache: &memory.cache,
+            ropes: &memory.ropes,
+            inputs: &memory.inputs,
+            workspace: &memory.workspace,
+            posted: DevicePtr::from_address(memory.mailbox.addr()),
+            trace,
+            spread: Spread::default(),
+        }
+    }
+
+    /// Whether the device draws tokens: its kernel draws from the logits as they are.
+    pub fn draws(&self) -> bool {
+        self.config.logit_softcap.is_none()
+    }
+
+    /// Reports keys and values from where the kernels put them in the cache, so that a wrong page
+    /// shows.
+    pub fn trace_cache(&self, layer: usize, sequences: &[SequenceStep<'_>]) -> Result<()> {
+        if !self.trace.wants("Kcur") {
+            return Ok(());
+        }
+        let config = self.config;
+        let mut keys = Vec::new();
+        for step in sequences {
+            for position in step.start..step.end() {
+                let page_tokens = crate::backend::PAGE_TOKENS;
+                let place = (step.pages[position / page_tokens], position % page_tokens);
+                let device = self.launcher.device();
+                let heads = 0..config.n_kv_heads;
+                keys.extend(
+                    self.cache
+                        .read_head(device, layer, place, heads, config.head_dim)?,
+                );
+            }
+        }
+        self.trace.f16_values("Kcur", config.kv_width(), &keys);
+        Ok(())
+    }
+}
