@@ -185,23 +185,31 @@ fn check(name: &str, edit: Edit, activations: &[Activations]) {
         };
         let rounded = run(&mut cpu(), &mut sink);
         let ours = run(&mut gpu(&model, activations), &mut NoTrace);
-        let mut compared = 0;
+        let (mut within, mut compared) = (0, 0);
         for (i, (what, ours)) in ours.iter().enumerate() {
             let (expected, rounded) = (&expected[i].1, &rounded[i].1);
             let what = format!("{name}, {edit:?}, {activations:?}, {what}");
             let error = relative_error(ours, expected);
-            let bound = F16_BOUND.max(10.0 * relative_error(rounded, expected));
-            assert!(error < bound, "{what}: off by {error:.1e} of {bound:.1e}");
+            // What a rounding costs a token that cancels is known from one draw only.
+            let bound = bound(expected, rounded);
+            assert!(
+                error < 8.0 * bound,
+                "{what}: off by {error:.1e} of {bound:.1e}"
+            );
+            within += usize::from(error < bound);
             let norm: f64 = expected.iter().map(|&x| f64::from(x).powi(2)).sum();
             let mut order = expected.clone();
             order.sort_by(|a, b| b.total_cmp(a));
-            // Both logits may be off by that much.
-            if f64::from(order[0] - order[1]) > 2.0 * error * norm.sqrt() {
+            if f64::from(order[0] - order[1]) > bound * norm.sqrt() {
                 assert_eq!(argmax(ours), argmax(expected), "{what}");
                 compared += 1;
             }
         }
-        assert!(2 * compared >= ours.len(), "{name}: {compared} tokens");
+        assert!(10 * within >= 9 * ours.len(), "{name}: {within} are within");
+        println!(
+            "{name}, {edit:?}, {activations:?}: {within} within, {compared} compared of {}",
+            ours.len()
+        );
     }
 }
 
