@@ -1,6 +1,6 @@
 //! What can go wrong on a device, in words that say what to do.
 
-use super::codes::CallError;
+use super::codes::{CallError, Library, OUT_OF_MEMORY};
 use super::plan::Bytes;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -244,5 +244,18 @@ mod tests {
             text.contains("kv cache needs 3.00 GiB, 1.00 GiB of 80.00 GiB are free"),
             "{text}"
         );
+    }
+}
+
+impl DeviceError {
+    /// Whether the device has too little memory for what was asked.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            DeviceError::OutOfMemory { .. } => true,
+            DeviceError::Call(error) => {
+                error.library == Library::Driver && error.code == OUT_OF_MEMORY
+            }
+            _ => false,
+        }
     }
 }

@@ -11,6 +11,7 @@ use kernels_gpu::abi::{DevicePtr, PAGE_TOKENS, POSTED_ROWS};
 
 use super::GpuBackend;
 use super::decode::{Choice, GraphKey};
+use super::graphs::Recording;
 use super::logits::token_outputs;
 use super::workspace::MAX_SEQUENCES;
 use crate::backend::{Output, SequenceStep};
@@ -116,7 +117,7 @@ impl GpuBackend {
         }
         let longest = sequences.iter().map(|step| step.end() + 1).max();
         let key = self.graph_key(sequences.len(), longest.unwrap_or(1), Choice::Argmax);
-        let Some(Some(graph)) = self.graphs.get(&key) else {
+        let Recording::Graph(graph) = self.graphs.get(key) else {
             return Ok(false);
         };
         // SAFETY: the recorded buffers are this backend's, which drops its graphs first; the pages are there.

@@ -9,6 +9,7 @@ use kernels_gpu::ops::elementwise::{GEGLU_F32, SWIGLU_F32};
 
 use super::GpuBackend;
 use super::decode_attention::MixedType;
+use super::graphs::Recording;
 use super::matvec::{Product, Residual, Vectors};
 use super::trace::DeviceTracer;
 use super::weights::{GpuLayer, GpuLinear};
@@ -124,22 +125,37 @@ impl GpuBackend {
         let mut none = NoTrace;
         let device = self.launcher.device.clone();
         let mut none = DeviceTracer::new(&*device, &mut none, key.n);
-        match self.graphs.get(&key) {
+        match self.graphs.get(key) {
             // The first step of its kind runs as it is, because looking up kernels and setting their
             // attributes is not for a recording.
-            None => {
+            Recording::Unseen => {
                 self.send_step(key, sequences, &mut none)?;
-                self.graphs.insert(key, None);
+                self.graphs.insert(key, Recording::Seen);
             }
-            Some(None) => {
+            Recording::Seen if self.graphs.has_room(&*device)? => {
                 let record = &mut || self.send_step(key, sequences, &mut none);
-                let graph = device.capture(record)?;
-                // SAFETY: the recorded buffers are this backend's, which drops its graphs first.
-                unsafe { graph.replay() }?;
-                self.graphs.insert(key, Some(graph));
+                let recorded = device.capture(record).and_then(|graph| {
+                    // SAFETY: the recorded buffers are this backend's, which drops its graphs first.
+                    unsafe { graph.replay() }?;
+                    Ok(graph)
+                });
+                match recorded {
+                    Ok(graph) => self.graphs.insert(key, Recording::Graph(graph)),
+                    // Neither recording nor a refused start has run anything.
+                    Err(error) if error.is_out_of_memory() => {
+                        self.graphs.insert(key, Recording::NoRoom);
+                        self.send_step(key, sequences, &mut none)?;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
+            Recording::Seen => {
+                self.graphs.insert(key, Recording::NoRoom);
+                self.send_step(key, sequences, &mut none)?;
+            }
+            Recording::NoRoom => self.send_step(key, sequences, &mut none)?,
             // SAFETY: as above.
-            Some(Some(graph)) => unsafe { graph.replay() }?,
+            Recording::Graph(graph) => unsafe { graph.replay() }?,
         }
         Ok(())
     }

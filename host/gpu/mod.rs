@@ -12,6 +12,7 @@ mod cache;
 mod decode;
 mod decode_attention;
 mod decode_batch;
+mod graphs;
 mod inputs;
 mod launcher;
 mod logits;
@@ -24,7 +25,6 @@ mod trace;
 mod weights;
 mod workspace;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -32,12 +32,12 @@ use crate::backend::{
     Activations, Backend, BackendError, NotedLaunch, Output, PAGE_TOKENS, SequenceStep, TraceSink,
     check_step,
 };
-use crate::device::plan::{ContextCost, MemoryPlan};
-use crate::device::{Device, DeviceError, Graph, Profiler, Result};
+use crate::device::plan::{ContextCost, LOADED_LATER, MemoryPlan};
+use crate::device::{Buffer, Device, DeviceError, Profiler, Result};
 use crate::model::Model;
 use ahead::Ahead;
 use cache::{KvCache, RopeTable};
-use decode::GraphKey;
+use graphs::Graphs;
 use inputs::Inputs;
 use launcher::Launcher;
 use matvec::Spread;
@@ -52,7 +52,7 @@ const HEAD_DIMS: [usize; 6] = [32, 64, 80, 96, 128, 256];
 /// A model on a device, with its KV cache.
 pub struct GpuBackend {
     /// Dropped first: replays need everything else.
-    graphs: HashMap<GraphKey, Option<Box<dyn Graph>>>,
+    graphs: Graphs,
     model: Arc<Model>,
     launcher: Launcher,
     activations: Activations,
@@ -75,19 +75,21 @@ impl GpuBackend {
         check_model(model)?;
         let config = &model.config;
         let mut plan = MemoryPlan::new();
-        let weights = GpuWeights::matrix_bytes(model) + GpuWeights::vector_bytes(model);
         let ropes = config
             .ropes
             .iter()
             .map(|rope| RopeTable::bytes(rope, limits) as u64);
-        plan.add("weights", weights);
+        plan.add_each("weights", GpuWeights::allocations(model));
         plan.add(
             "KV cache",
             limits.n_pages as u64 * cache::page_bytes(config) as u64,
         );
-        plan.add("RoPE tables", ropes.sum());
+        plan.add_each("RoPE tables", ropes);
         plan.add("step inputs", Inputs::bytes(limits) as u64);
         workspace::plan(&mut plan, model, limits);
+        plan.reserve("kernels and cuBLAS, when used", LOADED_LATER);
+        let graphs = graphs::RESERVED as u64 * graphs::graph_bytes(config);
+        plan.reserve("recorded steps", graphs);
         Ok(plan)
     }
 
@@ -106,18 +108,21 @@ impl GpuBackend {
     ) -> Result<GpuBackend> {
         let config = &model.config;
         let plan = Self::plan(&model, limits)?;
-        let per_page = limits.n_pages as u64 * cache::page_bytes(config) as u64;
+        let plan_of = |tokens: u64| {
+            // The model was checked with the plan above.
+            Self::plan(&model, limits.with_context(tokens as usize)).unwrap_or_default()
+        };
         let cost = ContextCost {
             tokens: limits.context as u64,
-            bytes_per_token: per_page / (limits.context as u64).max(1),
             granularity: PAGE_TOKENS as u64,
+            plan: &plan_of,
         };
         plan.check(device.memory()?, cost)?;
 
         let weights = GpuWeights::upload(&model, &*device, cancel, progress)?;
         let ropes = config.ropes.iter();
         Ok(GpuBackend {
-            graphs: HashMap::new(),
+            graphs: Graphs::new(graphs::graph_bytes(config)),
             activations,
             limits,
             weights,
@@ -153,6 +158,16 @@ impl GpuBackend {
     /// Bytes that an upload's progress counts up to.
     pub fn upload_bytes(model: &Model) -> u64 {
         GpuWeights::matrix_bytes(model)
+    }
+
+    /// All of a buffer of f32.
+    fn read_floats(&self, buffer: &Buffer) -> Result<Vec<f32>, BackendError> {
+        let mut values = vec![0f32; buffer.len() / 4];
+        let bytes = bytemuck::cast_slice_mut(&mut values);
+        match self.device().download(bytes, buffer.all()) {
+            Ok(()) => Ok(values),
+            Err(error) => Err(BackendError::Device(Box::new(error))),
+        }
     }
 
     fn run(
@@ -253,6 +268,14 @@ impl Backend for GpuBackend {
         let matrix = self.weights.matrix(name)?;
         let bits = self.decoded_matrix(matrix);
         Some(bits.map_err(|error| BackendError::Device(Box::new(error))))
+    }
+
+    fn read_vector(&self, name: &str) -> Option<Result<Vec<f32>, BackendError>> {
+        Some(self.read_floats(self.weights.vector(name)?))
+    }
+
+    fn read_rope(&self, index: usize) -> Option<Result<Vec<f32>, BackendError>> {
+        Some(self.read_floats(&self.ropes.get(index)?.table))
     }
 
     fn copy_bandwidth(&self) -> Option<f64> {
