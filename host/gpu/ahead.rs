@@ -19,6 +19,11 @@ use crate::device::{Device, Mailbox, Result};
 
 const _: () = assert!(MAX_SEQUENCES == POSTED_ROWS as usize);
 
+/// Words in which the device leaves tokens for the host.
+const MAILBOX_WORDS: usize = 2 * MAX_SEQUENCES;
+/// Bytes of them: device memory on a simulator.
+pub const MAILBOX_BYTES: u64 = 4 * MAILBOX_WORDS as u64;
+
 /// The chosen tokens on their way to the host, and the step that would follow.
 pub struct Ahead {
     mailbox: Box<dyn Mailbox>,
@@ -39,7 +44,7 @@ impl Ahead {
     /// Nothing sent.
     pub fn new(device: &dyn Device) -> Result<Ahead> {
         Ok(Ahead {
-            mailbox: device.mailbox(2 * MAX_SEQUENCES)?,
+            mailbox: device.mailbox(MAILBOX_WORDS)?,
             newest: 0,
             next: None,
         })

@@ -85,7 +85,8 @@ impl GpuBackend {
             limits.n_pages as u64 * cache::page_bytes(config) as u64,
         );
         plan.add_each("RoPE tables", ropes);
-        plan.add("step inputs", Inputs::bytes(limits) as u64);
+        let inputs = [Inputs::bytes(limits) as u64, ahead::MAILBOX_BYTES];
+        plan.add_each("step inputs", inputs);
         workspace::plan(&mut plan, model, limits);
         plan.reserve("kernels and cuBLAS, when used", LOADED_LATER);
         let graphs = graphs::RESERVED as u64 * graphs::graph_bytes(config);

@@ -3,6 +3,8 @@
 
 mod ahead;
 mod batches;
+mod broken;
+mod memory;
 mod setup;
 #[path = "../support/mod.rs"]
 mod support;
