@@ -120,18 +120,19 @@ fn a_prompt_with_a_broken_token_spoils_no_other() {
 fn a_decode_step_with_a_broken_token_spoils_no_other() {
     let _lock = device_lock();
     const TOKEN: u32 = 77;
-    for name in NAMES {
+    // Each step runs three times: as it is, recorded and replayed.
+    for name in [NAMES[0], NAMES[3]] {
         let model = broken_model(name, TOKEN);
         for (kind, mut backend) in backends(&model) {
             for n in [1, 3, 6] {
                 let broken = n / 2;
-                let sound = texts(n, 12, model.vocab(), TOKEN);
+                let sound = texts(n, 10, model.vocab(), TOKEN);
                 let until = |length: usize| -> Vec<Vec<u32>> {
                     sound.iter().map(|text| text[..length].to_vec()).collect()
                 };
                 for want in [Want::Argmax, DRAW, Want::LastLogits] {
                     step(&mut *backend, &until(7), 0, Want::Nothing);
-                    for length in 8..12 {
+                    for length in 8..10 {
                         let mut texts = until(length);
                         let mut expected = step(&mut *backend, &texts, length - 1, want);
                         expected[broken] = Output::NotFinite(NotFinite {
