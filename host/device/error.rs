@@ -203,6 +203,19 @@ fn with_places(advice: &str, searched: &[PathBuf], failures: &[String]) -> Strin
     text
 }
 
+impl DeviceError {
+    /// Whether the device has too little memory for what was asked.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            DeviceError::OutOfMemory { .. } => true,
+            DeviceError::Call(error) => {
+                error.library == Library::Driver && error.code == OUT_OF_MEMORY
+            }
+            _ => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,18 +257,5 @@ mod tests {
             text.contains("kv cache needs 3.00 GiB, 1.00 GiB of 80.00 GiB are free"),
             "{text}"
         );
-    }
-}
-
-impl DeviceError {
-    /// Whether the device has too little memory for what was asked.
-    pub fn is_out_of_memory(&self) -> bool {
-        match self {
-            DeviceError::OutOfMemory { .. } => true,
-            DeviceError::Call(error) => {
-                error.library == Library::Driver && error.code == OUT_OF_MEMORY
-            }
-            _ => false,
-        }
     }
 }
