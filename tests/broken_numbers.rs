@@ -125,12 +125,13 @@ fn parameters_out_of_range_are_named_with_their_range() {
         (&["--top-p", "1.5"], "top_p is 1.5", "0 to 1"),
         (&["--min-p", "nan"], "min_p is NaN", "0 to 1"),
     ];
-    for device in DEVICES {
-        for (args, value, range) in cases {
+    // Before anything is sent to a device, so that one case is enough there.
+    for (device, n) in [("cpu", cases.len()), ("sim", 1)] {
+        for (args, value, range) in &cases[..n] {
             let common = [
                 "generate", &model, "--raw", "-p", "a", "--device", device, "-q",
             ];
-            assert_fails(&[&common[..], args].concat(), &[value, range]);
+            assert_fails(&[&common[..], *args].concat(), &[*value, *range]);
         }
     }
 }
