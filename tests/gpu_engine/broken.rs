@@ -157,39 +157,41 @@ fn a_decode_step_with_a_broken_token_spoils_no_other() {
 fn a_step_sent_ahead_reports_what_is_broken() {
     let _lock = device_lock();
     let name = "tiny-qwen2-f16-1";
-    let write = |model: &Arc<Model>, tokens: usize| -> (Vec<u32>, Option<NotFinite>) {
-        let mut backend = gpu(model, Activations::F16);
-        let mut all = text(1, 5, model.vocab());
-        let mut start = 0;
-        while all.len() < 5 + tokens {
-            match step(&mut backend, &[all.clone()], start, Want::Argmax).remove(0) {
-                Output::Token(token) => {
-                    start = all.len();
-                    all.push(token);
+    let write =
+        |model: &Arc<Model>, prompt: usize, tokens: usize| -> (Vec<u32>, Option<NotFinite>) {
+            let mut backend = gpu(model, Activations::F16);
+            let mut all = text(prompt, 5, model.vocab());
+            let mut start = 0;
+            while all.len() < 5 + tokens {
+                match step(&mut backend, &[all.clone()], start, Want::Argmax).remove(0) {
+                    Output::Token(token) => {
+                        start = all.len();
+                        all.push(token);
+                    }
+                    Output::NotFinite(error) => {
+                        // What was sent behind it is dropped: with a sound token the text goes on.
+                        let last = all.len() - 1;
+                        all[last] = all[0];
+                        let next = step(&mut backend, &[all.clone()], last, Want::Argmax).remove(0);
+                        assert!(matches!(next, Output::Token(_)), "{next:?}");
+                        return (all, Some(error));
+                    }
+                    other => panic!("{other:?} instead of a token"),
                 }
-                Output::NotFinite(error) => {
-                    // What was sent behind it is dropped: with a sound token the text goes on.
-                    let last = all.len() - 1;
-                    all[last] = all[0];
-                    let next = step(&mut backend, &[all.clone()], last, Want::Argmax).remove(0);
-                    assert!(matches!(next, Output::Token(_)), "{next:?}");
-                    return (all, Some(error));
-                }
-                other => panic!("{other:?} instead of a token"),
             }
-        }
-        (all, None)
-    };
-    let (sound, none) = write(&broken_model(name, 0), 40);
-    assert!(
-        none.is_none() && !sound.contains(&0),
-        "token 0 comes: {sound:?}"
-    );
-    let is_new = |&at: &usize| !sound[..at].contains(&sound[at]);
-    let at = (11..sound.len() - 1)
-        .find(is_new)
-        .expect("a token that comes up late");
-    let (_, error) = write(&broken_model(name, sound[at]), 40);
+            (all, None)
+        };
+    // A text in which a token comes up for the first time when its step has been sent ahead: from the third step
+    // on, which is at the fourth token behind the prompt of five.
+    let model = broken_model(name, 0);
+    let late = (1..20).find_map(|prompt| {
+        let (sound, error) = write(&model, prompt, 8);
+        let is_new = |&at: &usize| !sound[..at].contains(&sound[at]);
+        let at = (8..sound.len() - 1).find(is_new)?;
+        error.is_none().then(|| (prompt, at, sound[at]))
+    });
+    let (prompt, at, token) = late.expect("a token that comes up late");
+    let (_, error) = write(&broken_model(name, token), prompt, 8);
     let expected = NotFinite {
         sequence: 0,
         position: at,
