@@ -218,6 +218,18 @@ pub trait Backend: Send {
         None
     }
 
+    /// The vector `name` (a norm's weight, a bias) as the device holds it. `None` where the backend holds no
+    /// copy of it.
+    fn read_vector(&self, _name: &str) -> Option<Result<Vec<f32>, BackendError>> {
+        None
+    }
+
+    /// Cosines and sines of rotation `index` of [`Config::ropes`](crate::model::Config::ropes) as the device
+    /// holds them, `[positions][pairs][2]`. `None` where the backend holds no such table.
+    fn read_rope(&self, _index: usize) -> Option<Result<Vec<f32>, BackendError>> {
+        None
+    }
+
     /// Prompt tokens that a step should take unless the user asks otherwise.
     fn default_chunk(&self) -> usize {
         512

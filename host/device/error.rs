@@ -1,6 +1,6 @@
 //! What can go wrong on a device, in words that say what to do.
 
-use super::codes::CallError;
+use super::codes::{CallError, Library, OUT_OF_MEMORY};
 use super::plan::Bytes;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -199,6 +199,19 @@ fn with_places(advice: &str, searched: &[PathBuf], failures: &[String]) -> Strin
         text += &format!("\n  searched: {}", place.display());
     }
     text
+}
+
+impl DeviceError {
+    /// Whether the device has too little memory for what was asked.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            DeviceError::OutOfMemory { .. } => true,
+            DeviceError::Call(error) => {
+                error.library == Library::Driver && error.code == OUT_OF_MEMORY
+            }
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]

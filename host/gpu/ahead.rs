@@ -20,6 +20,8 @@ const _: () = assert!(MAX_SEQUENCES == POSTED_ROWS as usize);
 
 /// Words of the mailbox that argmax posts tokens to: a step's rows, for two steps in turn.
 pub const MAILBOX_WORDS: usize = 2 * MAX_SEQUENCES;
+/// Bytes of them: device memory on a simulator.
+pub const MAILBOX_BYTES: u64 = 4 * MAILBOX_WORDS as u64;
 
 /// The step that would follow.
 #[derive(Default)]

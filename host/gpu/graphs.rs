@@ -1,5 +1,5 @@
 //! Recorded steps, and the memory that they read and write: a recording holds addresses, so both live and die
-//! together.
+//! together. Recordings take memory themselves, of which there is only so much.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,35 @@ use super::inputs::Inputs;
 use super::weights::GpuWeights;
 use super::workspace::Workspace;
 use crate::backend::{SequenceStep, Want};
+use crate::device::plan::{GRANULE, LOADED_LATER};
 use crate::device::{Device, Graph, Mailbox, Result};
+use crate::model::Config;
+
+/// Graphs that the memory plan reserves room for: a text takes one or two for each doubling of its length. Others
+/// are recorded where the device has memory to spare.
+pub const RESERVED: usize = 8;
+/// Bytes of device memory that a kernel takes in an instantiated graph, at most: its parameters, its launch and its
+/// place in the order. Engines that keep graphs of some 450 kernels report 10 MB for each.
+const KERNEL_BYTES: u64 = 32 << 10;
+/// Most kernels of a step in a block of the model, and outside the blocks.
+const BLOCK_KERNELS: u64 = 16;
+const OTHER_KERNELS: u64 = 8;
+
+/// Bytes that a recorded step of a model takes at most.
+pub fn graph_bytes(config: &Config) -> u64 {
+    let kernels = BLOCK_KERNELS * config.n_layers as u64 + OTHER_KERNELS;
+    (kernels * KERNEL_BYTES).next_multiple_of(GRANULE)
+}
+
+/// How far a step has come to being recorded.
+enum Recording {
+    /// One has run as it is, so that all of its kernels are loaded.
+    Seen,
+    /// There was no memory for a graph: such steps run as they are.
+    NoRoom,
+    /// Its graph.
+    Graph(Box<dyn Graph>),
+}
 
 /// Everything of a backend that lies on the device.
 pub struct Memory {
@@ -64,16 +92,19 @@ impl Choice {
 
 /// The memory, and the steps recorded on it.
 pub struct Graphs {
-    /// Steps that ran, and those of them that were recorded. Dropped first: replays need the memory.
-    recorded: HashMap<GraphKey, Option<Box<dyn Graph>>>,
+    /// By what they depend on. Dropped first: replays need the memory.
+    recordings: HashMap<GraphKey, Recording>,
+    /// Bytes that a recording takes at most.
+    bytes: u64,
     memory: Memory,
 }
 
 impl Graphs {
-    /// No step recorded yet.
-    pub fn new(memory: Memory) -> Graphs {
+    /// No step recorded yet; a recording will take `bytes` at most.
+    pub fn new(memory: Memory, bytes: u64) -> Graphs {
         Graphs {
-            recorded: HashMap::new(),
+            recordings: HashMap::new(),
+            bytes,
             memory,
         }
     }
@@ -94,29 +125,60 @@ impl Graphs {
     }
 
     /// Runs the step of `key`, which `send` sends. The first one of its kind runs as it is, because looking up kernels
-    /// and setting their attributes is not for a recording; the second one is recorded, later ones are replays.
+    /// and setting their attributes is not for a recording; the second one is recorded, if there is memory for it,
+    /// and later ones are replays.
     pub fn run(
         &mut self,
         device: &dyn Device,
         key: GraphKey,
         send: &dyn Fn(&Memory) -> Result<()>,
     ) -> Result<()> {
-        if self.replay(key)? {
-            return Ok(());
+        match self.recordings.get(&key) {
+            Some(Recording::Graph(_)) => return self.replay(key).map(drop),
+            Some(Recording::NoRoom) => return send(&self.memory),
+            None => {
+                send(&self.memory)?;
+                self.recordings.insert(key, Recording::Seen);
+                return Ok(());
+            }
+            Some(Recording::Seen) => {}
         }
-        if !self.recorded.contains_key(&key) {
-            send(&self.memory)?;
-            self.recorded.insert(key, None);
-            return Ok(());
+        if self.has_room(device)? {
+            match self.record(device, key, send) {
+                // Neither recording nor a refused start has run anything.
+                Err(error) if error.is_out_of_memory() => {}
+                recorded => return recorded,
+            }
         }
+        self.recordings.insert(key, Recording::NoRoom);
+        send(&self.memory)
+    }
+
+    /// Records the step of `key` and runs it.
+    fn record(
+        &mut self,
+        device: &dyn Device,
+        key: GraphKey,
+        send: &dyn Fn(&Memory) -> Result<()>,
+    ) -> Result<()> {
         let graph = device.capture(&mut || send(&self.memory))?;
-        self.recorded.insert(key, Some(graph));
-        self.replay(key).map(drop)
+        // SAFETY: as in `replay`.
+        unsafe { graph.replay() }?;
+        self.recordings.insert(key, Recording::Graph(graph));
+        Ok(())
+    }
+
+    /// Whether another graph may be recorded: it is among those reserved, or leaves the memory that kernels still to
+    /// be loaded need.
+    fn has_room(&self, device: &dyn Device) -> Result<bool> {
+        let all = self.recordings.values();
+        let graphs = all.filter(|recording| matches!(recording, Recording::Graph(_)));
+        Ok(graphs.count() < RESERVED || device.memory()?.free >= self.bytes + LOADED_LATER)
     }
 
     /// Replays the step of `key`; false where it is not recorded.
     pub fn replay(&self, key: GraphKey) -> Result<bool> {
-        let Some(Some(graph)) = self.recorded.get(&key) else {
+        let Some(Recording::Graph(graph)) = self.recordings.get(&key) else {
             return Ok(false);
         };
         // SAFETY: what was recorded points into this struct's memory, which nobody can replace and which is dropped

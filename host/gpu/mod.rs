@@ -32,8 +32,8 @@ use crate::backend::{
     Activations, Backend, BackendError, Instrumented, NoTrace, NotedLaunch, Output, PAGE_TOKENS,
     SequenceStep, TraceSink, check_step,
 };
-use crate::device::plan::{ContextCost, MemoryPlan};
-use crate::device::{Device, DeviceError, Result};
+use crate::device::plan::{ContextCost, LOADED_LATER, MemoryPlan};
+use crate::device::{Buffer, Device, DeviceError, Result};
 use crate::model::Model;
 use ahead::Ahead;
 use cache::{KvCache, RopeTable};
@@ -67,19 +67,22 @@ impl GpuBackend {
         check_model(model)?;
         let config = &model.config;
         let mut plan = MemoryPlan::new();
-        let weights = GpuWeights::matrix_bytes(model) + GpuWeights::vector_bytes(model);
         let ropes = config
             .ropes
             .iter()
             .map(|rope| RopeTable::bytes(rope, limits) as u64);
-        plan.add("weights", weights);
+        plan.add_each("weights", GpuWeights::allocations(model));
         plan.add(
             "KV cache",
             limits.n_pages as u64 * cache::page_bytes(config) as u64,
         );
-        plan.add("RoPE tables", ropes.sum());
-        plan.add("step inputs", Inputs::bytes(limits) as u64);
+        plan.add_each("RoPE tables", ropes);
+        let inputs = [Inputs::bytes(limits) as u64, ahead::MAILBOX_BYTES];
+        plan.add_each("step inputs", inputs);
         workspace::plan(&mut plan, model, limits);
+        plan.reserve("kernels and cuBLAS, when used", LOADED_LATER);
+        let graphs = graphs::RESERVED as u64 * graphs::graph_bytes(config);
+        plan.reserve("recorded steps", graphs);
         Ok(plan)
     }
 
@@ -98,11 +101,14 @@ impl GpuBackend {
     ) -> Result<GpuBackend> {
         let config = &model.config;
         let plan = Self::plan(&model, limits)?;
-        let per_page = limits.n_pages as u64 * cache::page_bytes(config) as u64;
+        let plan_of = |tokens: u64| {
+            // The model was checked with the plan above.
+            Self::plan(&model, limits.with_context(tokens as usize)).unwrap_or_default()
+        };
         let cost = ContextCost {
             tokens: limits.context as u64,
-            bytes_per_token: per_page / (limits.context as u64).max(1),
             granularity: PAGE_TOKENS as u64,
+            plan: &plan_of,
         };
         plan.check(device.memory()?, cost)?;
 
@@ -118,7 +124,7 @@ impl GpuBackend {
             mailbox: device.mailbox(ahead::MAILBOX_WORDS)?,
         };
         Ok(GpuBackend {
-            graphs: Graphs::new(memory),
+            graphs: Graphs::new(memory, graphs::graph_bytes(config)),
             setup: Setup {
                 activations,
                 launcher: Launcher::new(device),
@@ -149,6 +155,16 @@ impl GpuBackend {
     /// Bytes that an upload's progress counts up to.
     pub fn upload_bytes(model: &Model) -> u64 {
         GpuWeights::matrix_bytes(model)
+    }
+
+    /// All of a buffer of f32.
+    fn read_floats(&self, buffer: &Buffer) -> Result<Vec<f32>, BackendError> {
+        let mut values = vec![0f32; buffer.len() / 4];
+        let bytes = bytemuck::cast_slice_mut(&mut values);
+        match self.device().download(bytes, buffer.all()) {
+            Ok(()) => Ok(values),
+            Err(error) => Err(BackendError::Device(Box::new(error))),
+        }
     }
 }
 
@@ -225,6 +241,14 @@ impl Backend for GpuBackend {
         let trace = DeviceTracer::new(self.device(), &mut unheard, 0);
         let bits = self.pass(&trace).decoded_matrix(matrix);
         Some(bits.map_err(|error| BackendError::Device(Box::new(error))))
+    }
+
+    fn read_vector(&self, name: &str) -> Option<Result<Vec<f32>, BackendError>> {
+        Some(self.read_floats(self.graphs.memory().weights.vector(name)?))
+    }
+
+    fn read_rope(&self, index: usize) -> Option<Result<Vec<f32>, BackendError>> {
+        Some(self.read_floats(&self.graphs.memory().ropes.get(index)?.table))
     }
 
     fn instrumented(&self) -> Option<&dyn Instrumented> {

@@ -75,6 +75,8 @@ pub struct GpuWeights {
     pub layers: Vec<GpuLayer>,
     pub output_norm: Arc<Buffer>,
     pub output: GpuLinear,
+    /// All vectors by their names in the file.
+    vectors: HashMap<String, Arc<Buffer>>,
 }
 
 impl GpuWeights {
@@ -84,11 +86,17 @@ impl GpuWeights {
         tensors.iter().map(|&(_, len)| len as u64).sum()
     }
 
-    /// Bytes of all vectors of `model`, as f32.
-    pub fn vector_bytes(model: &Model) -> u64 {
+    /// Bytes of each allocation for the weights of `model`: its matrices, tied ones once, and its vectors as f32.
+    pub fn allocations(model: &Model) -> Vec<u64> {
+        let tensors: HashSet<Extent> = matrices(model).map(extent).collect();
         let layers = model.weights.layers.iter().flat_map(vectors);
-        let elements: usize = layers.map(<[f32]>::len).sum();
-        4 * (elements + model.weights.output_norm.len()) as u64
+        let vectors = layers.chain([model.weights.output_norm.as_slice()]);
+        let vectors = vectors.map(|vector| 4 * vector.len() as u64);
+        tensors
+            .iter()
+            .map(|&(_, len)| len as u64)
+            .chain(vectors)
+            .collect()
     }
 
     /// Copies the weights of `model` to `device`; `progress` hears of the bytes copied so far.
@@ -105,24 +113,33 @@ impl GpuWeights {
             device,
             uploader: Uploader::new(device, cancel, progress)?,
             done: HashMap::new(),
+            vectors: HashMap::new(),
         };
         let weights = &model.weights;
-        let uploaded = GpuWeights {
+        let mut uploaded = GpuWeights {
             token_embd: transfer.matrix(&weights.token_embd)?,
             layers: weights
                 .layers
                 .iter()
-                .map(|layer| transfer.layer(layer))
+                .enumerate()
+                .map(|(index, layer)| transfer.layer(index, layer))
                 .collect::<Result<_>>()?,
-            output_norm: transfer.vector(&weights.output_norm, "output_norm")?,
+            output_norm: transfer.vector(&weights.output_norm, "output_norm.weight".to_owned())?,
             output: transfer.linear(&weights.output)?,
+            vectors: HashMap::new(),
         };
+        uploaded.vectors = std::mem::take(&mut transfer.vectors);
         transfer.uploader.finish()?;
         Ok(uploaded)
     }
 }
 
 impl GpuWeights {
+    /// The vector of tensor `name`.
+    pub fn vector(&self, name: &str) -> Option<&Buffer> {
+        self.vectors.get(name).map(|vector| &**vector)
+    }
+
     /// The matrix of tensor `name`.
     pub fn matrix(&self, name: &str) -> Option<&GpuMatrix> {
         let layers = self.layers.iter().flat_map(|layer| {
@@ -186,31 +203,35 @@ struct Transfer<'a> {
     uploader: Uploader<'a>,
     /// Matrices by their place in the mapping: a tied one is uploaded once.
     done: HashMap<Extent, Arc<Buffer>>,
+    vectors: HashMap<String, Arc<Buffer>>,
 }
 
 impl Transfer<'_> {
-    fn layer(&mut self, layer: &Layer) -> Result<GpuLayer> {
+    fn layer(&mut self, index: usize, layer: &Layer) -> Result<GpuLayer> {
+        let name = |part: &str| format!("blk.{index}.{part}.weight");
         Ok(GpuLayer {
-            attn_norm: self.vector(&layer.attn_norm, "attn_norm")?,
+            attn_norm: self.vector(&layer.attn_norm, name("attn_norm"))?,
             q: self.linear(&layer.q)?,
             k: self.linear(&layer.k)?,
             v: self.linear(&layer.v)?,
             attn_output: self.linear(&layer.attn_output)?,
-            q_norm: self.optional(&layer.q_norm, "attn_q_norm")?,
-            k_norm: self.optional(&layer.k_norm, "attn_k_norm")?,
-            post_attn_norm: self.optional(&layer.post_attn_norm, "post_attention_norm")?,
-            ffn_norm: self.vector(&layer.ffn_norm, "ffn_norm")?,
+            q_norm: self.optional(&layer.q_norm, name("attn_q_norm"))?,
+            k_norm: self.optional(&layer.k_norm, name("attn_k_norm"))?,
+            post_attn_norm: self.optional(&layer.post_attn_norm, name("post_attention_norm"))?,
+            ffn_norm: self.vector(&layer.ffn_norm, name("ffn_norm"))?,
             ffn_gate: self.linear(&layer.ffn_gate)?,
             ffn_up: self.linear(&layer.ffn_up)?,
             ffn_down: self.linear(&layer.ffn_down)?,
-            post_ffn_norm: self.optional(&layer.post_ffn_norm, "post_ffw_norm")?,
+            post_ffn_norm: self.optional(&layer.post_ffn_norm, name("post_ffw_norm"))?,
         })
     }
 
     fn linear(&mut self, linear: &Linear) -> Result<GpuLinear> {
+        let name = linear.weight.name();
+        let part = name.strip_suffix(".weight").unwrap_or(name);
         Ok(GpuLinear {
             matrix: self.matrix(&linear.weight)?,
-            bias: self.optional(&linear.bias, "bias")?,
+            bias: self.optional(&linear.bias, format!("{part}.bias"))?,
         })
     }
 
@@ -235,15 +256,16 @@ impl Transfer<'_> {
         })
     }
 
-    fn vector(&mut self, values: &[f32], label: &str) -> Result<Arc<Buffer>> {
-        let buffer = self.device.alloc(4 * values.len(), label)?;
+    fn vector(&mut self, values: &[f32], name: String) -> Result<Arc<Buffer>> {
+        let buffer = Arc::new(self.device.alloc(4 * values.len(), &name)?);
         self.device
             .upload(buffer.all(), bytemuck::cast_slice(values))?;
-        Ok(Arc::new(buffer))
+        self.vectors.insert(name, buffer.clone());
+        Ok(buffer)
     }
 
-    fn optional(&mut self, values: &Option<Vec<f32>>, label: &str) -> Result<Option<Arc<Buffer>>> {
-        let vector = values.as_ref().map(|values| self.vector(values, label));
+    fn optional(&mut self, values: &Option<Vec<f32>>, name: String) -> Result<Option<Arc<Buffer>>> {
+        let vector = values.as_ref().map(|values| self.vector(values, name));
         vector.transpose()
     }
 }

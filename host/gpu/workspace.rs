@@ -35,6 +35,18 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The same for sequences of at most `context` positions.
+    pub fn with_context(&self, context: usize) -> Limits {
+        let before = self.max_pages().max(1);
+        let pages = context.div_ceil(PAGE_TOKENS as usize);
+        Limits {
+            context,
+            // As many sequences as before.
+            n_pages: (self.n_pages * pages).div_ceil(before),
+            max_tokens: self.max_tokens.min(context),
+        }
+    }
+
     /// Pages of a sequence.
     pub fn max_pages(&self) -> usize {
         self.context.div_ceil(PAGE_TOKENS as usize)
@@ -147,10 +159,7 @@ fn decoded_bytes(model: &Model) -> usize {
 /// Adds the workspace to `plan`, as one entry.
 pub fn plan(plan: &mut MemoryPlan, model: &Model, limits: Limits) {
     let sizes = sizes(model, limits);
-    plan.add(
-        "workspace",
-        sizes.iter().map(|&(_, bytes)| bytes as u64).sum(),
-    );
+    plan.add_each("workspace", sizes.iter().map(|&(_, bytes)| bytes as u64));
 }
 
 impl Workspace {

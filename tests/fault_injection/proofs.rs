@@ -97,7 +97,11 @@ impl Backend for Holder {
     }
 
     fn read_weight(&self, name: &str) -> Option<Result<Vec<u16>, BackendError>> {
-        let values = self.gguf.tensor(name)?.to_f32();
+        let tensor = self.gguf.tensor(name)?;
+        if tensor.dims().len() == 1 {
+            return None;
+        }
+        let values = tensor.to_f32();
         let mut bits: Vec<u16> = values
             .iter()
             .map(|&value| f16::from_f32(value).to_bits())
@@ -106,6 +110,63 @@ impl Backend for Holder {
             bits[1000] ^= 1;
         }
         Some(Ok(bits))
+    }
+
+    fn read_vector(&self, name: &str) -> Option<Result<Vec<f32>, BackendError>> {
+        let mut values = self.gguf.tensor(name)?.to_f32();
+        if name == self.flipped {
+            // The lowest bit, which half precision would not show.
+            values[7] = f32::from_bits(values[7].to_bits() ^ 1);
+        }
+        Some(Ok(values))
+    }
+
+    fn read_rope(&self, index: usize) -> Option<Result<Vec<f32>, BackendError>> {
+        let rope = self.backend.model().config.ropes.get(index)?;
+        let mut values: Vec<f32> = (0..9)
+            .flat_map(|position| rope.cos_sin(position).flatten())
+            .map(|value| value as f32)
+            .collect();
+        if self.flipped == "rope_freqs.weight" {
+            values[30] = f32::from_bits(values[30].to_bits() ^ 1);
+        }
+        Some(Ok(values))
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_a_vector_is_found() {
+    let gguf = || Gguf::from_bytes(bytes::file(LLAMA)).expect("a GGUF file");
+    for flipped in [
+        "blk.0.ffn_norm.weight",
+        "output_norm.weight",
+        "rope_freqs.weight",
+    ] {
+        let holder = Holder {
+            backend: CpuBackend::new(Arc::new(tiny(LLAMA)), 1),
+            gguf: gguf(),
+            flipped,
+        };
+        for tensor in gguf().tensors() {
+            let checked = weights::check(&holder, tensor, 3)
+                .expect("held")
+                .expect("read");
+            let is_flipped = tensor.name() == flipped && flipped != "rope_freqs.weight";
+            let expected = (usize::from(is_flipped), is_flipped.then_some(7));
+            assert_eq!(
+                (checked.different, checked.first),
+                expected,
+                "{}",
+                tensor.name()
+            );
+        }
+        let table = weights::check_rope(&holder, 0, 3)
+            .expect("held")
+            .expect("read");
+        let is_flipped = flipped == "rope_freqs.weight";
+        let expected = (usize::from(is_flipped), is_flipped.then_some(30));
+        assert_eq!((table.different, table.first), expected);
+        assert!(weights::check_rope(&holder, 1, 3).is_none());
     }
 }
 

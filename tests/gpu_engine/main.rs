@@ -3,6 +3,9 @@
 
 mod ahead;
 mod batches;
+mod broken;
+mod memory;
+mod refused;
 mod setup;
 #[path = "../support/mod.rs"]
 mod support;

@@ -28,6 +28,12 @@ static DEVICE: LazyLock<Arc<dyn Device>> = LazyLock::new(|| {
     opened.device.expect("a device other than the CPU")
 });
 
+/// The device that HYPERION_TEST_DEVICE names, where it is not the simulator.
+pub fn other_device() -> Option<Arc<dyn Device>> {
+    let device = DEVICE.clone();
+    (!device.info().is_simulated).then_some(device)
+}
+
 /// Held by every test: no work may be sent to a device while another thread records a graph.
 pub fn device_lock() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());

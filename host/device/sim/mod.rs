@@ -3,7 +3,10 @@
 //! The whole GPU engine runs on it where there is no GPU, and every access of a kernel is checked. It
 //! can also be given little memory, or an allocation that fails, to test what happens then.
 
+mod driver_memory;
 mod objects;
+
+pub use driver_memory::{DriverCosts, DriverMemory};
 
 use super::buffer::{Allocator, Buffer, BufferSlice};
 use super::choice::{PtxImage, select_ptx};
@@ -40,6 +43,8 @@ struct Shared {
     module: Module,
     table: KernelTable,
     total: u64,
+    /// What of it is taken.
+    driver: Mutex<DriverMemory>,
     /// Allocations that still succeed.
     allocations_left: AtomicU64,
     /// The graph being recorded.
@@ -108,12 +113,18 @@ impl SimDevice {
             module,
             table,
             total,
+            driver: Mutex::default(),
             allocations_left: AtomicU64::new(u64::MAX),
             recording: Mutex::new(None),
             profiled: Mutex::new(None),
             opened: Instant::now(),
         });
         Ok(SimDevice { info, shared })
+    }
+
+    /// From now on the driver takes memory as `memory` says, which must be before anything is allocated.
+    pub fn set_driver_memory(&self, memory: DriverMemory) {
+        *self.shared.driver() = memory;
     }
 
     /// Lets the next `count` allocations succeed and all later ones fail.
@@ -132,31 +143,22 @@ impl Device for SimDevice {
     }
 
     fn memory(&self) -> Result<MemoryInfo> {
-        let used = self.shared.memory().allocated_bytes() as u64;
-        let total = self.shared.total;
-        Ok(MemoryInfo {
-            free: total.saturating_sub(used),
-            total,
-        })
+        Ok(self.shared.memory_info())
     }
 
     fn alloc(&self, bytes: usize, label: &str) -> Result<Buffer> {
-        let MemoryInfo { free, total } = self.memory()?;
-        let out_of_memory = || DeviceError::OutOfMemory {
-            label: label.into(),
-            bytes: bytes as u64,
-            free,
-            total,
-        };
+        let out_of_memory = || self.shared.out_of_memory(label, bytes as u64);
         let left = |left: u64| left.checked_sub(1);
         let allowed = self
             .shared
             .allocations_left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
             .is_ok();
-        if !allowed || bytes as u64 > free {
+        if !allowed {
             return Err(out_of_memory());
         }
+        self.shared
+            .take(label, |driver| driver.needed(bytes as u64), |_| ())?;
         let mut memory = self
             .shared
             .memory
@@ -165,6 +167,7 @@ impl Device for SimDevice {
         let addr = memory
             .alloc(bytes.max(1), label)
             .map_err(|_| out_of_memory())?;
+        self.shared.driver().allocate(addr, bytes as u64);
         // SAFETY: just allocated, owned by nobody else.
         Ok(unsafe { Buffer::from_raw(self.shared.clone(), addr, bytes, label) })
     }
@@ -214,7 +217,13 @@ impl Device for SimDevice {
     }
 
     fn kernel(&self, name: &str) -> Result<KernelId> {
-        self.shared.table.find(name)
+        let id = self.shared.table.find(name)?;
+        self.shared.take(
+            name,
+            |driver| driver.kernel_needs(id.0),
+            |driver| driver.load(id.0),
+        )?;
+        Ok(id)
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
@@ -230,6 +239,11 @@ impl Device for SimDevice {
     }
 
     unsafe fn gemm(&self, call: &GemmCall) -> Result<()> {
+        self.shared.take(
+            "cuBLAS",
+            DriverMemory::product_needs,
+            DriverMemory::multiply,
+        )?;
         self.shared.send(Work::Gemm(*call))
     }
 
@@ -243,6 +257,8 @@ impl Device for SimDevice {
         let recording = Recording(&self.shared);
         record()?;
         let work = recording.take();
+        self.shared
+            .take("a graph", DriverMemory::graph_needs, DriverMemory::record)?;
         Ok(Box::new(SimGraph {
             work,
             shared: self.shared.clone(),
@@ -287,6 +303,42 @@ impl Drop for Recording<'_> {
 impl Shared {
     fn memory(&self) -> RwLockReadGuard<'_, Memory> {
         self.memory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn driver(&self) -> MutexGuard<'_, DriverMemory> {
+        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn memory_info(&self) -> MemoryInfo {
+        MemoryInfo {
+            free: self.total.saturating_sub(self.driver().taken()),
+            total: self.total,
+        }
+    }
+
+    fn out_of_memory(&self, label: &str, bytes: u64) -> DeviceError {
+        let MemoryInfo { free, total } = self.memory_info();
+        DeviceError::OutOfMemory {
+            label: label.into(),
+            bytes,
+            free,
+            total,
+        }
+    }
+
+    /// Lets the driver take the memory that something needs, if it is there.
+    fn take(
+        &self,
+        label: &str,
+        needed: impl Fn(&DriverMemory) -> u64,
+        take: impl Fn(&mut DriverMemory),
+    ) -> Result<()> {
+        let bytes = needed(&self.driver());
+        if bytes > self.memory_info().free {
+            return Err(self.out_of_memory(label, bytes));
+        }
+        take(&mut self.driver());
+        Ok(())
     }
 
     fn recording(&self) -> MutexGuard<'_, Option<Vec<Work>>> {
@@ -448,7 +500,8 @@ impl Shared {
 }
 
 impl Allocator for Shared {
-    unsafe fn free(&self, addr: u64, _len: usize) {
+    unsafe fn free(&self, addr: u64, len: usize) {
+        self.driver().free(addr, len as u64);
         let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
         // Fails only for what was not allocated.
         let _ = memory.free(addr);

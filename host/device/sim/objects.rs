@@ -20,6 +20,12 @@ impl Graph for SimGraph {
     }
 }
 
+impl Drop for SimGraph {
+    fn drop(&mut self) {
+        self.shared.driver().drop_graph();
+    }
+}
+
 /// Wall-clock time: the simulator's work has ended when it returns.
 pub(super) struct SimTimer {
     pub start: Instant,

@@ -1,0 +1,59 @@
+//! Steps that a backend refuses, because they would read or write what is not theirs.
+
+use hyperion::backend::{Activations, Backend, BackendError, NoTrace, SequenceStep, Want};
+use hyperion::cpu::CpuBackend;
+
+use crate::setup::*;
+
+fn step(start: usize, pages: &[u32]) -> SequenceStep<'_> {
+    SequenceStep {
+        tokens: &[1],
+        start,
+        pages,
+        want: Want::Argmax,
+    }
+}
+
+#[test]
+fn steps_beyond_the_context_and_onto_shared_pages() {
+    let _lock = device_lock();
+    let model = model("tiny-llama-q4_0-2");
+    let backends: [Box<dyn Backend>; 2] = [
+        Box::new(CpuBackend::new(model.clone(), PAGES)),
+        Box::new(gpu(&model, Activations::F16)),
+    ];
+    for mut backend in backends {
+        let kind = backend.description();
+        let context = backend.max_context();
+        let mut refused = |steps: &[SequenceStep<'_>]| match backend.step(steps, &mut NoTrace) {
+            Err(error) => error,
+            Ok(outputs) => panic!("{kind}: {outputs:?}"),
+        };
+        // More pages than the context needs: one is used twice where there are no more.
+        let pages: Vec<u32> = (0..=context as u32 / 64)
+            .map(|page| page % PAGES as u32)
+            .collect();
+        for start in [context, context + 1] {
+            match refused(&[step(start, &pages)]) {
+                BackendError::Context {
+                    end, context: of, ..
+                } => {
+                    assert_eq!((end, of), (start + 1, context), "{kind}");
+                }
+                other => panic!("{kind}: {other}"),
+            }
+        }
+        match refused(&[step(0, &[3]), step(5, &[3])]) {
+            BackendError::SharedPage {
+                page: 3,
+                writer: 0,
+                other: 1,
+            } => {}
+            other => panic!("{kind}: {other}"),
+        }
+        let last: Vec<u32> = (0..context as u32 / 64).collect();
+        backend
+            .step(&[step(0, &last[..1])], &mut NoTrace)
+            .expect("the first position");
+    }
+}
