@@ -145,6 +145,18 @@ fn text_that_is_not_utf8_stops_only_what_needs_it() {
 }
 
 #[test]
+fn ids_that_say_none_are_none() {
+    let scratch = scratch();
+    for none in [Value::U32(u32::MAX), Value::I32(-1)] {
+        let mut model = copy_of(MODEL);
+        model.set("tokenizer.ggml.padding_token_id", none.clone());
+        model.set("tokenizer.ggml.eot_token_id", none);
+        let path = write(&scratch, "m.gguf", &model.to_bytes());
+        assert!(!succeed(&run("tokenize", &path, &["abc"])).is_empty());
+    }
+}
+
+#[test]
 fn a_broken_template_stops_only_chats() {
     let scratch = scratch();
     let mut model = copy_of(MODEL);
@@ -168,6 +180,11 @@ fn a_broken_template_stops_only_chats() {
         let error = fail(&run(command, &path, &on_cpu));
         assert!(error.contains("template"), "{error}");
     }
+    let error = fail(&run("chat", &path, &["--device", "cpu"]));
+    assert!(
+        error.contains("template") && error.contains("--raw"),
+        "{error}"
+    );
 }
 
 /// `ffn_gate` begins where the shorter `attn_q` begins: the device must not take the one's copy for the other.
