@@ -191,7 +191,7 @@ fn read_heads(keys: &Keys<'_>, n_blocks: usize, width: usize) -> Result<Heads, M
     }
     let dim = match keys.optional_uniform_count("attention.key_length", n_blocks)? {
         Some(dim) => dim,
-        None if width % n == 0 => width / n,
+        None if width.is_multiple_of(n) => width / n,
         None => {
             let what = format!("{n} does not divide the width {width}");
             return Err(keys.invalid("attention.head_count", what));
