@@ -298,6 +298,39 @@ fn many_small_things_stay_within_the_bound() {
     }
 }
 
+/// The same with tensors of a type that is not read, and with texts that are not UTF-8.
+#[test]
+fn many_unreadable_things_stay_within_the_bound() {
+    let n = 20_000;
+    let writer = GgufWriter {
+        alignment: 1,
+        metadata: (0..n)
+            .map(|i| (format!("{i:x}"), Value::String("?".to_owned())))
+            .collect(),
+        tensors: (0..n)
+            .map(|i| TensorSource {
+                name: format!("{i:05}t~!"),
+                ty: GgmlType::I8,
+                dims: vec![1],
+                data: vec![0],
+            })
+            .collect(),
+        ..GgufWriter::default()
+    };
+    let mut bytes = writer.to_bytes();
+    for at in 0..bytes.len() - 13 {
+        match bytes[at] {
+            b'?' => bytes[at] = 0xff,
+            // Behind the name: the number of dimensions, the dimension, the type.
+            b'!' if bytes[..at].ends_with(b"t~") => bytes[at + 13] = 16,
+            _ => {}
+        }
+    }
+    let gguf = open(&bytes).expect("a valid file");
+    assert_eq!((gguf.tensors().len(), gguf.unread_tensors().len()), (0, n));
+    assert!(gguf.metadata().damage("1f").is_some());
+}
+
 fn error_of(writer: &GgufWriter) -> String {
     open(&writer.to_bytes())
         .expect_err("an invalid file")

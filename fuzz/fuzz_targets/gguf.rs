@@ -15,6 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     for (key, value) in gguf.metadata().iter() {
         assert!(gguf.metadata().get(key).is_some());
+        std::hint::black_box(gguf.metadata().damage(key));
         if let Value::Array(array) = value {
             assert_eq!(array.get(array.len()), None);
         }

@@ -50,6 +50,7 @@ pub struct ChatArgs {
 /// Runs the command.
 pub fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
     let mut session = Session::open(&args.model, &args.run)?;
+    session.template()?;
     if !args.quiet {
         session.show_progress();
     }

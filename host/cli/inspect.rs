@@ -11,6 +11,7 @@ use clap::Args;
 
 use crate::gguf::{Gguf, Tensor};
 use crate::hub;
+use crate::model::{Model, Unused};
 use statistics::Statistics;
 
 /// Arguments of `hyperion inspect`.
@@ -39,7 +40,7 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
-/// Prints the file's metadata and its table of tensors, or one tensor.
+/// Prints the file's metadata, its table of tensors, and what the model does not use; or one tensor.
 ///
 /// # Errors
 /// The file cannot be read, lacks the tensor, or stdout cannot be written.
@@ -47,8 +48,8 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let gguf = Gguf::open(&hub::resolve(&args.model)?)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     match (&args.tensor, args.json) {
-        (None, false) => text::write_file(&mut out, &gguf)?,
-        (None, true) => json::write_file(&mut out, &gguf)?,
+        (None, false) => text::write_file(&mut out, &gguf, &Use::of(&gguf))?,
+        (None, true) => json::write_file(&mut out, &gguf, &Use::of(&gguf))?,
         (Some(name), json) => {
             let tensor = gguf.require(name)?;
             let (values, statistics) = first_values(tensor, args.values);
@@ -61,6 +62,28 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     }
     io::Write::flush(&mut out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What of a file the engine makes use of.
+enum Use {
+    /// The file holds no tensors: a vocabulary.
+    Nothing,
+    /// It runs, without these keys and tensors.
+    Runs(Vec<Unused>),
+    /// It does not run, for this reason.
+    Fails(String),
+}
+
+impl Use {
+    fn of(gguf: &Gguf) -> Use {
+        if gguf.n_tensors() == 0 {
+            return Use::Nothing;
+        }
+        match Model::from_gguf(gguf) {
+            Ok(model) => Use::Runs(model.unused),
+            Err(error) => Use::Fails(error.to_string()),
+        }
+    }
 }
 
 /// The first `n` values, and the statistics of all. One row is decoded at a time: a tensor may be

@@ -88,7 +88,7 @@ impl Session {
     pub fn template(&self) -> anyhow::Result<&ChatTemplate> {
         self.template
             .as_ref()
-            .map_err(|error| anyhow!("{error:#}; --raw takes the prompt without the template"))
+            .map_err(|error| anyhow!("{error:#}; `hyperion generate --raw` does without it"))
     }
 
     /// The tokens of a conversation, up to where the assistant's answer begins.

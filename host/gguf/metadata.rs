@@ -92,8 +92,12 @@ impl Metadata {
     /// # Errors
     /// Where the file lacks it, or it is of another type.
     pub fn require<'a, T: FromValue<'a>>(&'a self, key: &str) -> Result<T, GgufError> {
-        self.find(key)?
-            .ok_or_else(|| GgufError::new(&self.path, Problem::MissingKey(key.to_owned())))
+        self.find(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// The error that the file lacks `key`.
+    pub fn missing(&self, key: &str) -> GgufError {
+        GgufError::new(&self.path, Problem::MissingKey(key.to_owned()))
     }
 
     /// [`Metadata::require`] of a number below 2^32, stored as any integer type.

@@ -111,22 +111,20 @@ impl Architecture {
         const KEY: &str = "general.architecture";
         let metadata = gguf.metadata();
         let kind: Option<&str> = metadata.find("general.type")?;
-        let no_model = kind.filter(|kind| NO_MODELS.contains(kind));
-        let found: Option<&str> = metadata.find(KEY)?;
-        match (found.map(Architecture::find), no_model) {
-            (Some(None), _) => {
-                let found = found.unwrap_or_default();
-                Err(ModelError::UnknownArchitecture {
-                    found: found.to_owned(),
-                    what: what_it_is(found),
-                    known: ARCHITECTURES.iter().map(|arch| arch.name).collect(),
-                })
-            }
-            (_, Some(kind)) => Err(ModelError::NotAModel(kind.to_owned())),
-            (Some(Some(arch)), None) => Ok(arch),
-            // An error that names the key.
-            (None, None) => Err(metadata.get_str(KEY).map(|_| ()).unwrap_err().into()),
-        }
+        let no_model = || {
+            let kind = kind.filter(|kind| NO_MODELS.contains(kind))?;
+            Some(ModelError::NotAModel(kind.to_owned()))
+        };
+        let found = match metadata.find(KEY)? {
+            Some(found) => found,
+            None => return Err(no_model().unwrap_or(metadata.missing(KEY).into())),
+        };
+        let arch = Architecture::find(found).ok_or_else(|| ModelError::UnknownArchitecture {
+            found: found.to_owned(),
+            what: what_it_is(found),
+            known: ARCHITECTURES.iter().map(|arch| arch.name).collect(),
+        })?;
+        no_model().map_or(Ok(arch), Err)
     }
 }
 

@@ -34,7 +34,7 @@ impl<'a> Keys<'a> {
 
     /// The key with its prefix.
     pub(super) fn name(&self, key: &str) -> String {
-        format!("{}.{key}", self.arch.name)
+        format!("{}.{}", self.arch.name, key.escape_debug())
     }
 
     /// An error about the value of `key`.

@@ -1,6 +1,6 @@
 //! Writes GGUF files, valid ones and, where a test asks for it, others.
 
-use hyperion::gguf::{Array, GgmlType, Value, ValueType};
+use hyperion::gguf::{Array, GgmlType, Gguf, Value, ValueType};
 
 /// A GGUF file to be written.
 #[derive(Clone, Debug)]
@@ -40,6 +40,62 @@ impl Default for GgufWriter {
 }
 
 impl GgufWriter {
+    /// A copy of `gguf`, to be changed.
+    pub fn from_gguf(gguf: &Gguf) -> GgufWriter {
+        let tensors = gguf.tensors().iter().map(|tensor| TensorSource {
+            name: tensor.name().to_owned(),
+            ty: tensor.ty(),
+            dims: tensor.dims().to_vec(),
+            data: tensor.bytes().to_vec(),
+        });
+        GgufWriter {
+            metadata: gguf
+                .metadata()
+                .iter()
+                .map(|(key, value)| (key.to_owned(), value.clone()))
+                .collect(),
+            tensors: tensors.collect(),
+            ..GgufWriter::default()
+        }
+    }
+
+    /// Gives `key` the value `value`, whether the file has it or not.
+    pub fn set(&mut self, key: &str, value: Value) {
+        self.remove(key);
+        self.metadata.push((key.to_owned(), value));
+    }
+
+    /// Takes `key` away.
+    pub fn remove(&mut self, key: &str) {
+        self.metadata.retain(|(name, _)| name != key);
+    }
+
+    /// The tensor called `name`.
+    pub fn tensor(&mut self, name: &str) -> &mut TensorSource {
+        let found = self.tensors.iter_mut().find(|tensor| tensor.name == name);
+        found.unwrap_or_else(|| panic!("no tensor {name}"))
+    }
+
+    /// Takes the tensor called `name` out.
+    pub fn take(&mut self, name: &str) -> TensorSource {
+        let place = self.tensors.iter().position(|tensor| tensor.name == name);
+        self.tensors
+            .remove(place.unwrap_or_else(|| panic!("no tensor {name}")))
+    }
+
+    /// Adds a tensor of floats.
+    pub fn add_f32(&mut self, name: &str, dims: &[usize], values: &[f32]) {
+        self.tensors.push(TensorSource {
+            name: name.to_owned(),
+            ty: GgmlType::F32,
+            dims: dims.to_vec(),
+            data: values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        });
+    }
+
     /// The file's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut metadata = self.metadata.clone();

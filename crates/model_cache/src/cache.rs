@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::fetch::has_size;
-use crate::{Error, KNOWN_MODELS, KnownModel, KnownTool, known_model};
+use crate::{Error, KNOWN_MODELS, KnownModel, KnownTool, SplitName, known_model};
 
 /// The cache folder.
 #[derive(Debug, Clone)]
@@ -18,11 +18,12 @@ pub struct Cache {
 /// A model file in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachedModel {
-    /// Short name: that of [`KNOWN_MODELS`], else the file's stem.
+    /// Short name: that of [`KNOWN_MODELS`], else the file's stem, which of a model in several files is
+    /// without the part's number.
     pub name: String,
-    /// The file.
+    /// The file; of several, the first.
     pub path: PathBuf,
-    /// Its size in bytes.
+    /// Its size in bytes, or that of all parts.
     pub size: u64,
 }
 
@@ -107,7 +108,7 @@ impl Cache {
         has_size(&self.path_of_tool(tool), tool.piece.size)
     }
 
-    /// All GGUF files of the cache, sorted by name.
+    /// All models of the cache, sorted by name. One in several files is one model.
     ///
     /// # Errors
     /// The models folder exists and cannot be read.
@@ -137,12 +138,17 @@ impl Cache {
                 });
             }
         }
-        models.sort_by(|a, b| a.name.cmp(&b.name));
+        models.sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
+        models.dedup_by(|part, first| {
+            let same = are_parts_of_one(&part.path, &first.path);
+            first.size += if same { part.size } else { 0 };
+            same
+        });
         Ok(models)
     }
 
-    /// Path of the model that `name` means: an existing file, a known model, or the stem or file
-    /// name of a file in the cache, in this order.
+    /// Path of the model that `name` means: an existing file, a known model, or the short name, the stem or
+    /// the file name of one in the cache, in this order.
     ///
     /// # Errors
     /// The model is not there, or `name` is a folder.
@@ -160,8 +166,12 @@ impl Cache {
             };
         }
         let cached = self.list()?;
+        if let Some(part) = self.part(name) {
+            return Ok(part);
+        }
         let same = |model: &&CachedModel| {
-            model.path.file_stem() == Some(path.as_os_str())
+            model.name == name
+                || model.path.file_stem() == Some(path.as_os_str())
                 || model.path.file_name() == Some(path.as_os_str())
         };
         if let Some(model) = cached.iter().find(same) {
@@ -180,6 +190,28 @@ impl Cache {
     }
 }
 
+impl Cache {
+    /// The file in the cache that `name` calls a part of a model in several files, with or without its ending.
+    fn part(&self, name: &str) -> Option<PathBuf> {
+        let with_ending = format!("{name}.gguf");
+        let file_name = [name, &with_ending]
+            .into_iter()
+            .find(|name| !name.contains(['/', '\\']) && SplitName::parse(name).is_some())?;
+        let path = self.models_dir().join(file_name);
+        path.is_file().then_some(path)
+    }
+}
+
+/// The name of a part, where the file is one of a model in several files.
+fn split_name(path: &Path) -> Option<SplitName<'_>> {
+    SplitName::parse(path.file_name()?.to_str()?)
+}
+
+fn are_parts_of_one(a: &Path, b: &Path) -> bool {
+    let names = split_name(a).zip(split_name(b));
+    names.is_some_and(|(a, b)| a.name(1) == b.name(1))
+}
+
 /// Short name of a GGUF file; `None` for other files.
 fn short_name(path: &Path) -> Option<String> {
     if !path
@@ -194,7 +226,10 @@ fn short_name(path: &Path) -> Option<String> {
         .find(|model| file_name == model.file_name);
     Some(match known {
         Some(model) => model.name.to_owned(),
-        None => path.file_stem()?.to_string_lossy().into_owned(),
+        None => match split_name(path) {
+            Some(split) => split.prefix().to_owned(),
+            None => path.file_stem()?.to_string_lossy().into_owned(),
+        },
     })
 }
 
@@ -260,6 +295,33 @@ mod tests {
             "{message}"
         );
         assert!(message.contains("hyperion pull"), "{message}");
+    }
+
+    #[test]
+    fn a_model_in_several_files_is_one_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        fs::create_dir_all(cache.models_dir()).unwrap();
+        let part = |number: u32| {
+            let name = format!("big-{number:05}-of-00002.gguf");
+            cache.models_dir().join(name)
+        };
+        fs::write(part(1), b"GGUF").unwrap();
+        fs::write(part(2), b"GGUF12").unwrap();
+        let big = CachedModel {
+            name: "big".to_owned(),
+            path: part(1),
+            size: 10,
+        };
+        assert_eq!(cache.list().unwrap(), [big]);
+        for (name, number) in [
+            ("big", 1),
+            ("big-00001-of-00002", 1),
+            ("big-00002-of-00002.gguf", 2),
+        ] {
+            assert_eq!(cache.resolve(name).unwrap(), part(number), "{name}");
+        }
+        assert!(cache.resolve("big-00003-of-00003").is_err());
     }
 
     #[test]

@@ -4,12 +4,25 @@ use std::io::{self, Write};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::row_major;
 use super::statistics::{Statistics, Summary};
-use crate::gguf::{Array, Gguf, Metadata, Tensor, Value};
+use super::{Use, row_major};
+use crate::gguf::{Array, Gguf, Metadata, Tensor, UnreadTensor, Value};
+use crate::model::Unused;
 
 /// The whole file but the tensors' data.
-pub(super) fn write_file(out: &mut impl Write, gguf: &Gguf) -> io::Result<()> {
+pub(super) fn write_file(out: &mut impl Write, gguf: &Gguf, used: &Use) -> io::Result<()> {
+    let (unused, problem) = match used {
+        Use::Nothing => (&[][..], None),
+        Use::Runs(unused) => (&unused[..], None),
+        Use::Fails(problem) => (&[][..], Some(problem.as_str())),
+    };
+    let damaged = gguf.metadata().iter().filter_map(|(key, _)| {
+        Some(Reason {
+            name: key,
+            why: gguf.metadata().damage(key)?.to_string(),
+        })
+    });
+    let parts = gguf.parts().iter();
     write(
         out,
         &File {
@@ -18,6 +31,11 @@ pub(super) fn write_file(out: &mut impl Write, gguf: &Gguf) -> io::Result<()> {
             alignment: gguf.alignment(),
             metadata: Entries(gguf.metadata()),
             tensors: gguf.tensors().iter().map(Description::new).collect(),
+            parts: parts.map(|part| part.display().to_string()).collect(),
+            damaged: damaged.collect(),
+            unread_tensors: gguf.unread_tensors().iter().map(Unread::new).collect(),
+            unused: unused.iter().map(Reason::new).collect(),
+            problem,
         },
     )
 }
@@ -52,6 +70,51 @@ struct File<'a> {
     alignment: u64,
     metadata: Entries<'a>,
     tensors: Vec<Description<'a>>,
+    /// All files of the model.
+    parts: Vec<String>,
+    /// Metadata that is not UTF-8.
+    damaged: Vec<Reason<'a>>,
+    unread_tensors: Vec<Unread<'a>>,
+    /// What the model does not use.
+    unused: Vec<Reason<'a>>,
+    /// Why the model does not run.
+    problem: Option<&'a str>,
+}
+
+#[derive(serde::Serialize)]
+struct Reason<'a> {
+    name: &'a str,
+    why: String,
+}
+
+impl<'a> Reason<'a> {
+    fn new(unused: &'a Unused) -> Reason<'a> {
+        Reason {
+            name: &unused.name,
+            why: unused.why.to_owned(),
+        }
+    }
+}
+
+/// A tensor of a type that is not read.
+#[derive(serde::Serialize)]
+struct Unread<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    ty: &'a str,
+    type_id: u32,
+    dims: &'a [usize],
+}
+
+impl<'a> Unread<'a> {
+    fn new(tensor: &'a UnreadTensor) -> Unread<'a> {
+        Unread {
+            name: &tensor.name,
+            ty: tensor.type_name,
+            type_id: tensor.type_id,
+            dims: &tensor.dims,
+        }
+    }
 }
 
 #[derive(serde::Serialize)]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::row_major;
 use super::statistics::Statistics;
+use super::{Use, row_major};
 use crate::gguf::{Array, Gguf, Tensor, Value};
 
 /// Elements of an array that are shown.
@@ -14,31 +14,47 @@ const STRING_HEAD: usize = 60;
 /// Values in a line.
 const LINE: usize = 6;
 
-/// Metadata, tensors, and totals by type.
-pub(super) fn write_file(out: &mut impl Write, gguf: &Gguf) -> io::Result<()> {
-    writeln!(out, "{}", gguf.path().display())?;
+/// Metadata, tensors, totals by type, and what the model does not use.
+pub(super) fn write_file(out: &mut impl Write, gguf: &Gguf, used: &Use) -> io::Result<()> {
+    for part in gguf.parts() {
+        writeln!(out, "{}", part.display())?;
+    }
     writeln!(
         out,
         "GGUF version {}, {} metadata entries, {} tensors\n",
         gguf.version(),
         gguf.metadata().len(),
-        gguf.tensors().len()
+        gguf.n_tensors()
     )?;
     let rows = gguf.metadata().iter().map(|(key, value)| {
         let ty = match value {
             Value::Array(array) => format!("{}[{}]", array.element_type(), array.len()),
             value => value.ty().to_string(),
         };
-        [key.to_owned(), ty, describe(value)]
+        let damaged = match gguf.metadata().damage(key) {
+            Some(_) => " (not UTF-8)",
+            None => "",
+        };
+        [escaped(key), ty, describe(value) + damaged]
     });
     write_table(out, ["METADATA", "TYPE", "VALUE"], "lll", rows)?;
-    if gguf.tensors().is_empty() {
+    if gguf.n_tensors() == 0 {
         return Ok(());
     }
     writeln!(out)?;
+    let unread = gguf.unread_tensors().iter().map(|tensor| {
+        [
+            escaped(&tensor.name),
+            format!("{} ({})", tensor.type_name, tensor.type_id),
+            format!("{:?}", tensor.dims),
+            format!("{:?}", row_major(&tensor.dims)),
+            "?".to_owned(),
+            "?".to_owned(),
+        ]
+    });
     let rows = gguf.tensors().iter().map(|tensor| {
         [
-            tensor.name().to_owned(),
+            escaped(tensor.name()),
             tensor.ty().to_string(),
             format!("{:?}", tensor.dims()),
             format!("{:?}", row_major(tensor.dims())),
@@ -57,10 +73,27 @@ pub(super) fn write_file(out: &mut impl Write, gguf: &Gguf) -> io::Result<()> {
             "BYTES",
         ],
         "llllrr",
-        rows,
+        rows.chain(unread),
     )?;
     writeln!(out)?;
-    write_totals(out, gguf.tensors())
+    write_totals(out, gguf.tensors())?;
+    match used {
+        Use::Nothing => Ok(()),
+        Use::Runs(unused) if unused.is_empty() => Ok(()),
+        Use::Runs(unused) => {
+            writeln!(out)?;
+            let rows = unused
+                .iter()
+                .map(|unused| [escaped(&unused.name), unused.why.to_owned()]);
+            write_table(out, ["NOT USED", "WHY"], "ll", rows)
+        }
+        Use::Fails(problem) => writeln!(out, "\nhyperion does not run this file: {problem}"),
+    }
+}
+
+/// A name of the file's, whose control characters might drive the terminal.
+fn escaped(name: &str) -> String {
+    name.escape_debug().to_string()
 }
 
 fn write_totals(out: &mut impl Write, tensors: &[Tensor]) -> io::Result<()> {
