@@ -55,13 +55,13 @@ mod tests {
     fn what_a_terminal_would_obey_is_visible() {
         assert_eq!(escape("m-Q4_K_M.gguf"), "m-Q4_K_M.gguf");
         assert!(matches!(escape("größe 你好 🙂"), Cow::Borrowed(_)));
-        assert_eq!(
-            escape("a\x1b[2J\r\nb\0\x7f"),
-            "a\\x1b[2J\\r\\nb\\x00\\x7f"
-        );
+        assert_eq!(escape("a\x1b[2J\r\nb\0\x7f"), "a\\x1b[2J\\r\\nb\\x00\\x7f");
         assert_eq!(escape("\u{9b}31m\u{202e}"), "\\u{9b}31m\\u{202e}");
         assert_eq!(escape_lines("a\n\tb\x1b\r"), "a\n\tb\\x1b\\r");
-        assert_eq!(escape_generated("a\n\tb\x1b]0;x\x07"), "a\n\tb\\x1b]0;x\\x07");
+        assert_eq!(
+            escape_generated("a\n\tb\x1b]0;x\x07"),
+            "a\n\tb\\x1b]0;x\\x07"
+        );
         assert_eq!(escape_generated("\u{200f}א"), "\u{200f}א");
     }
 }

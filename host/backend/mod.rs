@@ -112,6 +112,9 @@ pub enum BackendError {
         /// Pages given.
         pages: usize,
     },
+    /// Somebody asked to stop in the middle of a step. What it wrote into the cache is void.
+    #[error("interrupted")]
+    Interrupted,
     /// The device failed.
     #[error(transparent)]
     Device(#[from] Box<dyn std::error::Error + Send + Sync>),

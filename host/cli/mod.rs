@@ -26,6 +26,8 @@ use std::process::ExitCode;
 use clap::builder::styling::{AnsiColor, Style};
 use clap::{Parser, Subcommand};
 
+use crate::escape::escape_lines;
+
 /// Exit code after Ctrl-C, as shells report it: 128 + SIGINT.
 pub const INTERRUPTED: u8 = 130;
 
@@ -96,8 +98,11 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let style = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
+    // What files and servers say is escaped where it is quoted; this is for what was forgotten there.
+    let message = format!("{error:#}");
+    let message = escape_lines(&message);
     // anstream drops the colour where stderr is no terminal or NO_COLOR is set.
-    anstream::eprintln!("{style}error:{style:#} {error:#}");
+    anstream::eprintln!("{style}error:{style:#} {message}");
     ExitCode::FAILURE
 }
 

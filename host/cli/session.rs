@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -28,8 +29,9 @@ const MAX_THREADS: i64 = 512;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Running")]
 pub struct RunArgs {
-    /// Tokens of prompt and answer together that fit [default: the model's, at most 4096]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Tokens of prompt and answer together that fit; 0 is as many as the model was trained for
+    /// [default: that, at most 4096]
+    #[arg(long, value_name = "N")]
     pub ctx: Option<u32>,
     /// Prompt tokens computed in one step; more are quicker on a GPU, and take more of its memory
     /// [default: 2048 on a GPU, 512 on the CPU]
@@ -82,6 +84,33 @@ fn read(gguf: &Gguf) -> anyhow::Result<(Tokenizer, ChatTemplate, Arc<Model>)> {
     Ok((tokenizer, template, Arc::new(Model::from_gguf(gguf)?)))
 }
 
+/// `error` with the file's name, unless it tells that itself.
+pub fn of_file(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    let (path, error) = (path.display().to_string(), error.into());
+    match format!("{error:#}").contains(&path) {
+        true => error,
+        false => error.context(format!("reading {path}")),
+    }
+}
+
+/// The context that `args` ask for, of a model that was `trained` with so many tokens.
+fn context(args: &RunArgs, trained: usize) -> usize {
+    match args.ctx {
+        None => trained.min(DEFAULT_CONTEXT),
+        Some(0) => trained,
+        Some(context) => {
+            let context = context as usize;
+            if context > trained {
+                anstream::eprintln!(
+                    "warning: the model was trained with {trained} tokens; beyond them, which --ctx {context} \
+                     allows, its text may be nonsense"
+                );
+            }
+            context
+        }
+    }
+}
+
 /// A model that is ready to write.
 pub struct Session {
     /// Its engine.
@@ -101,15 +130,12 @@ impl Session {
         // A driver takes as long to start as a large vocabulary takes to read.
         let (contents, device) = std::thread::scope(|scope| {
             let device = scope.spawn(|| open_device(args));
-            let contents = read(&gguf).with_context(|| format!("reading {}", path.display()));
+            let contents = read(&gguf).map_err(|error| of_file(&path, error));
             let device = device.join().unwrap_or_else(|panic| resume_unwind(panic));
             (contents, device)
         });
         let (tokenizer, template, model) = contents?;
-        let context = match args.ctx {
-            Some(context) => context as usize,
-            None => model.config.context_length.min(DEFAULT_CONTEXT),
-        };
+        let context = context(args, model.config.context_length);
         let backend = backend_on(device?, model, args, Engine::pages_for(context, 1))?;
         let chunk = args.chunk(&*backend);
         let engine = Engine::new(backend, context, chunk);

@@ -43,8 +43,8 @@ use launcher::Launcher;
 use matvec::Spread;
 use trace::DeviceTracer;
 use weights::GpuWeights;
-pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits};
-use workspace::{MAX_SEQUENCES, Workspace};
+use workspace::Workspace;
+pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits, MAX_SEQUENCES};
 
 /// Head sizes that attention has kernels for.
 const HEAD_DIMS: [usize; 6] = [32, 64, 80, 96, 128, 256];

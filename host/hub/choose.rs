@@ -9,10 +9,7 @@ use super::{HubError, RepoSpec};
 ///
 /// # Errors
 /// There is none or there are several; then the error lists them. A part is missing.
-pub(super) fn choose(
-    spec: &RepoSpec,
-    files: Vec<RemoteFile>,
-) -> Result<Vec<RemoteFile>, HubError> {
+pub(super) fn choose(spec: &RepoSpec, files: Vec<RemoteFile>) -> Result<Vec<RemoteFile>, HubError> {
     let files: Vec<_> = files.into_iter().filter(RemoteFile::is_gguf).collect();
     if files.is_empty() {
         return Err(HubError::NoGguf {
@@ -146,18 +143,34 @@ mod tests {
 
     #[test]
     fn any_part_stands_for_all() {
-        let parts = ["q/m-Q8_0-00002-of-00002.gguf", "q/m-Q8_0-00001-of-00002.gguf"];
+        let parts = [
+            "q/m-Q8_0-00002-of-00002.gguf",
+            "q/m-Q8_0-00001-of-00002.gguf",
+        ];
         let both = "q/m-Q8_0-00001-of-00002.gguf q/m-Q8_0-00002-of-00002.gguf";
-        for spec in ["a/b", "a/b:q8_0", "a/b:00002-of", "a/b:q/m-Q8_0-00002-of-00002.gguf"] {
+        for spec in [
+            "a/b",
+            "a/b:q8_0",
+            "a/b:00002-of",
+            "a/b:q/m-Q8_0-00002-of-00002.gguf",
+        ] {
             assert_eq!(chosen(spec, &parts).unwrap(), both, "{spec}");
         }
-        let others = [parts[0], parts[1], "m-Q4_K_M.gguf", "m-F16-00001-of-00002.gguf"];
+        let others = [
+            parts[0],
+            parts[1],
+            "m-Q4_K_M.gguf",
+            "m-F16-00001-of-00002.gguf",
+        ];
         assert_eq!(chosen("a/b", &others).unwrap(), "m-Q4_K_M.gguf");
         assert_eq!(chosen("a/b:q8", &others).unwrap(), both);
         let Err(HubError::Choose { choices, .. }) = chosen("a/b:m", &others) else {
             panic!("several models are named so");
         };
-        assert_eq!(choices, [parts[1], "m-Q4_K_M.gguf", "m-F16-00001-of-00002.gguf"]);
+        assert_eq!(
+            choices,
+            [parts[1], "m-Q4_K_M.gguf", "m-F16-00001-of-00002.gguf"]
+        );
         let message = chosen("a/b:F16", &others).unwrap_err().to_string();
         assert!(message.contains("m-F16-00002-of-00002.gguf"), "{message}");
     }

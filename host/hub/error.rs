@@ -50,7 +50,11 @@ pub enum HubError {
     },
 
     /// A part of a split model is not there.
-    #[error("{} is one part of a model of which {repo} lacks {}", escape(file), escape(missing))]
+    #[error(
+        "{} is one part of a model of which {repo} lacks {}",
+        escape(file),
+        escape(missing)
+    )]
     MissingPart {
         /// The repository.
         repo: String,
@@ -91,7 +95,10 @@ pub enum HubError {
     },
 
     /// The server's answer makes no sense.
-    #[error("{endpoint} gave an answer about {repo} that makes no sense: {}", escape(reason))]
+    #[error(
+        "{endpoint} gave an answer about {repo} that makes no sense: {}",
+        escape(reason)
+    )]
     BadAnswer {
         /// The server.
         endpoint: String,

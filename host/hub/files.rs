@@ -129,8 +129,17 @@ mod tests {
             assert!(is_gguf(path), "{path}");
         }
         for path in [
-            "", "m.bin", "../m.gguf", "/m.gguf", "a//m.gguf", "./m.gguf", "a/../m.gguf",
-            "m.gguf/", "a\nb.gguf", "\x1b[2J.gguf", "a\0.gguf",
+            "",
+            "m.bin",
+            "../m.gguf",
+            "/m.gguf",
+            "a//m.gguf",
+            "./m.gguf",
+            "a/../m.gguf",
+            "m.gguf/",
+            "a\nb.gguf",
+            "\x1b[2J.gguf",
+            "a\0.gguf",
         ] {
             assert!(!is_gguf(path), "{path}");
         }

@@ -5,9 +5,7 @@
 //! to the proxy as if that were the server, and the first line is completed here.
 
 use ureq::Error;
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, NextTimeout, Transport,
-};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 /// Completes the first line of requests with the server's `http://HOST[:PORT]`.
 #[derive(Debug)]

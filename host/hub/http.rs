@@ -91,11 +91,15 @@ impl From<ureq::Error> for Failed {
                 "the server's answer is not HTTP".to_owned()
             }
             E::Io(error) => error.to_string(),
-            error => error.to_string(),
+            other => other.to_string(),
         };
         match error {
-            E::Timeout(_) | E::HostNotFound | E::Io(_) | E::ConnectionFailed
-            | E::ConnectProxyFailed(_) | E::Protocol(_) => Self::temporary(reason),
+            E::Timeout(_)
+            | E::HostNotFound
+            | E::Io(_)
+            | E::ConnectionFailed
+            | E::ConnectProxyFailed(_)
+            | E::Protocol(_) => Self::temporary(reason),
             _ => Self::permanent(reason),
         }
     }
@@ -198,10 +202,7 @@ fn redirect(from: &Uri, headers: &HeaderMap) -> Result<Uri, Failed> {
 
 /// Whether requests for `url` are sent to the proxy itself, not through a tunnel.
 fn is_forwarded(url: &Uri, proxy: &Proxy) -> bool {
-    let speaks_http = matches!(
-        proxy.protocol(),
-        ProxyProtocol::Http | ProxyProtocol::Https
-    );
+    let speaks_http = matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
     speaks_http && url.scheme_str() == Some("http")
 }
 

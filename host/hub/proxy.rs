@@ -170,7 +170,11 @@ mod tests {
         assert_eq!(proxy(&both, secure), p);
         for url in [plain, secure] {
             assert_eq!(proxy(&[("ALL_PROXY", "http://p:3128/x")], url), p);
-            let empty = [("http_proxy", ""), ("https_proxy", ""), ("all_proxy", "p:3128")];
+            let empty = [
+                ("http_proxy", ""),
+                ("https_proxy", ""),
+                ("all_proxy", "p:3128"),
+            ];
             assert_eq!(proxy(&empty, url), p);
         }
         let ports = [
@@ -189,7 +193,11 @@ mod tests {
 
     #[test]
     fn a_bad_proxy_is_named_without_its_value() {
-        for value in ["ftp://u:secret@p", "http://u:secret@", "http://u:secret@a b:1"] {
+        for value in [
+            "ftp://u:secret@p",
+            "http://u:secret@",
+            "http://u:secret@a b:1",
+        ] {
             let proxies = proxies(&[("https_proxy", value)]);
             let message = proxies.of(&"https://hub/".parse().unwrap()).unwrap_err();
             assert!(message.contains("https_proxy") && !message.contains("secret"));
@@ -198,7 +206,8 @@ mod tests {
 
     #[test]
     fn exceptions_are_matched_as_curl_matches_them() {
-        let excepted = |no_proxy: &str, host: &str| proxies(&[("no_proxy", no_proxy)]).excepts(host);
+        let excepted =
+            |no_proxy: &str, host: &str| proxies(&[("no_proxy", no_proxy)]).excepts(host);
         for (no_proxy, host) in [
             ("*", "anything"),
             ("hub.example", "hub.example"),
@@ -228,7 +237,10 @@ mod tests {
             ("::1", "127.0.0.1"),
             (".", "hub"),
         ] {
-            assert!(!excepted(no_proxy, host), "{no_proxy} does not cover {host}");
+            assert!(
+                !excepted(no_proxy, host),
+                "{no_proxy} does not cover {host}"
+            );
         }
     }
 }

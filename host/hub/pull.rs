@@ -18,11 +18,12 @@ use super::files::{RemoteFile, RepoInfo};
 use super::http::{Client, Failed};
 use super::retry::retried;
 use super::token::Token;
-use super::transfer::{Broken, Transfer};
+use super::transfer::{Broken, Pace, Transfer};
 use super::{HubError, RepoSpec};
+use crate::escape::escape;
 
 /// Upper limit for the description of a repository, which is read into memory.
-const MAX_DESCRIPTION: u64 = 64 << 20;
+const MAX_DESCRIPTION: usize = 64 << 20;
 
 /// Silence in seconds after which a connection counts as stalled: the default of `huggingface_hub`.
 const IDLE_SECONDS: u64 = 10;
@@ -92,12 +93,10 @@ impl Hub {
             }
         }
         let part = lock.folder().join(format!("{}.part", digest.digits()));
-        let fetched = self
-            .fetch(repo, file, &part, size, &digest)
-            .and_then(|()| {
-                fs::rename(&part, &target)
-                    .map_err(|error| CacheError::io("rename to", &target, error).into())
-            });
+        let fetched = self.fetch(repo, file, &part, size, &digest).and_then(|()| {
+            fs::rename(&part, &target)
+                .map_err(|error| CacheError::io("rename to", &target, error).into())
+        });
         // What a broken connection left is continued next time. The rest is of no use.
         if !matches!(fetched, Err(HubError::Transfer { .. })) {
             lock.clear()?;
@@ -116,7 +115,7 @@ impl Hub {
     ) -> Result<(), HubError> {
         let url = self.endpoint.file(repo, &file.path);
         let url = url.ok_or_else(|| self.error(&file.path, "its name is too long"))?;
-        let bar = byte_bar(format!("fetching {}", file.file_name()), size);
+        let bar = byte_bar(format!("fetching {}", escape(file.file_name())), size);
         let transfer = Transfer {
             client: &self.client,
             url: &url,
@@ -165,13 +164,20 @@ impl Hub {
 
     fn read(&self, url: &ureq::http::Uri) -> Result<Vec<u8>, Failed> {
         let answer = self.client.get(url, None)?;
-        let mut text = Vec::new();
-        let mut body = answer.into_body().into_reader().take(MAX_DESCRIPTION + 1);
-        body.read_to_end(&mut text)?;
-        if text.len() as u64 > MAX_DESCRIPTION {
-            return Err(Failed::permanent("the description is endless"));
+        let mut body = answer.into_body().into_reader();
+        let mut pace = Pace::new(&self.client);
+        let (mut text, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+        loop {
+            let n = body.read(&mut buffer)?;
+            text.extend_from_slice(&buffer[..n]);
+            if n == 0 {
+                return Ok(text);
+            }
+            if text.len() > MAX_DESCRIPTION {
+                return Err(Failed::permanent("the description is endless"));
+            }
+            pace.check(n as u64)?;
         }
-        Ok(text)
     }
 
     fn error(&self, what: &str, reason: &str) -> HubError {

@@ -77,7 +77,9 @@ mod tests {
         let token = Token::new(" hf_secret\n", place).unwrap().unwrap();
         assert_eq!(token.header(), "Bearer hf_secret");
         assert!(!format!("{token:?}").contains("secret"));
-        let message = Token::new("hf_secret\r\nHost: evil", place).unwrap_err().to_string();
+        let message = Token::new("hf_secret\r\nHost: evil", place)
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("HF_TOKEN") && !message.contains("secret"));
         assert!(Token::new(" \n", place).unwrap().is_none());
     }

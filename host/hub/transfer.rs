@@ -159,14 +159,14 @@ impl Transfer<'_> {
 }
 
 /// Notices a server that sends a few bytes at a time for ever.
-struct Pace<'a> {
+pub(super) struct Pace<'a> {
     client: &'a Client,
     since: Instant,
     bytes: u64,
 }
 
 impl<'a> Pace<'a> {
-    fn new(client: &'a Client) -> Self {
+    pub fn new(client: &'a Client) -> Self {
         Self {
             client,
             since: Instant::now(),
@@ -174,7 +174,11 @@ impl<'a> Pace<'a> {
         }
     }
 
-    fn check(&mut self, bytes: u64) -> Result<(), Failed> {
+    /// Takes note of `bytes` that have come.
+    ///
+    /// # Errors
+    /// They are too few for the time since.
+    pub fn check(&mut self, bytes: u64) -> Result<(), Failed> {
         self.bytes += bytes;
         if self.bytes >= SLOWEST {
             *self = Self::new(self.client);
@@ -226,7 +230,8 @@ mod tests {
 
     #[test]
     fn ranges_must_continue_the_file() {
-        let continues = |text: &str| ContentRange::parse(text).is_some_and(|r| r.continues(10, 100));
+        let continues =
+            |text: &str| ContentRange::parse(text).is_some_and(|r| r.continues(10, 100));
         for right in ["bytes 10-99/100", "bytes 10-99/*", "Bytes 10-20/100"] {
             assert!(continues(right), "{right}");
         }

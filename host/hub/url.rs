@@ -70,7 +70,10 @@ pub(super) fn resolve(base: &Uri, location: &str) -> Option<Uri> {
             Some('/') => origin + location,
             Some('?') => origin + base.path() + location,
             Some(_) => {
-                let folder = base.path().rfind('/').map_or("/", |end| &base.path()[..=end]);
+                let folder = base
+                    .path()
+                    .rfind('/')
+                    .map_or("/", |end| &base.path()[..=end]);
                 origin + folder + location
             }
         }
@@ -165,11 +168,20 @@ mod tests {
             ("/a b|ü", "https://hub.example:8443/a%20b%7C%C3%BC"),
             ("http://user:secret@other/x", "http://other/x"),
             ("http://other", "http://other/"),
-            ("/to?u=http://other/", "https://hub.example:8443/to?u=http://other/"),
+            (
+                "/to?u=http://other/",
+                "https://hub.example:8443/to?u=http://other/",
+            ),
         ] {
             assert_eq!(to(location).as_deref(), Some(url), "{location}");
         }
-        for location in ["ftp://other/x", "file:///etc/passwd", "http://", "http://a b/", "http:///x"] {
+        for location in [
+            "ftp://other/x",
+            "file:///etc/passwd",
+            "http://",
+            "http://a b/",
+            "http:///x",
+        ] {
             assert_eq!(to(location), None, "{location}");
         }
     }
@@ -177,8 +189,15 @@ mod tests {
     #[test]
     fn origins_are_told_apart() {
         let origin = |url: &str| Origin::of(&url.parse().unwrap()).unwrap();
-        assert_eq!(origin("https://Hub.example/a"), origin("https://hub.EXAMPLE:443/b"));
-        for other in ["http://hub.example/", "https://hub.example:444/", "https://sub.hub.example/"] {
+        assert_eq!(
+            origin("https://Hub.example/a"),
+            origin("https://hub.EXAMPLE:443/b")
+        );
+        for other in [
+            "http://hub.example/",
+            "https://hub.example:444/",
+            "https://sub.hub.example/",
+        ] {
             assert_ne!(origin("https://hub.example/"), origin(other), "{other}");
         }
     }

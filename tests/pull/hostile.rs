@@ -21,14 +21,22 @@ fn headers_never_become_paths() {
     fs::write(&victim, "mine").unwrap();
     machine.assert_fetched(&machine.pull(&[SPEC]), "m.gguf", &server);
     assert_eq!(fs::read(&victim).unwrap(), b"mine");
-    let beside: Vec<_> = fs::read_dir(machine.folder.path()).unwrap().flatten().collect();
+    let beside: Vec<_> = fs::read_dir(machine.folder.path())
+        .unwrap()
+        .flatten()
+        .collect();
     assert_eq!(beside.len(), 2, "the cache and the victim: {beside:?}");
 }
 
 #[test]
 fn names_that_lead_elsewhere_are_no_files() {
     let names = [
-        "../m.gguf", "/m.gguf", "a/../../m.gguf", "./m.gguf", "a//m.gguf", "m\u{1b}[2J.gguf",
+        "../m.gguf",
+        "/m.gguf",
+        "a/../../m.gguf",
+        "./m.gguf",
+        "a//m.gguf",
+        "m\u{1b}[2J.gguf",
     ];
     let server = Server::start(&names, Faults::default());
     let machine = Machine::new(&server.endpoint);
@@ -39,7 +47,13 @@ fn names_that_lead_elsewhere_are_no_files() {
 
 #[test]
 fn any_other_name_asks_for_its_own_url() {
-    for name in ["a#b.gguf", "a?b=c.gguf", "a%2fb.gguf", "a\\b.gguf", "a b&+ü.gguf"] {
+    for name in [
+        "a#b.gguf",
+        "a?b=c.gguf",
+        "a%2fb.gguf",
+        "a\\b.gguf",
+        "a b&+ü.gguf",
+    ] {
         let server = Server::start(&[name, "a.gguf"], Faults::default());
         let machine = Machine::new(&server.endpoint);
         let output = machine.pull(&[&format!("owner/repo:{name}")]);
@@ -72,7 +86,10 @@ fn a_file_without_a_digest_is_not_fetched() {
 fn small_files_are_verified_by_their_git_name() {
     // `git hash-object` of the content.
     let right = "b98fad266a39b37c24b009cf6e59608478f3608a";
-    for (oid, is_right) in [(right, true), ("008fad266a39b37c24b009cf6e59608478f3608a", false)] {
+    for (oid, is_right) in [
+        (right, true),
+        ("008fad266a39b37c24b009cf6e59608478f3608a", false),
+    ] {
         let description = format!(
             r#"{{"siblings": [{{"rfilename": "m.gguf", "size": 300000, "blobId": "{oid}"}}]}}"#
         );
@@ -106,7 +123,14 @@ fn more_than_announced_is_refused() {
 
 #[test]
 fn nonsense_is_said_to_be_nonsense() {
-    for answer in ["", "<html>", "[]", "{}", r#"{"siblings": "\u001b[2J"}"#, r#"{"siblings": [7]}"#] {
+    for answer in [
+        "",
+        "<html>",
+        "[]",
+        "{}",
+        r#"{"siblings": "\u001b[2J"}"#,
+        r#"{"siblings": [7]}"#,
+    ] {
         let server = Server::start_below("", answer, Faults::default());
         let machine = Machine::new(&server.endpoint);
         let output = machine.pull(&[SPEC]);

@@ -116,7 +116,11 @@ fn silence_ends() {
     );
     let machine = Machine::new(&server.endpoint);
     machine.assert_fetched(&machine.pull(&[SPEC]), "m.gguf", &server);
-    assert_eq!(server.ranges(), ["", "bytes=100000-"], "it goes on where it stalled");
+    assert_eq!(
+        server.ranges(),
+        ["", "bytes=100000-"],
+        "it goes on where it stalled"
+    );
 
     server.set_faults(Faults {
         stalled_transfers: 9,
@@ -167,8 +171,15 @@ fn proxies_are_used_as_curl_uses_them() {
             let credentials = &request.headers["proxy-authorization"];
             assert_eq!(credentials, "Basic dXNAZXI6c2VjcmV0");
         }
-        assert!(requests[0].target.starts_with(&format!("{}/api/", server.endpoint)));
-        assert_eq!(requests[0].headers["host"], server.endpoint["http://".len()..]);
+        assert!(
+            requests[0]
+                .target
+                .starts_with(&format!("{}/api/", server.endpoint))
+        );
+        assert_eq!(
+            requests[0].headers["host"],
+            server.endpoint["http://".len()..]
+        );
     }
 
     let before = proxy.requests().len();
@@ -191,7 +202,11 @@ fn proxies_are_used_as_curl_uses_them() {
 fn a_proxy_that_fails_is_not_gone_around() {
     let server = Server::start(&["m.gguf"], Faults::default());
     let machine = Machine::new(&server.endpoint);
-    for proxy in ["http://u:secret@127.0.0.1:9", "socks5://127.0.0.1:9", "ftp://u:secret@p"] {
+    for proxy in [
+        "http://u:secret@127.0.0.1:9",
+        "socks5://127.0.0.1:9",
+        "ftp://u:secret@p",
+    ] {
         let output = machine.pull_with(&[("http_proxy", proxy)], &[SPEC]);
         machine.assert_failed(&output, &["cannot fetch owner/repo"]);
         assert_secret(&output);

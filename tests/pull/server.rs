@@ -103,7 +103,9 @@ impl Server {
         let of_hub = Arc::clone(&shared);
         listen(hub, move |connection| of_hub.serve_hub(connection));
         let of_storage = Arc::clone(&shared);
-        listen(storage, move |connection| of_storage.serve_storage(connection));
+        listen(storage, move |connection| {
+            of_storage.serve_storage(connection)
+        });
         Self {
             endpoint,
             content: content(),
