@@ -17,12 +17,12 @@ pub(super) struct RepoInfo {
 #[serde(default)]
 pub(super) struct RemoteFile {
     /// Path in the repository.
-    #[serde(rename = "rfilename", alias = "path")]
+    #[serde(rename = "rfilename")]
     pub path: String,
     /// Size in bytes.
     pub size: Option<u64>,
     /// Object name in Git.
-    #[serde(rename = "blobId", alias = "oid")]
+    #[serde(rename = "blobId")]
     pub blob_id: Option<String>,
     /// Set for the large files, which the Hub stores by content.
     pub lfs: Option<Lfs>,
@@ -33,8 +33,9 @@ pub(super) struct RemoteFile {
 #[serde(default)]
 pub(super) struct Lfs {
     /// Hexadecimal.
-    #[serde(alias = "oid")]
     pub sha256: Option<String>,
+    /// The same under the name that lists of folders use.
+    pub oid: Option<String>,
     /// Size in bytes.
     pub size: Option<u64>,
 }
@@ -52,7 +53,8 @@ impl RemoteFile {
             return Some((self.size?, Digest::git_blob(self.blob_id.as_deref()?)?));
         };
         let size = lfs.size.or(self.size)?;
-        Some((size, Digest::sha256(lfs.sha256.as_deref()?)?))
+        let sha256 = lfs.sha256.as_deref().or(lfs.oid.as_deref())?;
+        Some((size, Digest::sha256(sha256)?))
     }
 
     /// Whether it is a GGUF file whose name can be one on this machine.

@@ -136,6 +136,19 @@ fn silence_ends() {
 }
 
 #[test]
+fn a_few_bytes_at_a_time_are_silence_too() {
+    let server = Server::start(
+        &["m.gguf"],
+        Faults {
+            dripping: true,
+            ..Faults::default()
+        },
+    );
+    let machine = Machine::new(&server.endpoint);
+    machine.assert_failed(&machine.pull(&[SPEC]), &["m.gguf", "next to nothing"]);
+}
+
+#[test]
 fn a_busy_server_is_asked_again_when_it_says() {
     for refusal in ["429 Too Many Requests", "503 Service Unavailable"] {
         let server = Server::start(

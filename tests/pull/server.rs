@@ -18,6 +18,8 @@ pub struct Faults {
     pub broken_transfers: usize,
     /// So many transfers of content fall silent after a third of what is left.
     pub stalled_transfers: usize,
+    /// Content comes at ten bytes a second.
+    pub dripping: bool,
     /// So many requests for the description get no answer.
     pub silent_descriptions: usize,
     /// So many requests get this status with these headers.
@@ -313,10 +315,17 @@ impl Shared {
             }
         };
         let sent = match broken || stalled {
+            _ if faults.dripping => 0,
             true => body.len() / 3,
             false => body.len(),
         };
         connection.respond_with_part(status, &headers, body, sent)?;
+        if faults.dripping {
+            for byte in body {
+                connection.stream.write_all(&[*byte]).ok()?;
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
         if stalled {
             fall_silent();
         }
