@@ -123,3 +123,15 @@ fn bad_flags_are_refused_before_the_first_line() {
         "error: top_p is 7; expected a number from 0 to 1\n"
     );
 }
+
+#[test]
+fn a_line_may_begin_with_a_slash() {
+    let lines = "//etc is what?\n/etc\n/save talk.json\n";
+    let (output, home) = chat(&smollm2(), &["-n", "1"], lines);
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("unknown command /etc"), "{stderr}");
+    let saved = std::fs::read(home.path().join("talk.json")).expect("a saved file");
+    let saved: serde_json::Value = serde_json::from_slice(&saved).expect("JSON");
+    assert_eq!(saved[0]["content"], "/etc is what?");
+    assert_eq!(saved.as_array().expect("a list").len(), 2);
+}

@@ -74,6 +74,39 @@ fn models_lists_what_is_there_and_what_is_not() {
     assert!(rows[1]["path"].is_null());
 }
 
+#[cfg(unix)]
+#[test]
+fn names_do_not_reach_the_terminal_as_they_are() {
+    let home = tempfile::tempdir().unwrap();
+    let models = home.path().join(".cache/hyperion/models");
+    fs::create_dir_all(&models).unwrap();
+    fs::write(models.join("a\x1b[2J\nb.gguf"), "GGUF").unwrap();
+    let table = run(&home, &["models"]);
+    assert!(
+        stdout(&table).contains("a\\x1b[2J\\nb  "),
+        "{}",
+        stdout(&table)
+    );
+    // Among the models that there are.
+    let error = run(&home, &["generate", "c\x1b[2J", "-p", "x"]);
+    assert_eq!(error.status.code(), Some(1));
+    for text in [stdout(&table), stderr(&error)] {
+        assert!(!text.contains('\x1b'), "{text:?}");
+    }
+}
+
+#[test]
+fn help_tells_what_is_dropped() {
+    let home = tempfile::tempdir().unwrap();
+    let help = run(&home, &["help", "generate"]);
+    let words: Vec<&str> = stdout(&help).split_whitespace().collect();
+    assert!(
+        words
+            .join(" ")
+            .contains("one newline at its end is dropped, as llama.cpp does")
+    );
+}
+
 #[test]
 fn a_failure_is_one_line_and_1() {
     let home = tempfile::tempdir().unwrap();

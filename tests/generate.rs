@@ -4,6 +4,15 @@ mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyperion::backend::{
+    Backend, BackendError, NoTrace, SequenceStep, TensorName, TraceSink, Want,
+};
+use hyperion::cpu::CpuBackend;
+use hyperion::gguf::Gguf;
+use hyperion::model::Model;
 
 fn hyperion(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hyperion"));
@@ -153,6 +162,104 @@ fn nothing_is_generated_with_n_0() {
 }
 
 #[test]
+fn n_0_reports_its_prompt() {
+    let output = hyperion(&[&tiny(), "--raw", "-p", "hehe", "-n", "0", "--json", "-q"])
+        .output()
+        .expect("a run");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(
+        json["prompt_tokens"].as_u64().expect("a number") > 0,
+        "{json}"
+    );
+    assert!(json["prefill_seconds"].as_f64().expect("a number") > 0.0);
+    assert_eq!(
+        (&json["text"], &json["finish"]),
+        (&"".into(), &"length".into())
+    );
+}
+
+#[test]
+fn values_may_begin_with_a_dash() {
+    let model = tiny();
+    let run = |args: &[&str]| {
+        let args = [&[model.as_str(), "--json", "-q", "--temp", "0"], args].concat();
+        let output = hyperion(&args).output().expect("a run");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        json
+    };
+    let dashed = run(&["--raw", "-p", "- item", "--stop", "---", "-n", "2"]);
+    let joined = run(&["--raw", "--prompt=- item", "-n", "2"]);
+    assert_eq!(dashed["tokens"], joined["tokens"]);
+    let system = ["-p", "--help", "--system", "-be brief-", "-n", "1"];
+    assert_eq!(run(&system)["generated_tokens"], 1);
+}
+
+#[test]
+fn numbers_mean_what_they_mean_in_llama_cpp() {
+    let model = tiny();
+    let run = |args: &[&str]| {
+        let args = [&[model.as_str(), "--raw", "-p", "he", "--json", "-q"], args].concat();
+        let output = hyperion(&args).output().expect("a run");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        json
+    };
+    let endless = run(&["-n", "-1", "--ctx", "16", "--ignore-eos", "-s", "-1"]);
+    assert_eq!(endless["finish"], "context");
+    let all = run(&["--top-k", "-1", "-s", "7", "-n", "12"]);
+    assert_eq!(
+        all["tokens"],
+        run(&["--top-k", "0", "-s", "7", "-n", "12"])["tokens"]
+    );
+    let random = |_| run(&["-s", "-1", "-n", "12"])["tokens"].clone();
+    let [first, second] = [0, 1].map(random);
+    assert_ne!(first, second, "two seeds drawn at random");
+    // As many tokens as the model was trained for: 4096 is what it gets without the flag.
+    run(&["--ctx", "0", "-n", "1"]);
+    for bad in [["-n", "-2"], ["-s", "-2"], ["--top-k", "x"]] {
+        let output = hyperion(&[&model, "-p", "x"])
+            .args(bad)
+            .output()
+            .expect("a run");
+        assert_eq!(output.status.code(), Some(2), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_context_beyond_the_training_is_warned_about() {
+    let run = |ctx: &str| {
+        let args = [&tiny(), "--raw", "-p", "he", "-n", "1", "-q", "--ctx", ctx];
+        let output = hyperion(&args).output().expect("a run");
+        assert!(output.status.success());
+        text(&output.stderr)
+    };
+    let warning = run("1000000");
+    assert!(
+        warning.starts_with("warning: ") && warning.contains("--ctx 1000000"),
+        "{warning}"
+    );
+    assert_eq!(warning.lines().count(), 1, "{warning}");
+    assert_eq!(run("16"), "");
+}
+
+#[test]
+fn what_a_pipe_gets_is_unchanged_and_errors_cannot_write_to_the_terminal() {
+    let output = hyperion(&["/no/such/\x1b[2J\r\u{9b}file.gguf", "-p", "x"])
+        .output()
+        .expect("a run");
+    assert_fails(&output, "/no/such/");
+    assert!(!text(&output.stderr).contains(|c: char| c.is_control() && c != '\n'));
+}
+
+#[test]
+fn an_error_names_its_file_once() {
+    let vocabulary = support::fixture("vocab/qwen2.gguf").display().to_string();
+    let output = hyperion(&[&vocabulary, "-p", "x"]).output().expect("a run");
+    assert_eq!(text(&output.stderr).matches("qwen2.gguf").count(), 1);
+}
+
+#[test]
 fn generation_ends_where_the_context_ends() {
     let args = [
         &tiny(),
@@ -278,12 +385,64 @@ fn ctrl_c_ends_with_the_figures_so_far() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), long).expect("a prompt");
     let file = file.path().display().to_string();
+    // Such a step takes a minute on two cores: the signal must be seen inside it.
     let args = [
-        &model, "--raw", "-f", &file, "--ctx", "65536", "--chunk", "16",
+        &model, "--raw", "-f", &file, "--ctx", "65536", "--chunk", "4096", "--device", "cpu",
     ];
+    let started = std::time::Instant::now();
     let output = interrupt(&args, false);
     let figures = text(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{figures}");
     assert!(figures.contains("generated 0 tokens"), "{figures}");
     assert!(!figures.contains("prompt 60000"), "{figures}");
+    // Within a second where nothing else runs.
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
+/// Sets a flag as soon as it hears of a tensor, and notes the layers that it hears of.
+struct Stopping {
+    flag: &'static AtomicBool,
+    layers: Vec<Option<usize>>,
+}
+
+impl TraceSink for Stopping {
+    fn wants(&self, _: TensorName) -> bool {
+        true
+    }
+
+    fn record(&mut self, name: TensorName, _: usize, _: &[f32]) {
+        self.layers.push(name.layer);
+        self.flag.store(name.layer.is_some(), Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_step_on_the_cpu_ends_in_its_middle() {
+    static FLAG: AtomicBool = AtomicBool::new(false);
+    let gguf = Gguf::open(&support::model("smollm2")).expect("a file");
+    let model = Arc::new(Model::from_gguf(&gguf).expect("a model"));
+    let mut backend = CpuBackend::new(model, 1).interrupted_by(&FLAG);
+    let step = SequenceStep {
+        tokens: &[1, 2, 3],
+        start: 0,
+        pages: &[0],
+        want: Want::LastLogits,
+    };
+    let mut sink = Stopping {
+        flag: &FLAG,
+        layers: Vec::new(),
+    };
+    let outcome = backend.step(&[step], &mut sink);
+    assert!(
+        matches!(outcome, Err(BackendError::Interrupted)),
+        "{outcome:?}"
+    );
+    assert_eq!(
+        sink.layers.iter().flatten().max(),
+        Some(&0),
+        "no layer but the first"
+    );
+    FLAG.store(false, Ordering::Relaxed);
+    let outcome = backend.step(&[step], &mut NoTrace).expect("a step");
+    assert!(matches!(outcome[0], hyperion::backend::Output::Logits(_)));
 }

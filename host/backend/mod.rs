@@ -170,6 +170,9 @@ pub enum BackendError {
     /// Logits that are not finite, where a text is evaluated as a whole.
     #[error(transparent)]
     NotFinite(#[from] NotFinite),
+    /// Somebody asked to stop in the middle of a step. What it wrote into the cache is void.
+    #[error("interrupted")]
+    Interrupted,
     /// The device failed.
     #[error(transparent)]
     Device(#[from] Box<dyn std::error::Error + Send + Sync>),

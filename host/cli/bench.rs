@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
 
 use super::device::{backend_on, fits, open_device};
 use super::interrupt;
 use super::run_args::{RunArgs, start_threads};
+use super::session::of_file;
 use crate::bench::{
     Figures, Format, Header, Test, Traffic, measure, plot, profile, write, write_profiles,
 };
 use crate::device::{Device, copy_bandwidth};
 use crate::engine::{Engine, EngineError};
 use crate::gguf::Gguf;
+use crate::gpu::MAX_SEQUENCES;
 use crate::model::Model;
 
 /// Measures prompts (pp) and decoding (tg) like llama-bench: random tokens, one repetition to warm
@@ -132,7 +134,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     start_threads(&args.run)?;
     let path = model_cache::resolve(&args.model)?;
     let gguf = Gguf::open(&path)?;
-    let model = Model::from_gguf(&gguf).with_context(|| format!("reading {}", path.display()))?;
+    let model = Model::from_gguf(&gguf).map_err(|error| of_file(&path, error))?;
     let model = Arc::new(model);
     let device = open_device(&args.run)?;
     let tests = args.tests(&model, device.as_deref())?;
@@ -140,6 +142,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         !tests.is_empty(),
         "nothing to measure: both -p and -n are 0"
     );
+    check_batches(&tests, device.is_some())?;
     if let Some(file) = &args.plot {
         // Better now than after minutes of measuring.
         save(file, "")?;
@@ -154,10 +157,10 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let interrupt = interrupt::flag()?;
 
     let mut out = io::stdout().lock();
-    let interrupted = if args.profile {
+    let end = if args.profile {
         let device = device.context("the CPU runs no kernels to profile")?;
         let mut profiler = device.profiler()?;
-        let (profiles, interrupted) = each(&tests, |test| {
+        let (profiles, end) = each(&tests, |test| {
             let repetitions = args.repetitions;
             profile(
                 &mut engine,
@@ -169,9 +172,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
             )
         })?;
         write_profiles(&mut out, args.output.into(), &header, &profiles)?;
-        interrupted
+        end
     } else {
-        let (rows, interrupted) = each(&tests, |test| {
+        let (rows, end) = each(&tests, |test| {
             let seconds = measure(&mut engine, test, args.repetitions, interrupt)?;
             let bytes = traffic.of_step(&model.config, test);
             Ok(Figures::new(test, seconds, bytes, copy))
@@ -180,12 +183,23 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
             save(file, &plot::svg(&header, &tests, &rows))?;
         }
         write(&mut out, args.output.into(), &header, &rows)?;
-        interrupted
+        end
     };
-    Ok(match interrupted {
-        true => ExitCode::from(super::INTERRUPTED),
-        false => ExitCode::SUCCESS,
-    })
+    match end {
+        End::Complete => Ok(ExitCode::SUCCESS),
+        End::Interrupted => Ok(ExitCode::from(super::INTERRUPTED)),
+        End::Failed(error) => Err(error),
+    }
+}
+
+/// Says before minutes of measuring that a later test cannot run.
+fn check_batches(tests: &[Test], on_device: bool) -> anyhow::Result<()> {
+    let batch = tests.iter().map(|test| test.batch).max().unwrap_or(1);
+    ensure!(
+        !on_device || batch <= MAX_SEQUENCES,
+        "-b {batch}: on a device at most {MAX_SEQUENCES} sequences decode together"
+    );
+    Ok(())
 }
 
 /// What a copy reaches on `device`; the simulator's speed says nothing.
@@ -202,30 +216,42 @@ fn pages(tests: &[Test]) -> usize {
     pages.max().unwrap_or(1)
 }
 
-/// Runs `tests` with a progress bar; true if the user stopped it, with the results so far.
+/// How the tests ended.
+enum End {
+    Complete,
+    /// The user stopped them.
+    Interrupted,
+    /// One could not be run.
+    Failed(anyhow::Error),
+}
+
+/// Runs `tests` with a progress bar up to the first that fails: the results so far, and how it ended.
 fn each<T>(
     tests: &[Test],
     mut run: impl FnMut(&Test) -> Result<T, EngineError>,
-) -> anyhow::Result<(Vec<T>, bool)> {
+) -> anyhow::Result<(Vec<T>, End)> {
     let bar = indicatif::ProgressBar::new(tests.len() as u64).with_style(
         indicatif::ProgressStyle::with_template("{pos}/{len} {msg}")?,
     );
     let mut results = Vec::with_capacity(tests.len());
-    let mut interrupted = false;
+    let mut end = End::Complete;
     for test in tests {
         bar.set_message(test.name());
         match run(test) {
             Ok(result) => results.push(result),
             Err(EngineError::Interrupted) => {
-                interrupted = true;
+                end = End::Interrupted;
                 break;
             }
-            Err(error) => return Err(error).with_context(|| format!("measuring {}", test.name())),
+            Err(error) => {
+                end = End::Failed(anyhow!(error).context(format!("measuring {}", test.name())));
+                break;
+            }
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok((results, interrupted))
+    Ok((results, end))
 }
 
 fn save(file: &Path, text: &str) -> anyhow::Result<()> {
@@ -244,5 +270,34 @@ fn header(args: &BenchArgs, gguf: &Gguf, device: String, copy_bandwidth: Option<
         parameters: tensors.map(|tensor| tensor.n_elements() as u64).sum(),
         device,
         copy_bandwidth,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_measured_before_a_failure_is_kept() {
+        let tests = Test::all(&[], &[1], &[0], &[1, 2, 3]);
+        let run = |test: &Test| match test.batch {
+            2 => Err(EngineError::EmptyPrompt),
+            batch => Ok(batch),
+        };
+        let (results, end) = each(&tests, run).unwrap();
+        assert_eq!(results, [1]);
+        assert!(matches!(end, End::Failed(error) if format!("{error:#}").contains("tg1 x2")));
+    }
+
+    #[test]
+    fn batches_are_checked_before_anything_is_measured() {
+        let tests = |batch| Test::all(&[], &[1], &[0], &[1, batch]);
+        check_batches(&tests(MAX_SEQUENCES), true).unwrap();
+        check_batches(&tests(MAX_SEQUENCES + 1), false).unwrap();
+        let message = check_batches(&tests(65), true).unwrap_err().to_string();
+        assert!(
+            message.contains("-b 65") && message.contains("at most 64"),
+            "{message}"
+        );
     }
 }

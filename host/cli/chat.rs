@@ -10,7 +10,7 @@ use model_cache::Cache;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-use super::generate::summary;
+use super::generate::{shown, summary, token_limit};
 use super::interrupt;
 use super::run_args::RunArgs;
 use super::sampling_args::SamplingArgs;
@@ -23,6 +23,7 @@ const COMMANDS: &str = "\
 /reset         forget the conversation
 /system TEXT   start over with this system message (none: without one)
 /save FILE     write the conversation as JSON messages
+//TEXT         say /TEXT, which is no command
 /help          show this
 /quit          leave (so does Ctrl-D)";
 
@@ -33,11 +34,12 @@ pub struct ChatArgs {
     /// A GGUF file, or the short name of a model in the cache (see `hyperion models`)
     pub model: String,
     /// The system message
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
-    /// Most tokens of an answer [default: until the model or the context ends]
-    #[arg(long, short = 'n', value_name = "N")]
-    pub max_tokens: Option<usize>,
+    /// Most tokens of an answer; -1 goes on until the model or the context ends [default: -1]
+    #[arg(long, short = 'n', value_name = "N", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i64).range(-1..))]
+    pub max_tokens: Option<i64>,
     /// Leave out the figures after each answer
     #[arg(long, short)]
     pub quiet: bool,
@@ -164,6 +166,7 @@ impl<'a> Conversation<'a> {
                 Ok(path) => eprintln!("saved to {}", path.display()),
                 Err(error) => eprintln!("error: {error:#}"),
             },
+            _ if command.starts_with("//") => self.answer(&line[1..])?,
             _ if command.starts_with('/') => eprintln!("unknown command {command}; see /help"),
             _ => self.answer(line)?,
         }
@@ -182,7 +185,7 @@ impl<'a> Conversation<'a> {
             }
         };
         let limits = Limits {
-            max_tokens: self.args.max_tokens,
+            max_tokens: self.args.max_tokens.and_then(token_limit),
             ..Limits::default()
         };
         let vocab = self.session.engine.model().vocab();
@@ -198,6 +201,7 @@ impl<'a> Conversation<'a> {
         };
         let mut emit = |piece: &str| {
             let mut stdout = io::stdout();
+            let piece = shown(piece, stdout.is_terminal());
             stdout
                 .write_all(piece.as_bytes())
                 .and_then(|()| stdout.flush())

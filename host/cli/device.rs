@@ -60,7 +60,8 @@ pub fn backend_on(
     n_pages: usize,
 ) -> anyhow::Result<Box<dyn Backend>> {
     let Some(device) = device else {
-        return Ok(Box::new(CpuBackend::new(model, n_pages)));
+        let backend = CpuBackend::new(model, n_pages).interrupted_by(interrupt::flag()?);
+        return Ok(Box::new(backend));
     };
     let limits = limits(args, n_pages);
     let plan = GpuBackend::plan(&model, limits)?;

@@ -1,5 +1,6 @@
 //! `hyperion generate`: text from one prompt.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use super::sampling_args::SamplingArgs;
 use super::session::Session;
 use crate::chat::Message;
 use crate::engine::{EngineError, Finish, Generation, Generator, Limits, Sequence, Stats};
+use crate::escape::escape_generated;
 use crate::sampling::Sampler;
 use crate::tokenizer::EncodeOptions;
 
@@ -27,22 +29,36 @@ pub struct GenerateArgs {
     /// A GGUF file, or the short name of a model in the cache (see `hyperion models`)
     pub model: String,
     /// The prompt
-    #[arg(long, short, value_name = "TEXT", conflicts_with = "file")]
+    #[arg(
+        long,
+        short,
+        value_name = "TEXT",
+        conflicts_with = "file",
+        allow_hyphen_values = true
+    )]
     pub prompt: Option<String>,
-    /// Read the prompt from a file; standard input without -p and -f
+    /// Read the prompt from a file, or from standard input without -p and -f; one newline at its end
+    /// is dropped, as llama.cpp does
     #[arg(long, short, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Most tokens to generate [default: until the model or the context ends]
-    #[arg(long, short = 'n', value_name = "N")]
-    pub max_tokens: Option<usize>,
+    /// Most tokens to generate; 0 computes the prompt alone, -1 goes on until the model or the context
+    /// ends [default: -1]
+    #[arg(long, short = 'n', value_name = "N", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i64).range(-1..))]
+    pub max_tokens: Option<i64>,
     /// Take the prompt as it is, control tokens included, instead of as a chat message
     #[arg(long)]
     pub raw: bool,
     /// The system message of a chat prompt
-    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "raw",
+        allow_hyphen_values = true
+    )]
     pub system: Option<String>,
     /// End when the model writes TEXT; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
     /// Go on past end-of-text tokens
     #[arg(long)]
@@ -69,7 +85,7 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     }
     let tokens = prompt_tokens(args, &session, &prompt)?;
     let limits = Limits {
-        max_tokens: args.max_tokens,
+        max_tokens: args.max_tokens.and_then(token_limit),
         stop: args.stop.clone(),
         ignore_end: args.ignore_eos,
     };
@@ -82,10 +98,11 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
         interrupt,
     };
     let mut stdout = io::stdout().lock();
+    let is_terminal = stdout.is_terminal();
     let mut emit = |piece: &str| match args.json {
         true => Ok(()),
         false => stdout
-            .write_all(piece.as_bytes())
+            .write_all(shown(piece, is_terminal).as_bytes())
             .and_then(|()| stdout.flush()),
     };
     let generation = generator
@@ -146,6 +163,20 @@ fn prompt_tokens(args: &GenerateArgs, session: &Session, prompt: &str) -> anyhow
         bail!("the prompt is empty");
     }
     Ok(tokens)
+}
+
+/// The number of tokens that `-n` allows; below 0 it is no limit, as in llama.cpp.
+pub fn token_limit(n: i64) -> Option<usize> {
+    usize::try_from(n).ok()
+}
+
+/// Generated text as it is written: on a terminal its control characters become visible, so that no model can
+/// move the cursor or type. Files and pipes get it as it is.
+pub fn shown(piece: &str, is_terminal: bool) -> Cow<'_, str> {
+    match is_terminal {
+        true => escape_generated(piece),
+        false => Cow::Borrowed(piece),
+    }
 }
 
 fn explain(error: EngineError) -> anyhow::Error {
@@ -213,4 +244,16 @@ fn print_json(generation: &Generation) -> io::Result<()> {
         .map_err(io::Error::from)
         .or_else(ignore_broken_pipe)?;
     writeln!(stdout).or_else(ignore_broken_pipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_obeyed_and_a_pipe_gets_every_byte() {
+        let piece = "a\x1b[2J\r\n\tb";
+        assert_eq!(shown(piece, true), "a\\x1b[2J\\r\n\tb");
+        assert_eq!(shown(piece, false), piece);
+    }
 }

@@ -28,6 +28,8 @@ use std::process::ExitCode;
 use clap::builder::styling::{AnsiColor, Style};
 use clap::{Parser, Subcommand};
 
+use crate::escape::escape_lines;
+
 /// Exit code after Ctrl-C, as shells report it: 128 + SIGINT.
 pub const INTERRUPTED: u8 = 130;
 
@@ -98,9 +100,12 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let style = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
+    // What files and servers say is escaped where it is quoted; this is for what was forgotten there.
+    let message = format!("{error:#}");
+    let message = escape_lines(&message);
     // anstream drops the colour where stderr is no terminal or NO_COLOR is set.
     let advice = advice::for_error(error).map_or_else(String::new, |advice| format!(". {advice}"));
-    anstream::eprintln!("{style}error:{style:#} {error:#}{advice}");
+    anstream::eprintln!("{style}error:{style:#} {message}{advice}");
     ExitCode::FAILURE
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use indicatif::DecimalBytes;
 use serde::Serialize;
 
+use crate::escape::escape;
 use crate::hub::{Cache, KNOWN_MODELS};
 
 /// Arguments of `hyperion models`.
@@ -75,7 +76,7 @@ fn rows(cache: &Cache) -> anyhow::Result<Vec<Row>> {
 fn write_table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     let width = rows
         .iter()
-        .map(|row| row.name.chars().count())
+        .map(|row| escape(&row.name).chars().count())
         .max()
         .unwrap_or(0)
         .max(4);
@@ -84,9 +85,12 @@ fn write_table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
         name, size, path, ..
     } in rows
     {
-        let size = DecimalBytes(*size).to_string();
+        let (name, size) = (escape(name), DecimalBytes(*size).to_string());
         match path {
-            Some(path) => writeln!(out, "{name:width$}  {size:>10}  {}", path.display())?,
+            Some(path) => {
+                let path = path.to_string_lossy();
+                writeln!(out, "{name:width$}  {size:>10}  {}", escape(&path))?;
+            }
             None => writeln!(
                 out,
                 "{name:width$}  {size:>10}  to fetch: hyperion pull {name}"

@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::Args;
 
-use crate::hub::{self, Cache, Hub};
+use crate::escape::escape;
+use crate::hub::{self, Cache, Hub, HubError};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,8 +17,10 @@ Examples:
 
 Environment:
   HYPERION_CACHE  Where models are kept (default: ~/.cache/hyperion)
-  HF_ENDPOINT     Another server than https://huggingface.co
-  HF_TOKEN        Access token for gated and private repositories";
+  HF_ENDPOINT     Another server than https://huggingface.co, also below a path
+  HF_TOKEN        Access token for gated and private repositories
+  HF_HUB_DOWNLOAD_TIMEOUT  Seconds of silence after which a connection has failed (default: 10)
+  http_proxy, HTTPS_PROXY, ALL_PROXY, NO_PROXY  As curl reads them";
 
 /// Arguments of `hyperion pull`.
 #[derive(Debug, Args)]
@@ -31,7 +35,7 @@ pub struct PullArgs {
     force: bool,
 }
 
-/// Fetches the model and prints the path of its file.
+/// Fetches the model and prints the path of its file; of a split model, its first.
 ///
 /// # Errors
 /// The model does not exist or cannot be fetched whole.
@@ -39,8 +43,26 @@ pub fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
     let cache = Cache::from_env()?;
     let path = match hub::known_model(&args.model) {
         Some(model) => cache.fetch(model)?,
-        None => Hub::from_env(cache).pull(&args.model.parse()?, args.force)?,
+        None => Hub::from_env(cache)?
+            .pull(&args.model.parse()?, args.force)
+            .map_err(explain)?,
     };
-    writeln!(io::stdout(), "{}", path.display())?;
+    writeln!(io::stdout(), "{}", escape(&path.to_string_lossy()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Adds what the user can do.
+fn explain(error: HubError) -> anyhow::Error {
+    match &error {
+        HubError::Choose { repo, choices, .. } => {
+            let lines = choices.iter().map(|file| {
+                let file = escape(file);
+                format!("\n  hyperion pull {repo}:{file}")
+            });
+            let lines: String = lines.collect();
+            anyhow!("{error}; choose one:{lines}")
+        }
+        HubError::Exists { .. } => anyhow!("{error}: remove it, or replace it with --force"),
+        _ => error.into(),
+    }
 }

@@ -14,8 +14,9 @@ const MAX_THREADS: i64 = 512;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Running")]
 pub struct RunArgs {
-    /// Tokens of prompt and answer together that fit [default: the model's, at most 4096]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Tokens of prompt and answer together that fit; 0 is as many as the model was trained for
+    /// [default: that, at most 4096]
+    #[arg(long, value_name = "N")]
     pub ctx: Option<u32>,
     /// Prompt tokens computed in one step; more are quicker on a GPU, and take more of its memory
     /// [default: 2048 on a GPU, 512 on the CPU]

@@ -11,8 +11,14 @@ pub struct SamplingArgs {
     /// Temperature; 0 always takes the most probable token
     #[arg(long, value_name = "T", default_value_t = 0.8)]
     pub temp: f32,
-    /// Keep the K most probable tokens; 0 keeps all
-    #[arg(long, value_name = "K", default_value_t = 40)]
+    /// Keep the K most probable tokens; 0 or less keeps all
+    #[arg(
+        long,
+        value_name = "K",
+        default_value_t = 40,
+        allow_negative_numbers = true,
+        value_parser = parse_top_k
+    )]
     pub top_k: usize,
     /// Keep the most probable tokens that together reach probability P
     #[arg(long, value_name = "P", default_value_t = 0.95)]
@@ -53,8 +59,8 @@ pub struct SamplingArgs {
     /// Add BIAS to the logit of token ID; may be given several times
     #[arg(long, value_name = "ID=BIAS", value_parser = parse_bias)]
     pub logit_bias: Vec<(u32, f32)>,
-    /// Seed; the same seed gives the same text
-    #[arg(long, short)]
+    /// Seed; the same seed gives the same text, and -1 is a random one
+    #[arg(long, short, allow_negative_numbers = true, value_parser = parse_seed)]
     pub seed: Option<u64>,
 }
 
@@ -95,6 +101,21 @@ impl SamplingArgs {
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)
+}
+
+/// llama.cpp keeps all tokens for any number below 1.
+fn parse_top_k(text: &str) -> Result<usize, String> {
+    let k: i64 = text.parse().map_err(|_| "expected a whole number")?;
+    Ok(usize::try_from(k).unwrap_or(0))
+}
+
+fn parse_seed(text: &str) -> Result<u64, String> {
+    match text {
+        "-1" => Ok(random_seed()),
+        text => text
+            .parse()
+            .map_err(|_| "expected a whole number from 0, or -1".to_owned()),
+    }
 }
 
 fn parse_bias(text: &str) -> Result<(u32, f32), String> {

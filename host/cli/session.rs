@@ -2,9 +2,10 @@
 
 use std::io::{self, IsTerminal};
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
 use super::device::{backend_on, open_device};
 use super::run_args::{RunArgs, start_threads};
@@ -24,8 +25,35 @@ fn read(gguf: &Gguf) -> anyhow::Result<(Tokenizer, anyhow::Result<ChatTemplate>,
     let model = Arc::new(Model::from_gguf(gguf)?);
     let tokenizer = Tokenizer::from_gguf(gguf)?;
     let template = ChatTemplate::from_gguf(gguf, &tokenizer);
-    let template = template.with_context(|| format!("reading {}", gguf.path().display()));
+    let template = template.map_err(|error| of_file(gguf.path(), error));
     Ok((tokenizer, template, model))
+}
+
+/// `error` with the file's name, unless it tells that itself.
+pub fn of_file(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    let (path, error) = (path.display().to_string(), error.into());
+    match format!("{error:#}").contains(&path) {
+        true => error,
+        false => error.context(format!("reading {path}")),
+    }
+}
+
+/// The context that `args` ask for, of a model that was `trained` with so many tokens.
+fn context(args: &RunArgs, trained: usize) -> usize {
+    match args.ctx {
+        None => trained.min(DEFAULT_CONTEXT),
+        Some(0) => trained,
+        Some(context) => {
+            let context = context as usize;
+            if context > trained {
+                anstream::eprintln!(
+                    "warning: the model was trained with {trained} tokens; beyond them, which --ctx {context} \
+                     allows, its text may be nonsense"
+                );
+            }
+            context
+        }
+    }
 }
 
 /// A model that is ready to write.
@@ -47,15 +75,12 @@ impl Session {
         // A driver takes as long to start as a large vocabulary takes to read.
         let (contents, device) = std::thread::scope(|scope| {
             let device = scope.spawn(|| open_device(args));
-            let contents = read(&gguf).with_context(|| format!("reading {}", path.display()));
+            let contents = read(&gguf).map_err(|error| of_file(&path, error));
             let device = device.join().unwrap_or_else(|panic| resume_unwind(panic));
             (contents, device)
         });
         let (tokenizer, template, model) = contents?;
-        let context = match args.ctx {
-            Some(context) => context as usize,
-            None => model.config.context_length.min(DEFAULT_CONTEXT),
-        };
+        let context = context(args, model.config.context_length);
         let backend = backend_on(device?, model, args, Engine::pages_for(context, 1))?;
         let chunk = args.chunk(&*backend);
         let engine = Engine::new(backend, context, chunk);

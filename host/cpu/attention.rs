@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::dot::{Element, add_scaled, dots};
+use super::interrupt::Interrupt;
 use super::kv_cache::{KvCache, Row};
 use crate::backend::{PAGE_TOKENS, SequenceStep};
 use crate::gguf::quant::simd::{Kernel, Simd, dispatch};
@@ -26,6 +27,8 @@ pub struct Attention<'a> {
     pub k: &'a [f64],
     /// Values of this step, likewise.
     pub v: &'a [f64],
+    /// Once it is requested, heads are left out.
+    pub interrupt: Interrupt,
 }
 
 /// `softmax(scale * q . K) V` for every row and head, `[rows, n_heads * head_dim]`. A row sees its
@@ -39,6 +42,9 @@ pub fn attend(attention: &Attention<'_>) -> Vec<f64> {
         .zip(attention.q.par_chunks_exact(dim))
         .enumerate();
     heads.for_each_init(Vec::new, |scores, (index, (out, q))| {
+        if attention.interrupt.is_requested() {
+            return;
+        }
         let row = index / config.n_heads;
         let kv_head = index % config.n_heads / config.group_size();
         attention.head(row, kv_head, q, scores, out);

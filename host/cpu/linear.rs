@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::dot::dots;
+use super::interrupt::Interrupt;
 use crate::gguf::quant;
 use crate::gguf::quant::simd::{Kernel, Simd, dispatch};
 use crate::model::Linear;
@@ -14,14 +15,17 @@ use crate::model::Linear;
 /// cores get some even in the smallest matrices.
 const ROWS_PER_TASK: usize = 16;
 
-/// `x W^T + bias` for `x` of `[tokens, n_in]`: `[tokens, n_out]`.
-pub fn linear(linear: &Linear, x: &[f64]) -> Vec<f64> {
+/// `x W^T + bias` for `x` of `[tokens, n_in]`: `[tokens, n_out]`. Rows are missing once `interrupt` is requested.
+pub fn linear(linear: &Linear, x: &[f64], interrupt: Interrupt) -> Vec<f64> {
     let (n_in, n_out) = (linear.n_in(), linear.n_out());
     let n_tokens = x.len() / n_in;
     let mut out = match n_tokens {
         0 => return Vec::new(),
         1 => product_with_vector(linear, x),
-        _ => transpose(&product_with_tokens(linear, x, n_tokens), n_out, n_tokens),
+        _ => {
+            let product = product_with_tokens(linear, x, n_tokens, interrupt);
+            transpose(&product, n_out, n_tokens)
+        }
     };
     if let Some(bias) = &linear.bias {
         for row in out.chunks_exact_mut(n_out) {
@@ -49,12 +53,20 @@ fn product_with_vector(linear: &Linear, x: &[f64]) -> Vec<f64> {
 }
 
 /// Several tokens: rows are decoded once and multiplied with every token. `[n_out, n_tokens]`.
-fn product_with_tokens(linear: &Linear, x: &[f64], n_tokens: usize) -> Vec<f64> {
+fn product_with_tokens(
+    linear: &Linear,
+    x: &[f64],
+    n_tokens: usize,
+    interrupt: Interrupt,
+) -> Vec<f64> {
     let (n_in, n_out) = (linear.n_in(), linear.n_out());
     let mut out = vec![0.0; n_out * n_tokens];
     out.par_chunks_mut(ROWS_PER_TASK * n_tokens)
         .enumerate()
         .for_each_init(Vec::new, |rows, (task, out)| {
+            if interrupt.is_requested() {
+                return;
+            }
             let first = task * ROWS_PER_TASK;
             let last = (first + ROWS_PER_TASK).min(n_out);
             rows.resize((last - first) * n_in, 0.0);

@@ -7,20 +7,23 @@
 
 mod attention;
 mod dot;
+mod interrupt;
 mod kv_cache;
 mod linear;
 mod ops;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rayon::join;
 
 use crate::backend::{
     Backend, BackendError, Output, SequenceStep, TraceSink, Tracer, Want, check_step,
 };
-use crate::model::{Layer, Model};
+use crate::model::{Layer, Linear, Model};
 use crate::sampling::argmax;
 use attention::{Attention, attend};
+use interrupt::Interrupt;
 use kv_cache::{KvCache, Row, rows_of};
 use linear::linear;
 use ops::{add, gated_activation, rms_norm, rms_norm_heads, rotate};
@@ -29,26 +32,49 @@ use ops::{add, gated_activation, rms_norm, rms_norm_heads, rotate};
 pub struct CpuBackend {
     model: Arc<Model>,
     cache: KvCache,
+    interrupt: Interrupt,
 }
 
 impl CpuBackend {
     /// A backend with a KV cache of `n_pages` pages; memory is touched only when a page is used.
     pub fn new(model: Arc<Model>, n_pages: usize) -> CpuBackend {
         let cache = KvCache::new(&model.config, n_pages);
-        CpuBackend { model, cache }
+        CpuBackend {
+            model,
+            cache,
+            interrupt: Interrupt::never(),
+        }
+    }
+
+    /// The same, whose steps end with [`BackendError::Interrupted`] soon after `flag` is set.
+    pub fn interrupted_by(mut self, flag: &'static AtomicBool) -> CpuBackend {
+        self.interrupt = Interrupt::by(flag);
+        self
     }
 
     /// Logits of the rows that `sequences` want, `[wanted, vocab]`.
-    fn forward(&mut self, sequences: &[SequenceStep<'_>], trace: &mut Tracer) -> Vec<f32> {
+    fn forward(
+        &mut self,
+        sequences: &[SequenceStep<'_>],
+        trace: &mut Tracer,
+    ) -> Result<Vec<f32>, BackendError> {
         let rows = rows_of(sequences);
         let mut x = self.embed(&rows, trace);
         for layer in 0..self.model.config.n_layers {
             trace.layer = Some(layer);
             self.attention_block(layer, &mut x, &rows, sequences, trace);
             self.feed_forward_block(layer, &mut x, trace);
+            // What was skipped when the flag was set is not the model's: it must not get further.
+            self.interrupt.check()?;
         }
         trace.layer = None;
-        self.logits(&x, &wanted_rows(sequences), trace)
+        let logits = self.logits(&x, &wanted_rows(sequences), trace);
+        self.interrupt.check()?;
+        Ok(logits)
+    }
+
+    fn linear(&self, weights: &Linear, x: &[f64]) -> Vec<f64> {
+        linear(weights, x, self.interrupt)
     }
 
     /// The residual stream before the first block, `[tokens, width]`.
@@ -86,11 +112,11 @@ impl CpuBackend {
         let mut normed = rms_norm(x, &weights.attn_norm, eps);
         trace.tensor("attn_norm", width, &mut normed);
         let (mut q, (mut k, mut v)) = join(
-            || linear(&weights.q, &normed),
+            || self.linear(&weights.q, &normed),
             || {
                 join(
-                    || linear(&weights.k, &normed),
-                    || linear(&weights.v, &normed),
+                    || self.linear(&weights.k, &normed),
+                    || self.linear(&weights.v, &normed),
                 )
             },
         );
@@ -119,9 +145,10 @@ impl CpuBackend {
             q: &q,
             k: &k,
             v: &v,
+            interrupt: self.interrupt,
         });
         trace.tensor("kqv_out", q_width, &mut mixed);
-        let mut out = linear(&weights.attn_output, &mixed);
+        let mut out = self.linear(&weights.attn_output, &mixed);
         trace.tensor("attn_out", width, &mut out);
         let mut sum_name = "ffn_inp";
         if let Some(post_norm) = &weights.post_attn_norm {
@@ -142,14 +169,14 @@ impl CpuBackend {
         let mut normed = rms_norm(x, &weights.ffn_norm, eps);
         trace.tensor("ffn_norm", width, &mut normed);
         let (mut gate, mut up) = join(
-            || linear(&weights.ffn_gate, &normed),
-            || linear(&weights.ffn_up, &normed),
+            || self.linear(&weights.ffn_gate, &normed),
+            || self.linear(&weights.ffn_up, &normed),
         );
         trace.tensor("ffn_gate", ffn, &mut gate);
         trace.tensor("ffn_up", ffn, &mut up);
         let gated = gated_activation(config.activation(), &mut gate, &up);
         trace.tensor(gated, ffn, &mut gate);
-        let mut out = linear(&weights.ffn_down, &gate);
+        let mut out = self.linear(&weights.ffn_down, &gate);
         trace.tensor("ffn_out", width, &mut out);
         if let Some(post_norm) = &weights.post_ffn_norm {
             out = rms_norm(&out, post_norm, eps);
@@ -181,7 +208,7 @@ impl CpuBackend {
         } else {
             rms_norm(&wanted_of(x), &weights.output_norm, config.rms_eps)
         };
-        let mut logits = linear(&weights.output, &normed);
+        let mut logits = self.linear(&weights.output, &normed);
         if let Some(cap) = config.logit_softcap.map(f64::from) {
             // What f32 cannot hold stays as it is: the cap would make an infinity look sound.
             let sound = logits
@@ -212,7 +239,7 @@ impl Backend for CpuBackend {
         check_step(vocab, self.n_pages(), self.max_context(), sequences)?;
         // All of it on a thread of the pool: any other would sleep through each of the hundreds of
         // parallel loops and be woken after it.
-        let logits = rayon::scope(|_| self.forward(sequences, &mut Tracer::new(trace)));
+        let logits = rayon::scope(|_| self.forward(sequences, &mut Tracer::new(trace)))?;
         Ok(split_outputs(sequences, &logits, vocab))
     }
 

@@ -118,16 +118,12 @@ impl Generator<'_> {
         }
         let mut text = TextOut::new(self.tokenizer, &self.limits.stop, emit);
         let mut tokens = Vec::new();
-        if self.limits.max_tokens == Some(0) {
-            return Ok(Generation {
-                text: String::new(),
-                tokens,
-                finish: Finish::Length,
-                stats,
-            });
-        }
-
-        let (new, want) = (&prompt[stats.cached_tokens..], self.want());
+        let writes_nothing = self.limits.max_tokens == Some(0);
+        let want = match writes_nothing {
+            true => Want::Nothing,
+            false => self.want(),
+        };
+        let new = &prompt[stats.cached_tokens..];
         let output = self.engine.prefill(sequence, new, want, self.interrupt);
         stats.prompt_tokens = sequence.len() - stats.cached_tokens;
         stats.prefill = started.elapsed();
@@ -142,6 +138,14 @@ impl Generator<'_> {
             }
             output => output?,
         };
+        if writes_nothing {
+            return Ok(Generation {
+                text: String::new(),
+                tokens,
+                finish: Finish::Length,
+                stats,
+            });
+        }
         let finish = loop {
             let token = self.choose(&output)?;
             tokens.push(token);
@@ -170,8 +174,10 @@ impl Generator<'_> {
                 token,
                 want: self.want(),
             };
-            output = match self.engine.decode(&mut [item])?.remove(0) {
+            let stepped = self.engine.decode(&mut [item]);
+            output = match stepped.and_then(|mut outputs| outputs.remove(0)) {
                 Err(EngineError::Context { .. }) => break Finish::Context,
+                Err(EngineError::Interrupted) => break Finish::Interrupted,
                 output => output?,
             };
         };

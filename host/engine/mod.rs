@@ -50,10 +50,19 @@ pub enum EngineError {
     NotFinite(#[from] NotFinite),
     /// The backend failed.
     #[error(transparent)]
-    Backend(#[from] BackendError),
+    Backend(BackendError),
     /// The text side failed.
     #[error(transparent)]
     Text(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<BackendError> for EngineError {
+    fn from(error: BackendError) -> Self {
+        match error {
+            BackendError::Interrupted => Self::Interrupted,
+            error => Self::Backend(error),
+        }
+    }
 }
 
 /// Hears after each chunk of a prompt how many of its tokens are computed, and how many there are.

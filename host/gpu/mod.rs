@@ -45,7 +45,7 @@ use scales::NormScales;
 use trace::DeviceTracer;
 use weights::GpuWeights;
 use workspace::Workspace;
-pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits};
+pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits, MAX_SEQUENCES};
 
 /// Head sizes that attention has kernels for.
 const HEAD_DIMS: [usize; 6] = [32, 64, 80, 96, 128, 256];

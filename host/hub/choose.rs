@@ -1,80 +1,15 @@
 //! Which of a repository's files to fetch.
 
-use std::path::{Component, Path};
-
-use serde::Deserialize;
-
+use super::files::RemoteFile;
+use super::parts::Part;
 use super::{HubError, RepoSpec};
 
-/// The part of the Hub's model description that we use (`/api/models/REPO/revision/main?blobs=true`).
-#[derive(Debug, Deserialize)]
-pub(super) struct RepoInfo {
-    pub siblings: Vec<RemoteFile>,
-}
-
-/// A file of a repository.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct RemoteFile {
-    /// Path in the repository.
-    #[serde(rename = "rfilename")]
-    pub path: String,
-    /// Size in bytes.
-    pub size: Option<u64>,
-    /// Set for the large files, which the Hub stores by content.
-    pub lfs: Option<Lfs>,
-}
-
-/// Content of a large file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Lfs {
-    /// Lower-case hexadecimal.
-    pub sha256: Option<String>,
-}
-
-impl RemoteFile {
-    /// The last part of the path.
-    pub fn file_name(&self) -> &str {
-        self.path.rsplit('/').next().unwrap_or(&self.path)
-    }
-
-    pub fn sha256(&self) -> Option<&str> {
-        self.lfs.as_ref()?.sha256.as_deref()
-    }
-
-    fn is_gguf(&self) -> bool {
-        // The path becomes part of paths on this machine.
-        let plain = Path::new(&self.path)
-            .components()
-            .all(|c| matches!(c, Component::Normal(_)));
-        plain && self.path.to_ascii_lowercase().ends_with(".gguf")
-    }
-
-    /// A part of a model in several files, `NAME-00001-of-00003.gguf`.
-    fn is_split(&self) -> bool {
-        let stem = &self.path[..self.path.len() - ".gguf".len()];
-        let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
-        stem.rsplit_once("-of-").is_some_and(|(head, total)| {
-            is_number(total) && head.rsplit('-').next().is_some_and(is_number)
-        })
-    }
-
-    /// Part of a multimodal model that is no language model.
-    fn is_projector(&self) -> bool {
-        self.file_name().to_ascii_lowercase().starts_with("mmproj")
-    }
-
-    fn contains(&self, text: &str) -> bool {
-        self.path
-            .to_ascii_lowercase()
-            .contains(&text.to_ascii_lowercase())
-    }
-}
-
-/// The file that the user means: the named one, else the only one, else the only Q4_K_M.
+/// The files of the model that the user means, one unless it is split: the named file, else the only model, else
+/// the only Q4_K_M. Any part of a split model stands for all of them.
 ///
 /// # Errors
-/// There is none or there are several; then the error lists them.
-pub(super) fn choose(spec: &RepoSpec, files: Vec<RemoteFile>) -> Result<RemoteFile, HubError> {
+/// There is none or there are several; then the error lists them. A part is missing.
+pub(super) fn choose(spec: &RepoSpec, files: Vec<RemoteFile>) -> Result<Vec<RemoteFile>, HubError> {
     let files: Vec<_> = files.into_iter().filter(RemoteFile::is_gguf).collect();
     if files.is_empty() {
         return Err(HubError::NoGguf {
@@ -87,11 +22,7 @@ pub(super) fn choose(spec: &RepoSpec, files: Vec<RemoteFile>) -> Result<RemoteFi
             Found::One,
         ),
         None => {
-            let models = || {
-                files
-                    .iter()
-                    .filter(|file| !file.is_split() && !file.is_projector())
-            };
+            let models = || files.iter().filter(|file| !file.is_projector());
             match only(models()) {
                 Found::Several => only(models().filter(|file| file.contains("q4_k_m"))),
                 found => found,
@@ -99,22 +30,40 @@ pub(super) fn choose(spec: &RepoSpec, files: Vec<RemoteFile>) -> Result<RemoteFi
         }
     };
     let problem = match (chosen, &spec.file) {
-        (Found::One(file), _) if file.is_split() => {
-            return Err(HubError::Split {
-                file: file.path.clone(),
-            });
-        }
-        (Found::One(file), _) => return Ok(file.clone()),
+        (Found::One(file), _) => return with_parts(spec, file, &files),
         (Found::None, Some(name)) => format!("no GGUF file is named like {name:?}"),
         (Found::Several, Some(name)) => format!("several files are named like {name:?}"),
         (_, None) => "no file is the obvious one".to_owned(),
     };
-    let choices = files.into_iter().map(|file| file.path).collect();
+    let firsts = files.iter().filter(|file| {
+        let part = Part::of(&file.path);
+        part.is_none_or(|part| part.number == 1)
+    });
     Err(HubError::Choose {
         repo: spec.repo.clone(),
         problem,
-        choices,
+        choices: firsts.map(|file| file.path.clone()).collect(),
     })
+}
+
+/// `file`, with its other parts where it is one.
+fn with_parts(
+    spec: &RepoSpec,
+    file: &RemoteFile,
+    files: &[RemoteFile],
+) -> Result<Vec<RemoteFile>, HubError> {
+    let Some(part) = Part::of(&file.path) else {
+        return Ok(vec![file.clone()]);
+    };
+    let parts = part.all().map(|path| {
+        let found = files.iter().find(|file| file.path == path);
+        found.cloned().ok_or_else(|| HubError::MissingPart {
+            repo: spec.repo.clone(),
+            file: file.path.clone(),
+            missing: path,
+        })
+    });
+    parts.collect()
 }
 
 enum Found<'a> {
@@ -123,11 +72,16 @@ enum Found<'a> {
     Several,
 }
 
+/// The one model among `files`. The parts of a model are one.
 fn only<'a>(mut files: impl Iterator<Item = &'a RemoteFile>) -> Found<'a> {
-    match (files.next(), files.next()) {
-        (None, _) => Found::None,
-        (Some(file), None) => Found::One(file),
-        (Some(_), Some(_)) => Found::Several,
+    let Some(file) = files.next() else {
+        return Found::None;
+    };
+    let first_part = |file: &RemoteFile| Part::of(&file.path)?.all().next();
+    let first = first_part(file);
+    match files.any(|other| first.is_none() || first_part(other) != first) {
+        true => Found::Several,
+        false => Found::One(file),
     }
 }
 
@@ -135,13 +89,15 @@ fn only<'a>(mut files: impl Iterator<Item = &'a RemoteFile>) -> Found<'a> {
 mod tests {
     use super::*;
 
+    /// The paths of the chosen files, a space between them.
     fn chosen(spec: &str, paths: &[&str]) -> Result<String, HubError> {
         let file = |path: &&str| RemoteFile {
             path: (*path).to_owned(),
-            size: None,
-            lfs: None,
+            ..RemoteFile::default()
         };
-        choose(&spec.parse()?, paths.iter().map(file).collect()).map(|file| file.path)
+        let files = choose(&spec.parse()?, paths.iter().map(file).collect())?;
+        let paths: Vec<_> = files.into_iter().map(|file| file.path).collect();
+        Ok(paths.join(" "))
     }
 
     #[test]
@@ -169,11 +125,10 @@ mod tests {
     fn what_is_not_obvious_is_listed() {
         let quants = ["m-Q8_0.gguf", "m-Q4_K_S.gguf"];
         for spec in ["a/b", "a/b:Q", "a/b:F16"] {
-            let message = chosen(spec, &quants).unwrap_err().to_string();
-            assert!(
-                message.ends_with("\n  hyperion pull a/b:m-Q4_K_S.gguf"),
-                "{message}"
-            );
+            let Err(HubError::Choose { choices, .. }) = chosen(spec, &quants) else {
+                panic!("{spec} is not obvious");
+            };
+            assert_eq!(choices, quants);
         }
         assert!(matches!(
             chosen("a/b", &["x.bin"]),
@@ -187,15 +142,36 @@ mod tests {
     }
 
     #[test]
-    fn split_models_are_refused() {
-        let parts = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];
-        assert!(matches!(
-            chosen("a/b", &parts),
-            Err(HubError::Choose { .. })
-        ));
-        assert!(matches!(
-            chosen("a/b:00002-of", &parts),
-            Err(HubError::Split { .. })
-        ));
+    fn any_part_stands_for_all() {
+        let parts = [
+            "q/m-Q8_0-00002-of-00002.gguf",
+            "q/m-Q8_0-00001-of-00002.gguf",
+        ];
+        let both = "q/m-Q8_0-00001-of-00002.gguf q/m-Q8_0-00002-of-00002.gguf";
+        for spec in [
+            "a/b",
+            "a/b:q8_0",
+            "a/b:00002-of",
+            "a/b:q/m-Q8_0-00002-of-00002.gguf",
+        ] {
+            assert_eq!(chosen(spec, &parts).unwrap(), both, "{spec}");
+        }
+        let others = [
+            parts[0],
+            parts[1],
+            "m-Q4_K_M.gguf",
+            "m-F16-00001-of-00002.gguf",
+        ];
+        assert_eq!(chosen("a/b", &others).unwrap(), "m-Q4_K_M.gguf");
+        assert_eq!(chosen("a/b:q8", &others).unwrap(), both);
+        let Err(HubError::Choose { choices, .. }) = chosen("a/b:m", &others) else {
+            panic!("several models are named so");
+        };
+        assert_eq!(
+            choices,
+            [parts[1], "m-Q4_K_M.gguf", "m-F16-00001-of-00002.gguf"]
+        );
+        let message = chosen("a/b:F16", &others).unwrap_err().to_string();
+        assert!(message.contains("m-F16-00002-of-00002.gguf"), "{message}");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::escape::escape;
+
 /// An error of the Hub.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
@@ -37,7 +39,7 @@ pub enum HubError {
     },
 
     /// No file of the repository is meant, or several are.
-    #[error("{problem} in {repo}; choose one:{}", list(repo, choices))]
+    #[error("{problem} in {repo}")]
     Choose {
         /// The repository.
         repo: String,
@@ -47,24 +49,56 @@ pub enum HubError {
         choices: Vec<String>,
     },
 
-    /// The model is cut into several files.
+    /// A part of a split model is not there.
     #[error(
-        "{file} is one part of a split model, which hyperion does not read: take a single file"
+        "{} is one part of a model of which {repo} lacks {}",
+        escape(file),
+        escape(missing)
     )]
-    Split {
+    MissingPart {
+        /// The repository.
+        repo: String,
+        /// The part that was asked for.
+        file: String,
+        /// The part that is missing.
+        missing: String,
+    },
+
+    /// The server does not tell what the file must be, so nothing would show if it were another.
+    #[error("{endpoint} does not tell size and digest of {}", escape(file))]
+    NoDigest {
+        /// The server.
+        endpoint: String,
         /// The file.
         file: String,
     },
 
+    /// `HF_ENDPOINT` cannot be used.
+    #[error("HF_ENDPOINT {reason}")]
+    BadEndpoint {
+        /// What is wrong, without the value: it may hold a password.
+        reason: &'static str,
+    },
+
+    /// The token cannot be sent.
+    #[error("the token of {} has characters that no token has", found_in.display())]
+    BadToken {
+        /// Variable or file.
+        found_in: PathBuf,
+    },
+
     /// A different file has that name already.
-    #[error("{} is another file of the same name: remove it, or replace it with --force", path.display())]
+    #[error("{} is another file of the same name", escape(&path.to_string_lossy()))]
     Exists {
         /// The file.
         path: PathBuf,
     },
 
     /// The server's answer makes no sense.
-    #[error("{endpoint} gave an answer about {repo} that makes no sense: {reason}")]
+    #[error(
+        "{endpoint} gave an answer about {repo} that makes no sense: {}",
+        escape(reason)
+    )]
     BadAnswer {
         /// The server.
         endpoint: String,
@@ -75,7 +109,7 @@ pub enum HubError {
     },
 
     /// The transfer failed. What had arrived is kept, and the next try continues there.
-    #[error("cannot fetch {what} from {endpoint}: {reason}")]
+    #[error("cannot fetch {} from {endpoint}: {}", escape(what), escape(reason))]
     Transfer {
         /// The server.
         endpoint: String,
@@ -89,11 +123,4 @@ pub enum HubError {
     /// The cache failed.
     #[error(transparent)]
     Cache(#[from] model_cache::Error),
-}
-
-fn list(repo: &str, files: &[String]) -> String {
-    files
-        .iter()
-        .map(|file| format!("\n  hyperion pull {repo}:{file}"))
-        .collect()
 }

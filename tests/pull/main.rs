@@ -1,12 +1,14 @@
 //! `hyperion pull` against a local server.
 
+mod hostile;
+mod network;
 mod server;
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use server::{Faults, Server};
+use server::{Faults, Ranges, Server};
 use tempfile::TempDir;
 
 const SPEC: &str = "owner/repo";
@@ -30,12 +32,18 @@ impl Machine {
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command
             .env("HOME", self.folder.path())
-            .env("HF_ENDPOINT", &self.endpoint);
+            .env("HF_ENDPOINT", &self.endpoint)
+            .env("HF_HUB_DOWNLOAD_TIMEOUT", "1");
         command
     }
 
     fn pull(&self, arguments: &[&str]) -> Output {
+        self.pull_with(&[], arguments)
+    }
+
+    fn pull_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
         let mut command = self.command(env!("CARGO_BIN_EXE_hyperion"));
+        command.envs(variables.iter().copied());
         command.arg("pull").args(arguments).output().unwrap()
     }
 
@@ -101,7 +109,7 @@ fn the_obvious_file_is_fetched_once() {
     machine.assert_fetched(&machine.pull(&[SPEC]), "m-Q4_K_M.gguf", &server);
     assert_eq!(
         server.ranges(),
-        ["0-"],
+        [""],
         "a file that is there is not fetched again"
     );
     machine.assert_fetched(&machine.pull(&["owner/repo:Q8_0"]), "m-Q8_0.gguf", &server);
@@ -148,7 +156,7 @@ fn a_broken_connection_is_continued() {
     );
     let machine = Machine::new(&server.endpoint);
     machine.assert_fetched(&machine.pull(&[SPEC]), "m.gguf", &server);
-    assert_eq!(server.ranges(), ["0-", "100000-"]);
+    assert_eq!(server.ranges(), ["", "bytes=100000-"]);
 }
 
 #[test]
@@ -165,7 +173,7 @@ fn a_connection_that_stays_broken_is_continued_by_the_next_call() {
     assert!(machine.staged() > 200_000, "what arrived is kept");
     machine.assert_fetched(&machine.pull(&[SPEC]), "m.gguf", &server);
     assert_eq!(server.ranges().len(), 4);
-    assert_ne!(server.ranges()[3], "0-");
+    assert_ne!(server.ranges()[3], "");
 }
 
 #[test]
@@ -184,23 +192,55 @@ fn wrong_content_is_discarded() {
     machine.assert_fetched(&machine.pull(&[SPEC]), "m.gguf", &server);
 }
 
-#[test]
-fn a_server_without_ranges_does_not_spoil_the_file() {
-    let server = Server::start(
-        &["m.gguf"],
-        Faults {
-            broken_transfers: 3,
-            ..Faults::default()
-        },
-    );
-    let machine = Machine::new(&server.endpoint);
-    machine.assert_failed(&machine.pull(&[SPEC]), &["cannot fetch m.gguf"]);
+/// A machine that has a part of `server`'s file.
+fn with_a_part(server: &Server) -> Machine {
     server.set_faults(Faults {
-        ignores_ranges: true,
+        broken_transfers: 3,
         ..Faults::default()
     });
-    machine.assert_failed(&machine.pull(&[SPEC]), &["m.gguf", "try again"]);
-    machine.assert_fetched(&machine.pull(&[SPEC]), "m.gguf", &server);
+    let machine = Machine::new(&server.endpoint);
+    machine.assert_failed(&machine.pull(&[SPEC]), &["cannot fetch m.gguf"]);
+    machine
+}
+
+#[test]
+fn a_server_without_ranges_or_with_wrong_ones_does_not_spoil_the_file() {
+    for ranges in [Ranges::Ignored, Ranges::Wrong] {
+        let server = Server::start(&["m.gguf"], Faults::default());
+        let machine = with_a_part(&server);
+        server.set_faults(Faults {
+            ranges,
+            ..Faults::default()
+        });
+        machine.assert_fetched(&machine.pull(&[SPEC]), "m.gguf", &server);
+    }
+}
+
+#[test]
+fn a_bad_part_of_an_earlier_run_is_replaced() {
+    let server = Server::start(&["m.gguf"], Faults::default());
+    for length in [100_000, 300_000, 400_000] {
+        let machine = with_a_part(&server);
+        let staging = machine.folder.path().join(".cache/hyperion/staging/m.gguf");
+        let part = fs::read_dir(staging).unwrap().next().unwrap().unwrap();
+        fs::write(part.path(), vec![0; length]).unwrap();
+        machine.assert_fetched(&machine.pull(&[SPEC]), "m.gguf", &server);
+    }
+}
+
+#[test]
+fn all_parts_of_a_model_are_fetched() {
+    let parts = ["q/m-00001-of-00002.gguf", "q/m-00002-of-00002.gguf"];
+    let server = Server::start(&parts, Faults::default());
+    for spec in [SPEC, "owner/repo:m-00002-of-00002"] {
+        let machine = Machine::new(&server.endpoint);
+        machine.assert_fetched(&machine.pull(&[spec]), "m-00001-of-00002.gguf", &server);
+        let second = fs::read(machine.models().join("m-00002-of-00002.gguf"));
+        assert!(second.unwrap() == server.content);
+    }
+    let server = Server::start(&parts[1..], Faults::default());
+    let machine = Machine::new(&server.endpoint);
+    machine.assert_failed(&machine.pull(&[SPEC]), &["m-00001-of-00002.gguf"]);
 }
 
 /// A limit on the size of files stands for a full disk, which takes root to set up.

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use anyhow::{Context, bail};
 
 use super::{Opened, VerifyArgs, observed};
+use crate::escape::escape;
 use crate::verify::gemm::{CheckedProduct, Skipped, check_step};
 use crate::verify::weights::{self, CheckedWeight};
 
@@ -134,7 +135,11 @@ pub fn weights(args: &VerifyArgs, opened: &Opened, name: &str) -> anyhow::Result
         write_weight(&mut out, tensor)?;
     }
     if !not_held.is_empty() {
-        writeln!(out, "not held on the device: {}", not_held.join(", "))?;
+        writeln!(
+            out,
+            "not held on the device: {}",
+            escape(&not_held.join(", "))
+        )?;
     }
     let n_bad = checked.iter().filter(|tensor| tensor.different > 0).count();
     match n_bad {
@@ -152,7 +157,9 @@ fn write_weight(out: &mut impl Write, tensor: &CheckedWeight) -> io::Result<()> 
     writeln!(
         out,
         "{:<32} {:<6} {:>11} elements  {verdict}",
-        tensor.tensor, tensor.ty, tensor.elements
+        escape(&tensor.tensor),
+        tensor.ty,
+        tensor.elements
     )?;
     if !tensor.values.is_empty() {
         writeln!(out, "{:>12} {:>14} {:>14}", "element", "device", "file")?;

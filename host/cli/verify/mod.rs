@@ -14,6 +14,7 @@ use clap::Args;
 
 use super::device::open_backend;
 use super::run_args::{RunArgs, start_threads};
+use super::session::of_file;
 use crate::backend::{Activations, Backend, PAGE_TOKENS};
 use crate::chat::{ChatTemplate, Message, Variables};
 use crate::cpu::CpuBackend;
@@ -44,7 +45,7 @@ pub struct VerifyArgs {
     /// A GGUF file, or the short name of a model in the cache
     pub model: String,
     /// The prompt [default: a built-in one]
-    #[arg(long, short, value_name = "TEXT")]
+    #[arg(long, short, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
     /// Take the prompt as it is instead of as a chat message
     #[arg(long)]
@@ -113,10 +114,9 @@ impl Opened {
     fn open(name: &str) -> anyhow::Result<Opened> {
         let path = model_cache::resolve(name)?;
         let gguf = Gguf::open(&path)?;
-        let in_file = || format!("reading {}", path.display());
         // The model first: of a file that holds none, its vocabulary is no matter.
-        let model = Arc::new(Model::from_gguf(&gguf).with_context(in_file)?);
-        let tokenizer = Tokenizer::from_gguf(&gguf).with_context(in_file)?;
+        let model = Arc::new(Model::from_gguf(&gguf).map_err(|error| of_file(&path, error))?);
+        let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|error| of_file(&path, error))?;
         Ok(Opened {
             gguf,
             model,
