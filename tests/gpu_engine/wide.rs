@@ -84,7 +84,7 @@ fn scaled(tensor: &Tensor, factor: f32) -> TensorSource {
 }
 
 /// Prompts of 1, 2 and 40 tokens, then a token each of 1, 5 and 20 sequences: the logits of every sequence, and
-/// how many sequences its step had.
+/// what kind of step it was.
 fn run(backend: &mut dyn Backend, sink: &mut dyn TraceSink) -> Vec<(String, Vec<f32>)> {
     let vocab = backend.model().vocab();
     let pages: Vec<[u32; 1]> = (0..20).map(|page| [page * 7 % 20]).collect();
@@ -179,15 +179,20 @@ fn check(name: &str, edit: Edit, activations: &[Activations]) {
     let cpu = || CpuBackend::new(model.clone(), PAGES);
     let expected = run(&mut cpu(), &mut NoTrace);
     for &activations in activations {
-        let mut sink = Rounded {
-            activations,
-            last: None,
-        };
-        let rounded = run(&mut cpu(), &mut sink);
+        let rounded = [Activations::F16, activations].map(|activations| {
+            let mut sink = Rounded {
+                activations,
+                last: None,
+            };
+            run(&mut cpu(), &mut sink)
+        });
         let ours = run(&mut gpu(&model, activations), &mut NoTrace);
         let (mut within, mut compared) = (0, 0);
         for (i, (what, ours)) in ours.iter().enumerate() {
-            let (expected, rounded) = (&expected[i].1, &rounded[i].1);
+            // Batches round to f16 alone.
+            let is_batch = what.starts_with("batch") && !what.ends_with(" 1");
+            let rounded = &rounded[usize::from(!is_batch)][i].1;
+            let expected = &expected[i].1;
             let what = format!("{name}, {edit:?}, {activations:?}, {what}");
             let error = relative_error(ours, expected);
             // What a rounding costs a token that cancels is known from one draw only.
@@ -206,9 +211,9 @@ fn check(name: &str, edit: Edit, activations: &[Activations]) {
             }
         }
         assert!(10 * within >= 9 * ours.len(), "{name}: {within} are within");
-        println!(
-            "{name}, {edit:?}, {activations:?}: {within} within, {compared} compared of {}",
-            ours.len()
+        assert!(
+            compared > 5,
+            "{name}, {edit:?}, {activations:?}: {compared} tokens"
         );
     }
 }
