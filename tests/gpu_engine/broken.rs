@@ -94,17 +94,24 @@ fn a_prompt_with_a_broken_token_spoils_no_other() {
             for want in WANTS {
                 let before = short(&mut *backend);
                 let mut expected = step(&mut *backend, &sound, 0, want);
-                // All logits: the first ones that the token takes part in.
-                let position = if want == Want::AllLogits { AT } else { 9 };
-                expected[1] = Output::NotFinite(NotFinite {
-                    sequence: 1,
-                    position,
-                });
-                let found = step(&mut *backend, &broken, 0, want);
+                let mut found = step(&mut *backend, &broken, 0, want);
+                let (expected_error, found_error) = (expected.remove(1), found.remove(1));
+                assert!(expected == found, "{name}, {kind}, {want:?}: others");
                 assert!(
-                    found == expected,
-                    "{name}, {kind}, {want:?}: {:?}",
-                    found[1]
+                    !matches!(expected_error, Output::NotFinite(_)),
+                    "{name}, {kind}"
+                );
+                // All logits: the first ones that the token takes part in. On a device it spoils those before it in
+                // its tile of keys too, whose weight for it is 0: 0 times NaN is NaN.
+                let positions = match (want, kind) {
+                    (Want::AllLogits, "cpu") => AT..=AT,
+                    (Want::AllLogits, _) => 0..=AT,
+                    _ => 9..=9,
+                };
+                assert!(
+                    matches!(found_error, Output::NotFinite(NotFinite { sequence: 1, position })
+                        if positions.contains(&position)),
+                    "{name}, {kind}, {want:?}: {found_error:?}"
                 );
                 // Keys and values that are NaN lie behind the end of the next sequence on these pages, which must
                 // not notice them: as a prompt, and as the decode steps behind it.
