@@ -10,6 +10,7 @@ use clap::Args;
 use super::interrupt;
 use super::sampling_args::SamplingArgs;
 use super::session::{RunArgs, Session};
+use super::warnings;
 use crate::chat::Message;
 use crate::engine::{EngineError, Finish, Generation, Generator, Limits, Sequence, Stats};
 use crate::sampling::Sampler;
@@ -144,6 +145,10 @@ fn prompt_tokens(args: &GenerateArgs, session: &Session, prompt: &str) -> anyhow
     if tokens.is_empty() {
         bail!("the prompt is empty");
     }
+    if !chat && !args.raw {
+        warnings::without_template();
+    }
+    warnings::about_prompt(&session.tokenizer, &tokens);
     Ok(tokens)
 }
 

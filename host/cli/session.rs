@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::device::{backend_on, open_device};
+use super::warnings;
 use crate::backend::{Activations, Backend};
 use crate::chat::{ChatTemplate, Message, Variables};
 use crate::device::choice::DeviceChoice;
@@ -106,6 +107,7 @@ impl Session {
             (contents, device)
         });
         let (tokenizer, template, model) = contents?;
+        warnings::about_vocabulary(&tokenizer);
         let context = match args.ctx {
             Some(context) => context as usize,
             None => model.config.context_length.min(DEFAULT_CONTEXT),
@@ -140,6 +142,8 @@ impl Session {
         let tokens = self
             .template
             .encode(&self.tokenizer, messages, true, &Variables::new())?;
+        warnings::about_template(&self.template);
+        warnings::about_prompt(&self.tokenizer, &tokens);
         Ok(tokens)
     }
 }

@@ -1,6 +1,6 @@
 //! Byte-level BPE (`tokenizer.ggml.model` = `gpt2`), on the crate `tokenizers`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use tokenizers::Model;
 use tokenizers::models::bpe::{BPE, Vocab as BpeVocab};
@@ -41,14 +41,34 @@ impl Bpe {
         })
     }
 
-    /// Appends the tokens of plain `text`. As in llama.cpp, bytes without a token are left out.
-    pub fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    /// Appends the tokens of plain `text`, none of them one of `barred`. As in llama.cpp, bytes
+    /// without a token are left out.
+    pub fn encode(
+        &self,
+        text: &str,
+        barred: &BTreeSet<u32>,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
         let mut word = String::new();
         for piece in self.splitter.split(text) {
-            word.clear();
-            byte_level::encode(piece.as_bytes(), &mut word);
-            let tokens = self.model.tokenize(&word).map_err(backend)?;
-            out.extend(tokens.into_iter().map(|token| token.id));
+            let mut rest = piece;
+            while !rest.is_empty() {
+                word.clear();
+                byte_level::encode(rest.as_bytes(), &mut word);
+                let tokens = self.model.tokenize(&word).map_err(backend)?;
+                if !tokens.iter().any(|token| barred.contains(&token.id)) {
+                    out.extend(tokens.into_iter().map(|token| token.id));
+                    break;
+                }
+                // Without its first character a word is another one. Such words are as short as
+                // markup is.
+                let first = rest.chars().next().map_or(1, char::len_utf8);
+                word.clear();
+                byte_level::encode(rest[..first].as_bytes(), &mut word);
+                let tokens = self.model.tokenize(&word).map_err(backend)?;
+                out.extend(tokens.into_iter().map(|token| token.id));
+                rest = &rest[first..];
+            }
         }
         Ok(())
     }

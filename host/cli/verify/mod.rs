@@ -14,6 +14,7 @@ use clap::Args;
 
 use super::device::open_backend;
 use super::session::{RunArgs, start_threads};
+use super::warnings;
 use crate::backend::{Activations, Backend, PAGE_TOKENS};
 use crate::chat::{ChatTemplate, Message, Variables};
 use crate::cpu::CpuBackend;
@@ -115,6 +116,7 @@ impl Opened {
         let gguf = Gguf::open(&path)?;
         let in_file = || format!("reading {}", path.display());
         let tokenizer = Tokenizer::from_gguf(&gguf).with_context(in_file)?;
+        warnings::about_vocabulary(&tokenizer);
         let model = Arc::new(Model::from_gguf(&gguf).with_context(in_file)?);
         Ok(Opened {
             gguf,
@@ -139,6 +141,10 @@ impl Opened {
         if tokens.is_empty() {
             bail!("the prompt is empty");
         }
+        if !template.is_from_file() && !args.raw {
+            warnings::without_template();
+        }
+        warnings::about_prompt(&self.tokenizer, &tokens);
         Ok(tokens)
     }
 
