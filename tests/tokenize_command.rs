@@ -83,3 +83,24 @@ fn the_command_prints_a_chat() {
     let error = tokenize(&[qwen, "--messages", "-"], "3").unwrap_err();
     assert!(error.contains("neither a list of messages"), "{error}");
 }
+
+#[test]
+fn odd_prompts_and_files_are_warned_of() {
+    let llama = vocab("llama-spm");
+    let warnings = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_hyperion"))
+            .arg("tokenize")
+            .arg(&llama)
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(warnings(&["hi"]), "");
+    let doubled = warnings(&["<s>hi</s>"]);
+    assert_eq!(doubled.matches("warning: ").count(), 2, "{doubled}");
+    assert!(doubled.contains("two \"<s>\"") && doubled.contains("ends with \"</s>\""));
+    let fallback = warnings(&["--chat", "hi"]);
+    assert_eq!(fallback.matches("ChatML").count(), 1, "{fallback}");
+}

@@ -107,7 +107,8 @@ fn reachable_merges(
             pairs.push((left.to_owned(), right.to_owned()));
         }
     }
-    if unknown > 0 {
+    // Where none is left the list is a placeholder: the vocabulary is one of single characters.
+    if unknown > 0 && !pairs.is_empty() {
         warnings.push(format!(
             "tokenizer.ggml.merges: {unknown} of {} name texts that are not in the vocabulary; \
              they are left out",
