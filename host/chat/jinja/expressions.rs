@@ -187,7 +187,10 @@ impl Parser {
             self.primary()?
         };
         expr = self.postfix(expr)?;
-        while filters {
+        if !filters {
+            return Ok(expr);
+        }
+        loop {
             if self.is_op("|") {
                 self.next();
                 expr = self.filter(Some(expr))?;
@@ -197,10 +200,9 @@ impl Parser {
             } else if self.is_op("(") {
                 expr = self.call(expr)?;
             } else {
-                break;
+                return Ok(expr);
             }
         }
-        Ok(expr)
     }
 
     fn primary(&mut self) -> Result<ExprId> {

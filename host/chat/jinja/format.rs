@@ -438,7 +438,7 @@ fn with_commas(digits: &str) -> String {
     let whole = digits.find('.').unwrap_or(digits.len());
     let mut out = String::new();
     for (index, digit) in digits[..whole].chars().enumerate() {
-        if index > 0 && (whole - index) % 3 == 0 {
+        if index > 0 && (whole - index).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
