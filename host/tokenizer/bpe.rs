@@ -50,28 +50,44 @@ impl Bpe {
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
         let mut word = String::new();
+        // What is still to be written of a word, its beginning last.
+        let mut pending = Vec::new();
         for piece in self.splitter.split(text) {
-            let mut rest = piece;
-            while !rest.is_empty() {
+            pending.push(Part::Bytes(piece.as_bytes().to_vec()));
+            while let Some(part) = pending.pop() {
+                let bytes = match part {
+                    Part::Token(id) => {
+                        out.push(id);
+                        continue;
+                    }
+                    Part::Bytes(bytes) => bytes,
+                };
                 word.clear();
-                byte_level::encode(rest.as_bytes(), &mut word);
+                byte_level::encode(&bytes, &mut word);
                 let tokens = self.model.tokenize(&word).map_err(backend)?;
-                if !tokens.iter().any(|token| barred.contains(&token.id)) {
-                    out.extend(tokens.into_iter().map(|token| token.id));
-                    break;
+                for token in tokens.into_iter().rev() {
+                    if !barred.contains(&token.id) {
+                        pending.push(Part::Token(token.id));
+                        continue;
+                    }
+                    let own = byte_level::decode(&token.value);
+                    if own.len() > 1 {
+                        // Neither its first byte nor the rest is this token.
+                        pending.push(Part::Bytes(own[1..].to_vec()));
+                        pending.push(Part::Bytes(own[..1].to_vec()));
+                    } else {
+                        pending.push(Part::Token(token.id));
+                    }
                 }
-                // Without its first character a word is another one. Such words are as short as
-                // markup is.
-                let first = rest.chars().next().map_or(1, char::len_utf8);
-                word.clear();
-                byte_level::encode(rest[..first].as_bytes(), &mut word);
-                let tokens = self.model.tokenize(&word).map_err(backend)?;
-                out.extend(tokens.into_iter().map(|token| token.id));
-                rest = &rest[first..];
             }
         }
         Ok(())
     }
+}
+
+enum Part {
+    Token(u32),
+    Bytes(Vec<u8>),
 }
 
 /// The merges as pairs, without those that name a text outside of the vocabulary (the crate
