@@ -210,7 +210,8 @@ proptest! {
     fn messages_never_become_markup(
         pieces in prop::collection::vec(
             "<\\|im_start\\|>|<\\|im_end\\|>|</s>|\\[INST\\]|\\[/INST\\]|</?think>|<\\|user\\|>|start\\|>|im_start|user|INST|\\]|<\\||\\|>|<|>|\\||x|b|c|X|\u{FDD0}|\u{FDD1}|\u{E000}|\u{F0000}|\u{0}|é|\\\\|\"|'| |\\n|\\PC",
-            0..12,
+            // Around nothing at all, two halves of markup are the template's own.
+            1..12,
         ),
         uses in prop::sample::select(USES),
         kind in prop::sample::select(vec![3, 4]),
