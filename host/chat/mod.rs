@@ -1,23 +1,21 @@
 //! Chat templates: the Jinja programs in model files that lay out a conversation as the model was
 //! trained to read it.
 //!
-//! Templates are written for Python's `jinja2` as `transformers` sets it up; this module gives
-//! `minijinja` the same settings, helpers and string methods. A template comes with an untrusted
-//! file, so its work and memory are bounded. One hole remains in `minijinja`'s accounting: a list
-//! that holds another many times over, nested often enough, costs nothing to build and is charged
-//! for only after it was printed or compared.
+//! What users write must stay text: a message that spells `<|im_start|>` must not open a turn. So
+//! the interpreter remembers for each character of a rendering whether the template wrote it or
+//! where else it came from ([`jinja`]), and a [`Prompt`] tells the tokenizer, which looks for markup
+//! in the template's own words alone.
+//!
+//! One exception: a role that is exactly one of the usual words counts as the template's, because
+//! templates such as Phi's spell their markup with it (`'<|' + message.role + '|>'`).
 
-mod json;
+mod jinja;
 
-use std::collections::BTreeMap;
-
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value};
-use minijinja::{Environment, Error, ErrorKind};
-use minijinja_contrib::pycompat;
+use serde_json::{Value as Json, json};
 
 use crate::gguf::{Gguf, GgufError};
-use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::tokenizer::{Prompt, Tokenizer, TokenizerError};
+use jinja::{Budget, Kind, Program, Source, Text, Value};
 
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -36,10 +34,15 @@ impl Message {
             content: content.into(),
         }
     }
+
+    /// As templates see it.
+    pub fn to_json(&self) -> Json {
+        json!({"role": self.role, "content": self.content})
+    }
 }
 
 /// Variables for the template besides the messages, such as `enable_thinking` or `tools`.
-pub type Variables = serde_json::Map<String, serde_json::Value>;
+pub type Variables = serde_json::Map<String, Json>;
 
 /// Why a conversation has no text.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +56,11 @@ pub enum ChatError {
     /// The template failed, or took more than its share of work.
     #[error("the chat template failed: {0}")]
     Render(String),
+    /// The rendering does not show what the user wrote.
+    #[error(
+        "the chat template leaves out the user's message, given as a text or as a list of parts"
+    )]
+    MessageLost,
     /// The file holds something else than a text where the template should be.
     #[error(transparent)]
     Gguf(#[from] GgufError),
@@ -71,8 +79,15 @@ const BASE_FUEL: u64 = 1_000_000;
 /// What it may spend on each byte of the conversation, for copying, trimming and splitting it.
 const FUEL_PER_BYTE: u64 = 16;
 
-/// The name under which the template is compiled, seen in its error messages.
-const NAME: &str = "chat_template";
+/// Roles whose letters may be part of a template's markup.
+const USUAL_ROLES: [&str; 6] = [
+    "system",
+    "user",
+    "assistant",
+    "tool",
+    "developer",
+    "function",
+];
 
 /// The layout that most instruction-tuned models of unknown origin understand.
 const CHATML: &str = "\
@@ -81,10 +96,18 @@ const CHATML: &str = "\
 {%- endfor -%}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif -%}";
 
+/// How the texts of messages are given to the template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    AsGiven,
+    /// `[{"type": "text", "text": ...}]`, as templates of models that see images want it.
+    Parts,
+}
+
 /// A compiled chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    program: Program,
     bos: String,
     eos: String,
     from_file: bool,
@@ -104,24 +127,10 @@ impl ChatTemplate {
                 text.len()
             )));
         }
-        let mut environment = Environment::new();
-        // As `transformers` sets up jinja2: a line that holds only a block leaves nothing behind.
-        environment.set_syntax(
-            SyntaxConfig::builder()
-                .trim_blocks(true)
-                .lstrip_blocks(true)
-                .build()
-                .map_err(|error| ChatError::Template(describe(&error)))?,
-        );
-        environment.set_unknown_method_callback(pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
-        environment.add_filter("tojson", json::tojson);
-        environment
-            .add_template_owned(NAME, text.to_owned())
-            .map_err(|error| ChatError::Template(describe(&error)))?;
+        let program =
+            Program::parse(text).map_err(|error| ChatError::Template(error.to_string()))?;
         Ok(ChatTemplate {
-            environment,
+            program,
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             from_file: source.is_some(),
@@ -143,31 +152,63 @@ impl ChatTemplate {
         self.from_file
     }
 
-    /// The text of a conversation. `add_generation_prompt` appends what opens the assistant's next
+    /// The text of a conversation, whose `messages` are objects with `role`, `content` and what
+    /// else the template knows. `add_generation_prompt` appends what opens the assistant's next
     /// message; `variables` are visible to the template under their names.
     ///
     /// # Errors
     /// The template refuses the conversation, fails, or exceeds its bounds.
     pub fn render(
         &self,
-        messages: &[Message],
+        messages: &[Json],
         add_generation_prompt: bool,
         variables: &Variables,
     ) -> Result<String, ChatError> {
-        let pairs = messages
-            .iter()
-            .map(|m| (m.role.as_str(), m.content.as_str()));
-        self.render_pairs(pairs, add_generation_prompt, variables)
+        let text = self.run(messages, add_generation_prompt, variables, Content::AsGiven)?;
+        Ok(text.as_str().to_owned())
     }
 
-    /// The tokens of a conversation, with the BOS token where the file asks for one. Control
-    /// tokens come from the template alone: whatever the messages spell stays text.
+    /// The text as [`render`](Self::render) gives it, with what the tokenizer must know of it. A
+    /// template that does not show the last message of the user is given the contents as lists of
+    /// parts.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render), and a template that does not show the message either way.
+    pub fn prompt(
+        &self,
+        messages: &[Json],
+        add_generation_prompt: bool,
+        variables: &Variables,
+    ) -> Result<Prompt, ChatError> {
+        let run = |content| self.run(messages, add_generation_prompt, variables, content);
+        let given = run(Content::AsGiven);
+        let Some((index, wanted)) = last_question(messages) else {
+            return Ok(self.marked(&given?));
+        };
+        let shown = |text: &Text| shown_of(text, index);
+        if let Ok(text) = &given
+            && shown(text) >= wanted
+        {
+            return Ok(self.marked(text));
+        }
+        let text = match (given, run(Content::Parts)) {
+            (Ok(given), Ok(parts)) if shown(&parts) > shown(&given) => parts,
+            (Ok(given), _) if shown(&given) > 0 => given,
+            (Ok(_), _) => return Err(ChatError::MessageLost),
+            (Err(_), Ok(parts)) if shown(&parts) >= wanted => parts,
+            (Err(error), _) => return Err(error),
+        };
+        Ok(self.marked(&text))
+    }
+
+    /// The tokens of a conversation, with the BOS token where the file asks for one. Markup comes
+    /// from the template alone: whatever the messages spell stays text.
     ///
     /// Nothing is remembered between calls. A session renders the whole conversation each turn and
     /// keeps what it computed for the tokens that both renderings begin with.
     ///
     /// # Errors
-    /// As [`render`](Self::render) and [`Tokenizer::encode_prompt`].
+    /// As [`prompt`](Self::prompt) and [`Tokenizer::encode_prompt`].
     pub fn encode(
         &self,
         tokenizer: &Tokenizer,
@@ -175,101 +216,146 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         variables: &Variables,
     ) -> Result<Vec<u32>, ChatError> {
-        let shielded: Vec<_> = messages
-            .iter()
-            .map(|m| (m.role.as_str(), tokenizer.shield(&m.content)))
-            .collect();
-        let pairs = shielded
-            .iter()
-            .map(|(role, content)| (*role, content.as_ref()));
-        let text = self.render_pairs(pairs, add_generation_prompt, variables)?;
-        Ok(tokenizer.encode_prompt(&text)?)
+        let messages: Vec<Json> = messages.iter().map(Message::to_json).collect();
+        let prompt = self.prompt(&messages, add_generation_prompt, variables)?;
+        Ok(tokenizer.encode_prompt(&prompt)?)
     }
 
-    fn render_pairs<'m>(
+    fn marked(&self, text: &Text) -> Prompt {
+        let foreign = text
+            .runs()
+            .filter(|(_, source)| *source != Source::Template);
+        let literals = self.program.literals().into_iter();
+        let literals = literals.chain([self.bos.as_str(), self.eos.as_str()]);
+        Prompt {
+            text: text.as_str().to_owned(),
+            foreign: foreign.map(|(range, _)| range).collect(),
+            literals: literals.map(str::to_owned).collect(),
+        }
+    }
+
+    fn run(
         &self,
-        messages: impl Iterator<Item = (&'m str, &'m str)>,
+        messages: &[Json],
         add_generation_prompt: bool,
         variables: &Variables,
-    ) -> Result<String, ChatError> {
-        let mut bytes = 0;
-        let messages: Value = messages
-            .map(|(role, content)| {
-                bytes += content.len() as u64;
-                Value::from_pairs([
-                    ("role", Value::from(role)),
-                    ("content", Value::from(content)),
-                ])
+        content: Content,
+    ) -> Result<Text, ChatError> {
+        let bytes = messages
+            .iter()
+            .chain(variables.values())
+            .map(size)
+            .sum::<u64>();
+        let globals = |budget: &Budget| {
+            // `transformers` always defines these, so templates compare them with none.
+            let mut globals = vec![
+                ("tools".to_owned(), Value::None),
+                ("documents".to_owned(), Value::None),
+                ("bos_token".to_owned(), Value::str(&self.bos)),
+                ("eos_token".to_owned(), Value::str(&self.eos)),
+            ];
+            for (name, value) in variables {
+                globals.push((name.clone(), convert(value, Source::Foreign, budget)?));
+            }
+            let messages = messages.iter().enumerate();
+            let messages = messages.map(|(index, json)| message(json, index, content, budget));
+            let messages = Value::list(messages.collect::<jinja::Result<_>>()?)?;
+            globals.push(("messages".to_owned(), messages));
+            let generate = Value::Bool(add_generation_prompt);
+            globals.push(("add_generation_prompt".to_owned(), generate));
+            Ok(globals)
+        };
+        let fuel = BASE_FUEL + bytes.saturating_mul(FUEL_PER_BYTE);
+        self.program
+            .render(globals, fuel)
+            .map_err(|error| match error.kind {
+                Kind::Raised => ChatError::Refused(error.message),
+                _ => ChatError::Render(error.to_string()),
             })
-            .collect();
-        // `transformers` always defines these, so templates compare them with none.
-        let mut context = BTreeMap::from([
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
-            ("bos_token", Value::from(self.bos.as_str())),
-            ("eos_token", Value::from(self.eos.as_str())),
-        ]);
-        for (name, value) in variables {
-            context.insert(name, Value::from(Serde(value)));
-        }
-        context.insert("messages", messages);
-        context.insert("add_generation_prompt", Value::from(add_generation_prompt));
-
-        let mut environment = self.environment.clone();
-        environment.set_fuel(Some(BASE_FUEL + bytes.saturating_mul(FUEL_PER_BYTE)));
-        let template = environment
-            .get_template(NAME)
-            .map_err(|e| render_error(&e))?;
-        template
-            .render(Value::from_pairs(context))
-            .map_err(|error| render_error(&error))
     }
 }
 
-/// What `raise_exception` was called with.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Raised(String);
-
-fn raise_exception(message: &str) -> Result<Value, Error> {
-    let raised = Raised(message.to_owned());
-    Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(raised))
+/// The last message of the user, and how many characters of it a rendering should show.
+fn last_question(messages: &[Json]) -> Option<(u32, usize)> {
+    let mut questions = messages.iter().enumerate().rev();
+    let (index, question) = questions.find(|(_, message)| message["role"] == "user")?;
+    let text = question["content"].as_str()?;
+    let count = text.chars().filter(|&c| !jinja::is_space(c)).count();
+    (count > 0).then_some((u32::try_from(index).ok()?, count))
 }
 
-/// The local date and time in the format of `strftime`.
-fn strftime_now(format: &str) -> Result<String, Error> {
-    jiff::fmt::strtime::format(format, &jiff::ZonedDateTime::now()).map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidOperation,
-            format!("strftime_now: {error}"),
-        )
+/// How many characters of the message `index` are in `text`.
+fn shown_of(text: &Text, index: u32) -> usize {
+    let mine = text
+        .runs()
+        .filter(|(_, source)| *source == Source::Content(index));
+    let chars = mine.flat_map(|(range, _)| text.as_str()[range].chars());
+    chars.filter(|&c| !jinja::is_space(c)).count()
+}
+
+/// A message as the template sees it.
+fn message(json: &Json, index: usize, content: Content, budget: &Budget) -> jinja::Result<Value> {
+    let Json::Object(fields) = json else {
+        return convert(json, Source::Foreign, budget);
+    };
+    let own = u32::try_from(index).map_or(Source::Foreign, Source::Content);
+    let mut entries = Vec::with_capacity(fields.len());
+    for (name, value) in fields {
+        let value = match (name.as_str(), value) {
+            ("role", Json::String(role)) if USUAL_ROLES.contains(&role.as_str()) => {
+                Value::str(role)
+            }
+            ("content", Json::String(text)) if content == Content::Parts => {
+                let part = [
+                    ("type", Value::str("text")),
+                    ("text", Value::text(Text::new(text, own))),
+                ];
+                let part = part.map(|(name, value)| (Value::str(name), value));
+                Value::list(vec![Value::dict(part.into(), budget)?])?
+            }
+            ("content", value) => convert(value, own, budget)?,
+            (_, value) => convert(value, Source::Foreign, budget)?,
+        };
+        entries.push((Value::text(Text::new(name, Source::Foreign)), value));
+    }
+    Value::dict(entries, budget)
+}
+
+fn convert(json: &Json, source: Source, budget: &Budget) -> jinja::Result<Value> {
+    Ok(match json {
+        Json::Null => Value::None,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(number), _) => Value::Int(number, source),
+            (None, number) => Value::Float(number.unwrap_or(f64::NAN), source),
+        },
+        Json::String(text) => Value::text(Text::new(text, source)),
+        Json::Array(items) => {
+            let items = items.iter().map(|item| convert(item, source, budget));
+            Value::list(items.collect::<jinja::Result<_>>()?)?
+        }
+        Json::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| {
+                let name = Value::text(Text::new(name, Source::Foreign));
+                Ok((name, convert(value, source, budget)?))
+            });
+            Value::dict(fields.collect::<jinja::Result<_>>()?, budget)?
+        }
     })
 }
 
-fn render_error(error: &Error) -> ChatError {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(Raised(message)) = cause.downcast_ref() {
-            return ChatError::Refused(message.clone());
+/// The bytes of all strings in `json`, and some for each of its other parts.
+fn size(json: &Json) -> u64 {
+    const PART: u64 = 8;
+    match json {
+        Json::String(text) => PART + text.len() as u64,
+        Json::Array(items) => items.iter().map(size).sum::<u64>() + PART,
+        Json::Object(fields) => {
+            let fields = fields.iter();
+            fields
+                .map(|(name, value)| PART + name.len() as u64 + size(value))
+                .sum()
         }
-        source = cause.source();
-    }
-    match error.kind() {
-        ErrorKind::OutOfFuel => ChatError::Render(
-            "it takes more work or memory than a conversation of this size should".to_owned(),
-        ),
-        _ => ChatError::Render(describe(error)),
-    }
-}
-
-/// Message and line.
-fn describe(error: &Error) -> String {
-    let mut text = error.kind().to_string();
-    if let Some(detail) = error.detail() {
-        text = format!("{text}: {detail}");
-    }
-    match error.line() {
-        Some(line) => format!("{text} (line {line})"),
-        None => text,
+        Json::Null | Json::Bool(_) | Json::Number(_) => PART,
     }
 }

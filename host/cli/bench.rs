@@ -12,6 +12,7 @@ use super::device::{backend_on, fits, open_device};
 use super::interrupt;
 use super::run_args::{RunArgs, start_threads};
 use super::session::of_file;
+use super::warnings;
 use crate::bench::{
     Figures, Format, Header, Test, Traffic, measure, plot, profile, write, write_profiles,
 };
@@ -20,6 +21,7 @@ use crate::engine::{Engine, EngineError};
 use crate::gguf::Gguf;
 use crate::gpu::MAX_SEQUENCES;
 use crate::model::Model;
+use crate::tokenizer::Tokenizer;
 
 /// Measures prompts (pp) and decoding (tg) like llama-bench: random tokens, one repetition to warm
 /// up. Decoding is limited by memory, so its rows show the bytes of weights and of the KV cache that
@@ -134,6 +136,10 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     start_threads(&args.run)?;
     let path = model_cache::resolve(&args.model)?;
     let gguf = Gguf::open(&path)?;
+    // Nothing is tokenized here, but who measures a file wants to know that it is odd.
+    if let Ok(tokenizer) = Tokenizer::from_gguf(&gguf) {
+        warnings::about_vocabulary(&tokenizer);
+    }
     let model = Model::from_gguf(&gguf).map_err(|error| of_file(&path, error))?;
     let model = Arc::new(model);
     let device = open_device(&args.run)?;

@@ -12,6 +12,7 @@ use super::interrupt;
 use super::run_args::RunArgs;
 use super::sampling_args::SamplingArgs;
 use super::session::Session;
+use super::warnings;
 use crate::chat::Message;
 use crate::engine::{EngineError, Finish, Generation, Generator, Limits, Sequence, Stats};
 use crate::escape::escape_generated;
@@ -162,6 +163,10 @@ fn prompt_tokens(args: &GenerateArgs, session: &Session, prompt: &str) -> anyhow
     if tokens.is_empty() {
         bail!("the prompt is empty");
     }
+    if !chat && !args.raw {
+        warnings::without_template();
+    }
+    warnings::about_prompt(&session.tokenizer, &tokens);
     Ok(tokens)
 }
 

@@ -21,6 +21,7 @@ mod sampling_args;
 mod session;
 mod tokenize;
 mod verify;
+mod warnings;
 
 use std::io;
 use std::process::ExitCode;

@@ -9,6 +9,7 @@ use anyhow::anyhow;
 
 use super::device::{backend_on, open_device};
 use super::run_args::{RunArgs, start_threads};
+use super::warnings;
 use crate::chat::{ChatTemplate, Message, Variables};
 use crate::engine::Engine;
 use crate::gguf::Gguf;
@@ -80,6 +81,7 @@ impl Session {
             (contents, device)
         });
         let (tokenizer, template, model) = contents?;
+        warnings::about_vocabulary(&tokenizer);
         let context = context(args, model.config.context_length);
         let backend = backend_on(device?, model, args, Engine::pages_for(context, 1))?;
         let chunk = args.chunk(&*backend);
@@ -121,6 +123,8 @@ impl Session {
         let tokens = self
             .template()?
             .encode(&self.tokenizer, messages, true, &Variables::new())?;
+        warnings::about_template(self.template()?);
+        warnings::about_prompt(&self.tokenizer, &tokens);
         Ok(tokens)
     }
 }

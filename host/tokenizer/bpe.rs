@@ -1,6 +1,6 @@
 //! Byte-level BPE (`tokenizer.ggml.model` = `gpt2`), on the crate `tokenizers`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use tokenizers::Model;
 use tokenizers::models::bpe::{BPE, Vocab as BpeVocab};
@@ -48,17 +48,53 @@ impl Bpe {
         })
     }
 
-    /// Appends the tokens of plain `text`. As in llama.cpp, bytes without a token are left out.
-    pub fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    /// Appends the tokens of plain `text`, none of them one of `barred`. As in llama.cpp, bytes
+    /// without a token are left out.
+    pub fn encode(
+        &self,
+        text: &str,
+        barred: &BTreeSet<u32>,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
         let mut word = String::new();
+        // What is still to be written of a word, its beginning last.
+        let mut pending = Vec::new();
         for piece in self.splitter.split(text) {
-            word.clear();
-            byte_level::encode(piece.as_bytes(), &mut word);
-            let tokens = self.model.tokenize(&word).map_err(backend)?;
-            out.extend(tokens.into_iter().map(|token| token.id));
+            pending.push(Part::Bytes(piece.as_bytes().to_vec()));
+            while let Some(part) = pending.pop() {
+                let bytes = match part {
+                    Part::Token(id) => {
+                        out.push(id);
+                        continue;
+                    }
+                    Part::Bytes(bytes) => bytes,
+                };
+                word.clear();
+                byte_level::encode(&bytes, &mut word);
+                let tokens = self.model.tokenize(&word).map_err(backend)?;
+                for token in tokens.into_iter().rev() {
+                    if !barred.contains(&token.id) {
+                        pending.push(Part::Token(token.id));
+                        continue;
+                    }
+                    let own = byte_level::decode(&token.value);
+                    if own.len() > 1 {
+                        // Neither its first byte nor the rest is this token.
+                        pending.push(Part::Bytes(own[1..].to_vec()));
+                        pending.push(Part::Bytes(own[..1].to_vec()));
+                    } else {
+                        pending.push(Part::Token(token.id));
+                    }
+                }
+            }
         }
         Ok(())
     }
+}
+
+enum Part {
+    Token(u32),
+    Bytes(Vec<u8>),
 }
 
 /// The merges as pairs, without those that name a text outside of the vocabulary (the crate
@@ -94,7 +130,8 @@ fn reachable_merges(
             pairs.push((left.to_owned(), right.to_owned()));
         }
     }
-    if unknown > 0 {
+    // Where none is left the list is a placeholder: the vocabulary is one of single characters.
+    if unknown > 0 && !pairs.is_empty() {
         warnings.push(format!(
             "tokenizer.ggml.merges: {unknown} of {} name texts that are not in the vocabulary; \
              they are left out",

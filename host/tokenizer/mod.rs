@@ -9,22 +9,25 @@ mod byte_level;
 mod end;
 mod error;
 mod pretokenizer;
+mod pretokenizer_table;
+mod prompt;
 mod special;
 mod spm;
 mod stream;
 mod vocab;
 
-use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use error::TokenizerError;
+pub use prompt::Prompt;
 pub use stream::StreamDecoder;
 pub use vocab::VocabSpec;
 
 use crate::gguf::Gguf;
 
 use bpe::Bpe;
-use special::{Fragment, SHIELD, SpecialTokens};
+use special::{Fragment, SpecialTokens};
 use spm::Spm;
 use vocab::{Defaults, ModelKind, TokenKind, Vocab, byte_of};
 
@@ -134,41 +137,58 @@ impl Tokenizer {
             out.extend(vocab.bos);
         }
         let fragments = self.shared.special.split(text, options.parse_special);
-        self.encode_fragments(fragments, |text| Cow::Borrowed(text), &mut out)?;
+        self.encode_fragments(fragments, &BTreeSet::new(), &mut out)?;
         if options.add_special && vocab.add_eos {
             out.extend(vocab.eos);
         }
         Ok(out)
     }
 
-    /// `text` marked so that [`encode_prompt`](Self::encode_prompt) reads nothing in it as a
-    /// control token. Meant for what users write, before a chat template surrounds it with the
-    /// control tokens that are its own.
-    pub fn shield<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.shared.special.shield(text)
-    }
-
-    /// The tokens of a rendered chat: control tokens are parsed except where
-    /// [`shield`](Self::shield) marked them as text, and the BOS token is added if the file asks for one and
-    /// the template has not written it.
+    /// The tokens of a rendered chat: markup is parsed in what the template wrote and nowhere else,
+    /// and the BOS token is added if the file asks for one and the template has not written it.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
-    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+    pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, TokenizerError> {
         let vocab = &self.shared.vocab;
-        let fragments = self.shared.special.split(text, true);
+        let (fragments, markup) = prompt.split(&self.shared.special);
         let bos = vocab.bos.filter(|_| vocab.add_bos);
         let bos = bos.filter(|&bos| fragments.first() != Some(&Fragment::Token(bos)));
-        let mut out = Vec::with_capacity(text.len() / 4 + 1);
+        let mut out = Vec::with_capacity(prompt.text.len() / 4 + 1);
         out.extend(bos);
-        self.encode_fragments(fragments, unshield, &mut out)?;
+        self.encode_fragments(fragments, &markup, &mut out)?;
         Ok(out)
     }
 
+    /// What is odd about the tokens of a prompt, a sentence each.
+    pub fn prompt_warnings(&self, tokens: &[u32]) -> Vec<String> {
+        let vocab = &self.shared.vocab;
+        let mut warnings = Vec::new();
+        if let Some(bos) = vocab.bos
+            && tokens.starts_with(&[bos, bos])
+        {
+            warnings.push(format!(
+                "the prompt begins with two {:?} tokens: the file adds one, and the text has one",
+                self.token_text(bos)
+            ));
+        }
+        if let Some(eos) = vocab.eos
+            && tokens.len() > 1
+            && tokens.ends_with(&[eos])
+        {
+            warnings.push(format!(
+                "the prompt ends with {:?}, after which a model begins something else",
+                self.token_text(eos)
+            ));
+        }
+        warnings
+    }
+
+    /// Appends the tokens of `fragments`, whose texts must not become one of `barred`.
     fn encode_fragments(
         &self,
         fragments: Vec<Fragment>,
-        prepare: fn(&str) -> Cow<str>,
+        barred: &BTreeSet<u32>,
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
         let mut after_special = true;
@@ -179,13 +199,13 @@ impl Tokenizer {
                     after_special = true;
                 }
                 Fragment::Text(text) => {
-                    let text = prepare(text);
                     match &self.shared.algorithm {
-                        Algorithm::Bpe(bpe) => bpe.encode(&text, out)?,
+                        Algorithm::Bpe(bpe) => bpe.encode(text, barred, out)?,
                         Algorithm::Spm(spm) => {
                             let prefix = self.shared.vocab.add_space_prefix && after_special;
                             let prefix = if prefix { spm::SPACE } else { "" };
-                            spm.encode(&[prefix, &text.replace(' ', spm::SPACE)].concat(), out)?;
+                            let text = [prefix, &text.replace(' ', spm::SPACE)].concat();
+                            spm.encode(&text, barred, out)?;
                         }
                     }
                     after_special = false;
@@ -277,14 +297,6 @@ impl Tokenizer {
         let vocab = &self.shared.vocab;
         let text = vocab.tokens.get(id as usize)?;
         Some((text, *vocab.kinds.get(id as usize)?))
-    }
-}
-
-fn unshield(text: &str) -> Cow<'_, str> {
-    if text.contains(SHIELD) {
-        Cow::Owned(text.replace(SHIELD, ""))
-    } else {
-        Cow::Borrowed(text)
     }
 }
 

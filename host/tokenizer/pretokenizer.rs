@@ -9,193 +9,19 @@ use regex_automata::Input;
 use regex_automata::meta::Regex;
 
 use super::TokenizerError;
+use super::pretokenizer_table::{PRE_TOKENIZERS, THOUSANDS};
 
 /// How the pre-tokenizer of some models works.
 #[derive(Debug)]
 pub(super) struct PreTokenizer {
     /// The values of `tokenizer.ggml.pre` that mean it.
-    names: &'static [&'static str],
-    patterns: &'static [&'static str],
+    pub names: &'static [&'static str],
+    pub patterns: &'static [&'static str],
     /// A word that is itself a token stays whole, whatever the merges would make of it.
     pub ignore_merges: bool,
     /// A BOS token is added unless the file says otherwise.
     pub add_bos: bool,
 }
-
-/// GPT-2's expression, the last stage of many others.
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
-
-/// Llama 3's: digits in groups of three, line ends apart, contractions in any case (spelled out:
-/// case folding would let `'ſ` through, which is no contraction to the models).
-const LLAMA3: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// Qwen2's: Llama 3's with single digits.
-const QWEN2: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// DeepSeek's ranges of Chinese, and what else its expression happens to span, and Hangul.
-const DEEPSEEK_CJK: &str = r"[\x{4E00}-\x{9FA5}\x{0800}-\x{4E00}\x{AC00}-\x{D7FF}]+";
-
-/// The cased letters of an old version of Unicode, which DeepSeek's first models spelled out.
-const DEEPSEEK_LETTERS: &str = concat!(
-    r"\s?[",
-    r"\x{0041}-\x{005A}\x{0061}-\x{007A}\x{00B5}\x{00C0}-\x{00D6}\x{00D8}-\x{00F6}",
-    r"\x{00F8}-\x{01BA}\x{01BC}-\x{01BF}\x{01C4}-\x{0293}\x{0295}-\x{02AF}\x{0370}-\x{0373}",
-    r"\x{0376}\x{0377}\x{037B}-\x{037D}\x{037F}\x{0386}\x{0388}-\x{038A}\x{038C}",
-    r"\x{038E}-\x{03A1}\x{03A3}-\x{03F5}\x{03F7}-\x{0481}\x{048A}-\x{052F}\x{0531}-\x{0556}",
-    r"\x{10A0}-\x{10C5}\x{13A0}-\x{13F5}\x{13F8}-\x{13FD}\x{1C90}-\x{1CBA}\x{1CBD}-\x{1CBF}",
-    r"\x{1D00}-\x{1D2B}\x{1D6B}-\x{1D77}\x{1D79}-\x{1D9A}\x{1E00}-\x{1F15}\x{1F18}-\x{1F1D}",
-    r"\x{1F20}-\x{1F45}\x{1F48}-\x{1F4D}\x{1F50}-\x{1F57}\x{1F59}\x{1F5B}\x{1F5D}",
-    r"\x{1F5F}-\x{1F7D}\x{1F80}-\x{1FB4}\x{1FB6}-\x{1FBC}\x{1FBE}\x{1FC2}-\x{1FC4}",
-    r"\x{1FC6}-\x{1FCC}\x{1FD0}-\x{1FD3}\x{1FD6}-\x{1FDB}\x{1FE0}-\x{1FEC}\x{1FF2}-\x{1FF4}",
-    r"\x{1FF6}-\x{1FFC}\x{2102}\x{2107}\x{210A}-\x{2113}\x{2115}\x{2119}-\x{211D}\x{2124}",
-    r"\x{2126}\x{2128}\x{212A}-\x{212D}\x{212F}-\x{2134}\x{2139}\x{213C}-\x{213F}",
-    r"\x{2145}-\x{2149}\x{214E}\x{2183}\x{2184}\x{2C00}-\x{2C7B}\x{2C7E}-\x{2CE4}",
-    r"\x{2CEB}-\x{2CEE}\x{2CF2}\x{2CF3}\x{A640}-\x{A66D}\x{A680}-\x{A69B}\x{A722}-\x{A76F}",
-    r"\x{A771}-\x{A787}\x{A78B}-\x{A78E}\x{AB70}-\x{ABBF}\x{FB00}-\x{FB06}\x{FB13}-\x{FB17}",
-    r"\x{FF21}-\x{FF3A}\x{FF41}-\x{FF5A}\x{10400}-\x{1044F}\x{104B0}-\x{104D3}",
-    r"\x{104D8}-\x{104FB}\x{10C80}-\x{10CB2}\x{10CC0}-\x{10CF2}\x{118A0}-\x{118DF}",
-    r"\x{1E900}-\x{1E943}",
-    r"]+"
-);
-
-const PRE_TOKENIZERS: &[PreTokenizer] = &[
-    PreTokenizer {
-        names: &["default"],
-        patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &[
-            "llama-bpe",
-            "llama3",
-            "llama-v3",
-            "falcon3",
-            "falcon-h1",
-            "pixtral",
-            "midm-2.0",
-            "lfm2",
-        ],
-        patterns: &[LLAMA3],
-        ignore_merges: true,
-        add_bos: true,
-    },
-    PreTokenizer {
-        names: &["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"],
-        patterns: &[LLAMA3],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &[
-            "qwen2",
-            "deepseek-r1-qwen",
-            "stablelm2",
-            "hunyuan",
-            "megrez",
-            "grok-2",
-        ],
-        patterns: &[QWEN2],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["qwen35"],
-        patterns: &[
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &[
-            "gpt-2",
-            "phi-2",
-            "mpt",
-            "olmo",
-            "jais",
-            "gigachat",
-            "mellum",
-            "exaone4",
-            "trillion",
-            "granite-docling",
-        ],
-        patterns: &[GPT2],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &[
-            "smollm",
-            "starcoder",
-            "refact",
-            "command-r",
-            "codeshell",
-            "exaone",
-            "minerva-7b",
-        ],
-        patterns: &[r"\p{N}", GPT2],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["falcon"],
-        patterns: &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, r"[0-9][0-9][0-9]"],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["deepseek-llm"],
-        patterns: &[
-            r"[\r\n]",
-            DEEPSEEK_LETTERS,
-            r"\s?[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3000}-\x{3002}]+",
-            r"\s+$",
-            DEEPSEEK_CJK,
-            r"\p{N}+",
-        ],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["deepseek-coder"],
-        patterns: &[
-            r"[\r\n]",
-            r"\s?\p{L}+",
-            r"\s?\p{P}+",
-            DEEPSEEK_CJK,
-            r"\p{N}",
-        ],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["deepseek-v3", "hunyuan-dense"],
-        patterns: &[
-            r"\p{N}{1,3}",
-            r"[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+",
-            r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}\~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##,
-        ],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["tekken"],
-        patterns: &[
-            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ],
-        ignore_merges: true,
-        add_bos: true,
-    },
-    PreTokenizer {
-        names: &["gpt-4o", "llama4"],
-        patterns: &[
-            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ],
-        ignore_merges: false,
-        add_bos: false,
-    },
-];
 
 /// The pre-tokenizer that a file names.
 pub(super) fn find(name: &str) -> Result<&'static PreTokenizer, TokenizerError> {
@@ -245,12 +71,14 @@ impl Splitter {
 }
 
 /// One expression. The look-ahead `\s+(?!\S)`, the only construct in use that is not regular, is
-/// taken out of the expression and done by hand: so an automaton finds the matches, in linear time
+/// taken out of the expression and done by hand, and so is [`THOUSANDS`]: so an automaton finds the matches, in linear time
 /// whatever the text is. (The crate `tokenizers` runs these expressions in a backtracking engine
 /// and, where that gives up, leaves the rest of the text unsplit.)
 #[derive(Debug)]
-struct Stage {
-    regex: Regex,
+enum Stage {
+    Expression(Regex),
+    /// [`THOUSANDS`]
+    Thousands,
 }
 
 /// The index of `\s+` among a stage's patterns, where it is one of them.
@@ -258,6 +86,9 @@ const WHITESPACE: usize = 1;
 
 impl Stage {
     fn new(pattern: &str) -> Result<Stage, TokenizerError> {
+        if pattern == THOUSANDS {
+            return Ok(Stage::Thousands);
+        }
         let look_ahead = [r"|\s+(?!\S)|\s+", r"|\s+(?!\S)"];
         let regex = match look_ahead.iter().find_map(|end| pattern.strip_suffix(end)) {
             Some(before) => Regex::new_many(&[before, r"\s+"]),
@@ -267,12 +98,15 @@ impl Stage {
             what: "the pre-tokenizer's regular expression",
             reason: error.to_string(),
         })?;
-        Ok(Stage { regex })
+        Ok(Stage::Expression(regex))
     }
 
     fn split<'t>(&self, piece: &'t str, out: &mut Vec<&'t str>) {
+        let Stage::Expression(regex) = self else {
+            return split_thousands(piece, out);
+        };
         let mut at = 0;
-        while let Some(found) = self.regex.find(Input::new(piece).range(at..)) {
+        while let Some(found) = regex.find(Input::new(piece).range(at..)) {
             let mut end = found.end();
             // `\s+(?!\S)`: a run of spaces leaves its last one to the word that follows.
             if found.pattern().as_usize() == WHITESPACE && end < piece.len() {
@@ -291,6 +125,30 @@ impl Stage {
         if at < piece.len() {
             out.push(&piece[at..]);
         }
+    }
+}
+
+/// Cuts runs of digits into groups of three, counted from their ends.
+fn split_thousands<'t>(piece: &'t str, out: &mut Vec<&'t str>) {
+    let bytes = piece.as_bytes();
+    let mut start = 0;
+    let mut at = 0;
+    while at < bytes.len() {
+        let digits = bytes[at..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
+        let end = at + digits;
+        for cut in (at + digits % 3..end).step_by(3) {
+            if cut > start {
+                out.push(&piece[start..cut]);
+                start = cut;
+            }
+        }
+        at = end + 1;
+    }
+    if start < piece.len() {
+        out.push(&piece[start..]);
     }
 }
 
@@ -340,6 +198,16 @@ mod tests {
         assert_eq!(split("falcon", "12345"), ["123", "45"]);
         assert_eq!(split("default", "x 12345"), ["x", " ", "123", "45"]);
         assert_eq!(split("deepseek-coder", "12"), ["1", "2"]);
+        assert_eq!(split("minicpm5", "x12345"), ["x", "123", "45"]);
+        assert_eq!(split("seed-coder", "12!\n"), ["1", "2", "!", "\n"]);
+        assert_eq!(split("viking", "ab, 12"), ["ab", ",", " ", "1", "2"]);
+        assert_eq!(split("poro-chat", "ab 12."), ["ab", " 12", "."]);
+        assert_eq!(
+            split("superbpe", "a b 1234567 12"),
+            ["a b ", "1", "234", "567", " ", "12"]
+        );
+        assert_eq!(split("kormo", "it's 12"), ["it", "'s", " ", "1", "2"]);
+        assert_eq!(split("a.x-4.0", "it's 12"), ["it", "'s", " 12"]);
         assert_eq!(split("deepseek-llm", "12 34"), ["12", " ", "34"]);
     }
 

@@ -10,7 +10,7 @@
 //! long, and loses the rule for equal scores.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 use super::TokenizerError;
 use super::vocab::{TokenKind, Vocab, byte_of, check_length};
@@ -77,9 +77,15 @@ impl Spm {
         })
     }
 
-    /// Appends the tokens of plain `text`, whose spaces are already written as [`SPACE`].
-    pub fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
-        let mut merge = Merge::new(self, text)?;
+    /// Appends the tokens of plain `text`, whose spaces are already written as [`SPACE`]. No
+    /// characters are joined to one of `barred`.
+    pub fn encode(
+        &self,
+        text: &str,
+        barred: &BTreeSet<u32>,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let mut merge = Merge::new(self, text, barred)?;
         merge.run();
         let mut at = 0;
         while let Some(symbol) = merge.symbols.get(at) {
@@ -156,12 +162,17 @@ impl Ord for OrderedScore {
 struct Merge<'a> {
     spm: &'a Spm,
     text: &'a str,
+    barred: &'a BTreeSet<u32>,
     symbols: Vec<Symbol>,
     queue: BinaryHeap<Candidate>,
 }
 
 impl<'a> Merge<'a> {
-    fn new(spm: &'a Spm, text: &'a str) -> Result<Merge<'a>, TokenizerError> {
+    fn new(
+        spm: &'a Spm,
+        text: &'a str,
+        barred: &'a BTreeSet<u32>,
+    ) -> Result<Merge<'a>, TokenizerError> {
         if u32::try_from(text.len()).is_err() {
             return Err(TokenizerError::TextTooLong(text.len()));
         }
@@ -180,6 +191,7 @@ impl<'a> Merge<'a> {
         Ok(Merge {
             spm,
             text,
+            barred,
             symbols,
             queue: BinaryHeap::new(),
         })
@@ -221,7 +233,9 @@ impl<'a> Merge<'a> {
             return;
         }
         let text = &self.text[l.start as usize..(l.start + len) as usize];
-        if let Some(piece) = self.spm.pieces.get(text) {
+        if let Some(piece) = self.spm.pieces.get(text)
+            && !self.barred.contains(&piece.id)
+        {
             self.queue.push(Candidate {
                 score: OrderedScore::new(piece.score),
                 left: Reverse(left),

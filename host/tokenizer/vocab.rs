@@ -229,7 +229,7 @@ impl Vocab {
             });
         }
 
-        let end_of_generation = end_of_generation(&ids, named_ends);
+        let end_of_generation = end_of_generation(&ids, &kinds, named_ends);
         // Files exist that give such a token an ordinary type; it must still parse as a control
         // token and stay out of the text.
         for &id in &end_of_generation {

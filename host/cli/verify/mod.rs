@@ -15,6 +15,7 @@ use clap::Args;
 use super::device::open_backend;
 use super::run_args::{RunArgs, start_threads};
 use super::session::of_file;
+use super::warnings;
 use crate::backend::{Activations, Backend, PAGE_TOKENS};
 use crate::chat::{ChatTemplate, Message, Variables};
 use crate::cpu::CpuBackend;
@@ -117,6 +118,7 @@ impl Opened {
         // The model first: of a file that holds none, its vocabulary is no matter.
         let model = Arc::new(Model::from_gguf(&gguf).map_err(|error| of_file(&path, error))?);
         let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|error| of_file(&path, error))?;
+        warnings::about_vocabulary(&tokenizer);
         Ok(Opened {
             gguf,
             model,
@@ -130,6 +132,12 @@ impl Opened {
             true => None,
             false => Some(ChatTemplate::from_gguf(&self.gguf, &self.tokenizer)?),
         };
+        if template
+            .as_ref()
+            .is_some_and(|template| !template.is_from_file())
+        {
+            warnings::without_template();
+        }
         let tokens = if let Some(template) = template.filter(ChatTemplate::is_from_file) {
             let message = Message::new("user", text);
             template.encode(&self.tokenizer, &[message], true, &Variables::new())?
@@ -143,6 +151,7 @@ impl Opened {
         if tokens.is_empty() {
             bail!("the prompt is empty");
         }
+        warnings::about_prompt(&self.tokenizer, &tokens);
         Ok(tokens)
     }
 
