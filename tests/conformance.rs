@@ -8,7 +8,7 @@ mod suite;
 
 use std::collections::BTreeSet;
 
-use hyperion::device::choice::PtxImage;
+use hyperion::device::choice::{PtxImage, PtxText};
 use hyperion::device::sim::SimDevice;
 use hyperion::ptx;
 use ptx_sim::Module;
@@ -28,7 +28,7 @@ fn opcodes(text: &str) -> BTreeSet<String> {
 fn every_instruction_of_the_kernels_has_a_case() {
     let covered = opcodes(&suite::ptx(&suite::cases().expect("cases")));
     for module in ptx::modules() {
-        let used = opcodes(module.ptx);
+        let used = opcodes(module.ptx());
         let missing: Vec<&String> = used.difference(&covered).collect();
         assert!(
             missing.is_empty(),
@@ -44,7 +44,7 @@ fn a_wrong_bit_in_a_result_is_found() {
     let cases = suite::cases().expect("cases");
     let image = PtxImage {
         arch: 80,
-        text: suite::ptx(&cases).leak(),
+        text: PtxText::Plain(suite::ptx(&cases).leak()),
     };
     let simulator = SimDevice::open(&[image]).expect("the simulator reads it");
     for (index, case) in cases.iter().enumerate() {

@@ -1,13 +1,14 @@
-//! The whole program, end to end: a model writes about a noun that is chosen when the test runs.
+//! The whole program, end to end: a model writes about a noun, or with a number, that is known only when the test
+//! runs.
 //!
 //! `HYPERION_TEST_DEVICE` names the device (the CPU without it), `HYPERION_MODEL` another model's
-//! file.
+//! file for the noun.
 
 mod support;
 
 use std::collections::HashSet;
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -70,6 +71,48 @@ fn model() -> PathBuf {
     env::var_os("HYPERION_MODEL").map_or_else(|| support::model("smollm2"), PathBuf::from)
 }
 
+/// The question that this engine's predecessor answered with garbage, in the form that Qwen2.5's template gives it.
+fn question(word: &str) -> String {
+    format!(
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n\
+         <|im_start|>user\nWrite a haiku about GPU computing. Include the word \"{word}\".<|im_end|>\n\
+         <|im_start|>assistant\n"
+    )
+}
+
+/// A number below 60 in words.
+fn in_words(number: u64) -> String {
+    const SMALL: [&str; 20] = [
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+    ];
+    const TENS: [&str; 4] = ["twenty", "thirty", "forty", "fifty"];
+    let (tens, ones) = (number as usize / 10, number as usize % 10);
+    match (number, ones) {
+        (..20, _) => SMALL[number as usize].to_owned(),
+        (_, 0) => TENS[tens - 2].to_owned(),
+        _ => format!("{}-{}", TENS[tens - 2], SMALL[ones]),
+    }
+}
+
 /// Examples, so that base models understand it as well; the number makes every prompt a new one.
 fn prompt(noun: &str, number: u64) -> String {
     format!(
@@ -85,10 +128,10 @@ struct Written {
     tokens: Vec<u32>,
 }
 
-fn write(prompt: &str) -> Written {
+fn write(model: &Path, prompt: &str) -> Written {
     let output = Command::new(env!("CARGO_BIN_EXE_hyperion"))
         .arg("generate")
-        .arg(model())
+        .arg(model)
         .args(["--device", &device(), "--raw", "-p", prompt, "--temp", "0"])
         .args([
             "--stop",
@@ -116,8 +159,8 @@ fn write(prompt: &str) -> Written {
     }
 }
 
-/// The text is a poem about `noun` and not garbage.
-fn assert_readable(text: &str, noun: &str, dictionary: &HashSet<String>) {
+/// The text is a poem about `subject` and not garbage.
+fn assert_readable(text: &str, subject: &str, dictionary: &HashSet<String>) {
     let strange = |c: char| c == char::REPLACEMENT_CHARACTER || (c.is_control() && c != '\n');
     assert!(!text.contains(strange), "not plain text: {text:?}");
     let typographic = |c: char| "‘’“”–—…é".contains(c);
@@ -143,12 +186,17 @@ fn assert_readable(text: &str, noun: &str, dictionary: &HashSet<String>) {
         unknown.len() * 10 <= words.len(),
         "words that are in no dictionary, {unknown:?}: {text:?}"
     );
-    assert!(
-        words
-            .iter()
-            .any(|word| word.strip_suffix('s').unwrap_or(word) == noun),
-        "nothing about the {noun}: {text:?}"
-    );
+    assert!(mentions(&words, subject), "no {subject:?} in {text:?}");
+}
+
+/// Whether the words of `subject` follow each other in `words`, maybe in the plural.
+fn mentions(words: &[String], subject: &str) -> bool {
+    let same = |(word, wanted): (&String, &String)| {
+        word == wanted || word.strip_suffix('s') == Some(wanted.as_str())
+    };
+    let wanted = words_of(subject);
+    let mut places = words.windows(wanted.len());
+    places.any(|place| place.iter().zip(&wanted).all(same))
 }
 
 /// Lower case, without the genitive.
@@ -163,7 +211,8 @@ fn words_of(text: &str) -> Vec<String> {
 fn dictionary() -> HashSet<String> {
     let words = support::fixture_bytes("words/english.txt");
     let words = String::from_utf8(words).expect("UTF-8");
-    words.lines().chain(NOUNS).map(str::to_owned).collect()
+    let of_prompts = NOUNS.into_iter().chain(["gpu", "gpus"]);
+    words.lines().chain(of_prompts).map(str::to_owned).collect()
 }
 
 /// The reference reads what was written and finds at each place that no other token would have been
@@ -199,30 +248,84 @@ fn fresh_number() -> u64 {
     (nanoseconds ^ u64::from(std::process::id()) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
 }
 
-#[test]
-fn a_haiku_about_a_noun_that_nobody_knew() {
-    let gguf = Gguf::open(&model()).expect("a GGUF file");
-    let tokenizer = Tokenizer::from_gguf(&gguf).expect("a tokenizer");
-    let reference = Arc::new(Model::from_gguf(&gguf).expect("a model"));
-    let context = 512;
-    let backend = CpuBackend::new(reference, Engine::pages_for(context, 1));
-    let mut reference = Engine::new(Box::new(backend), context, context);
-    let dictionary = dictionary();
-    let gap = if device() == "cpu" { CPU_GAP } else { GPU_GAP };
-    let fresh = fresh_number();
-    for poem in 0..POEMS {
-        let noun = NOUNS[((fresh + poem * 11) % NOUNS.len() as u64) as usize];
-        let prompt = prompt(noun, 1000 + (fresh / 32 + poem) % 99_000);
-        let written = write(&prompt);
+/// What is needed to check what the program wrote.
+struct Judge {
+    model: PathBuf,
+    tokenizer: Tokenizer,
+    reference: Engine,
+    dictionary: HashSet<String>,
+    gap: f32,
+}
+
+impl Judge {
+    fn of(model: PathBuf) -> Judge {
+        let gguf = Gguf::open(&model).expect("a GGUF file");
+        let reference = Arc::new(Model::from_gguf(&gguf).expect("a model"));
+        let context = 512;
+        let backend = CpuBackend::new(reference, Engine::pages_for(context, 1));
+        Judge {
+            tokenizer: Tokenizer::from_gguf(&gguf).expect("a tokenizer"),
+            reference: Engine::new(Box::new(backend), context, context),
+            dictionary: dictionary(),
+            gap: if device() == "cpu" { CPU_GAP } else { GPU_GAP },
+            model,
+        }
+    }
+
+    /// Lets the program continue `prompt`: readably, about `subject`, and with the tokens that the reference finds
+    /// most probable.
+    fn assert_haiku(&mut self, prompt: &str, subject: &str) {
+        let written = write(&self.model, prompt);
         println!("{prompt}{}", written.text);
-        assert_readable(&written.text, noun, &dictionary);
+        assert_readable(&written.text, subject, &self.dictionary);
         let options = EncodeOptions {
             add_special: true,
             parse_special: true,
         };
-        let tokens = tokenizer.encode(&prompt, options).expect("tokens");
-        assert_greedy(&mut reference, &tokens, &written.tokens, gap);
+        let tokens = self.tokenizer.encode(prompt, options).expect("tokens");
+        assert_greedy(&mut self.reference, &tokens, &written.tokens, self.gap);
     }
+}
+
+#[test]
+fn a_haiku_about_a_noun_that_nobody_knew() {
+    let mut judge = Judge::of(model());
+    let fresh = fresh_number();
+    for poem in 0..POEMS {
+        let noun = NOUNS[((fresh + poem * 11) % NOUNS.len() as u64) as usize];
+        let prompt = prompt(noun, 1000 + (fresh / 32 + poem) % 99_000);
+        judge.assert_haiku(&prompt, noun);
+    }
+}
+
+/// In the model family in which this engine's predecessor wrote garbage.
+#[test]
+fn a_haiku_with_the_minute_of_the_hour() {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let minute = in_words(since.expect("a clock after 1970").as_secs() / 60 % 60);
+    let mut judge = Judge::of(support::model("qwen2.5-coder-0.5b"));
+    judge.assert_haiku(&question(&minute), &minute);
+}
+
+#[test]
+fn numbers_in_words() {
+    let words = [0, 9, 10, 19, 20, 39, 40, 59].map(in_words);
+    assert_eq!(
+        words.each_ref().map(String::as_str),
+        [
+            "zero",
+            "nine",
+            "ten",
+            "nineteen",
+            "twenty",
+            "thirty-nine",
+            "forty",
+            "fifty-nine"
+        ]
+    );
+    let words = words_of("Thirty-nine threads, twenty cores, one stone");
+    assert!(mentions(&words, "thirty-nine") && mentions(&words, "thread"));
+    assert!(!mentions(&words, "twenty-nine") && !mentions(&words, "ton"));
 }
 
 #[test]

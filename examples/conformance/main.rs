@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use hyperion::device::Device;
-use hyperion::device::choice::{self, DeviceChoice, PtxImage};
+use hyperion::device::choice::{self, DeviceChoice, PtxImage, PtxText};
 use hyperion::device::sim::SimDevice;
 use ptx_sim::Module;
 
@@ -23,7 +23,10 @@ fn main() -> Result<ExitCode> {
     let choice: DeviceChoice = name.parse().map_err(anyhow::Error::msg)?;
     let cases = suite::cases()?;
     let text: &str = suite::ptx(&cases).leak();
-    let image = |arch| PtxImage { arch, text };
+    let image = |arch| PtxImage {
+        arch,
+        text: PtxText::Plain(text),
+    };
     // The simulator passes for a GPU of compute capability 8.0, and knows the instructions of later ones.
     let simulator = SimDevice::open(&[image(80)])?;
     let arch = if choice == DeviceChoice::Sim { 80 } else { 90 };

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::ptx::facts::{InstructionMix, KernelFacts, facts};
 use crate::ptx::occupancy::{ARCHITECTURES, Architecture};
 use crate::ptx::ptxas::{self, Resources};
-use crate::ptx::{PtxModule, modules};
+use crate::ptx::{KernelTexts, PtxModule, modules};
 
 /// Lists the kernels whose names contain one of the patterns, or all: bytes of parameters and of static
 /// shared memory, the most threads of a block, the widest load of a thread, and instructions by kind.
@@ -80,7 +80,7 @@ fn parse_gpu(text: &str) -> Result<&'static Architecture, String> {
 /// # Errors
 /// No kernel of that name, no tool that is needed, or stdout cannot be written.
 pub fn run(args: &PtxArgs) -> anyhow::Result<ExitCode> {
-    let wanted = |module: &&PtxModule| {
+    let wanted = |module: &&'static PtxModule| {
         args.arch
             .is_none_or(|arch| module.compute_capability == arch)
     };
@@ -90,7 +90,7 @@ pub fn run(args: &PtxArgs) -> anyhow::Result<ExitCode> {
         .context("this program has no kernels")?;
     let mut out = io::stdout().lock();
     if let Some(name) = &args.kernel {
-        let Some(ptx) = module.entry_text(name) else {
+        let Some(ptx) = KernelTexts::find(module.ptx()).get(name) else {
             bail!("there is no kernel `{name}`{}", hint(module, name));
         };
         match args.sass {
@@ -110,7 +110,7 @@ pub fn run(args: &PtxArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The kernels that the patterns choose.
-fn rows(args: &PtxArgs, module: &PtxModule) -> anyhow::Result<Vec<Row>> {
+fn rows(args: &PtxArgs, module: &'static PtxModule) -> anyhow::Result<Vec<Row>> {
     let has = |name: &str, pattern: &String| name.contains(pattern.as_str());
     for pattern in &args.patterns {
         if !module

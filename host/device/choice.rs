@@ -3,6 +3,7 @@
 use super::error::{DeviceError, Result};
 use super::sim::SimDevice;
 use super::traits::Device;
+use crate::ptx::PtxModule;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -53,12 +54,31 @@ impl fmt::Display for DeviceChoice {
 }
 
 /// PTX for one architecture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct PtxImage {
     /// The architecture that it was compiled for: 80 is `sm_80`.
     pub arch: u32,
     /// The PTX text.
-    pub text: &'static str,
+    pub text: PtxText,
+}
+
+/// A PTX text, unpacked or not yet.
+#[derive(Debug, Clone, Copy)]
+pub enum PtxText {
+    /// As it is.
+    Plain(&'static str),
+    /// One that this binary carries.
+    Embedded(&'static PtxModule),
+}
+
+impl PtxText {
+    /// The text.
+    pub fn get(self) -> &'static str {
+        match self {
+            PtxText::Plain(text) => text,
+            PtxText::Embedded(module) => module.ptx(),
+        }
+    }
 }
 
 /// The images that this binary carries.
@@ -67,7 +87,7 @@ pub fn embedded() -> Vec<PtxImage> {
     modules
         .map(|module| PtxImage {
             arch: module.compute_capability,
-            text: module.ptx,
+            text: PtxText::Embedded(module),
         })
         .collect()
 }
@@ -179,11 +199,11 @@ mod tests {
         let images = [
             PtxImage {
                 arch: 90,
-                text: "b",
+                text: PtxText::Plain("b"),
             },
             PtxImage {
                 arch: 80,
-                text: "a",
+                text: PtxText::Plain("a"),
             },
         ];
         for (capability, arch) in [((8, 0), 80), ((8, 9), 80), ((9, 0), 90), ((12, 0), 90)] {

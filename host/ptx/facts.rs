@@ -109,9 +109,9 @@ pub struct KernelFacts {
 ///
 /// # Errors
 /// PTX that `ptx_sim` cannot read, with the line.
-pub fn facts(module: &PtxModule) -> Result<Vec<KernelFacts>> {
+pub fn facts(module: &'static PtxModule) -> Result<Vec<KernelFacts>> {
     let parsed =
-        Module::parse(module.ptx).map_err(|error| PtxError::Unreadable(error.to_string()))?;
+        Module::parse(module.ptx()).map_err(|error| PtxError::Unreadable(error.to_string()))?;
     let kernels = module.kernels.iter().filter_map(|entry| {
         let kernel = parsed.kernel(entry.name)?;
         Some(of(kernel, entry.max_threads))

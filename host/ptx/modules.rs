@@ -1,47 +1,9 @@
-//! The PTX that this binary carries, and the table of its kernels.
+//! The PTX that this binary carries: which module a GPU takes, and where the kernels are in its text.
 
 use std::ops::Range;
 
-/// The kernels compiled for one architecture.
-#[derive(Clone, Copy, Debug)]
-pub struct PtxModule {
-    /// The lowest compute capability that runs it, as one number: 80 for 8.0.
-    pub compute_capability: u32,
-    /// The PTX text.
-    pub ptx: &'static str,
-    /// Its kernels, in the text's order.
-    pub kernels: &'static [KernelEntry],
-}
-
-/// A kernel of a module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KernelEntry {
-    /// The name to launch it by.
-    pub name: &'static str,
-    /// Bytes of its parameter struct.
-    pub param_bytes: usize,
-    /// The most threads that a block may have.
-    pub max_threads: u32,
-}
-
-impl PtxModule {
-    /// The text of a kernel.
-    pub fn entry_text(&self, name: &str) -> Option<&'static str> {
-        let (_, range) = entries(self.ptx).find(|(entry, _)| *entry == name)?;
-        Some(&self.ptx[range])
-    }
-
-    /// The kernel of that name.
-    pub fn kernel(&self, name: &str) -> Option<&'static KernelEntry> {
-        self.kernels.iter().find(|kernel| kernel.name == name)
-    }
-}
-
-/// The modules, lowest compute capability first; each has the same kernels.
-pub fn modules() -> &'static [PtxModule] {
-    const MODULES: &[PtxModule] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
-    MODULES
-}
+pub use kernels_ptx::{KernelEntry, PtxModule, modules};
+use memchr::{memchr_iter, memmem};
 
 /// The best module for a GPU; `None` where the GPU is older than all.
 pub fn for_compute_capability(major: u32, minor: u32) -> Option<&'static PtxModule> {
@@ -52,7 +14,7 @@ pub fn for_compute_capability(major: u32, minor: u32) -> Option<&'static PtxModu
 }
 
 /// Where the kernels are in PTX text as rustc lays it out: each begins a line, and ends with a line of its own. To
-/// find them takes 10 ms, so it is done once for a text.
+/// find them takes a few milliseconds, so it is done once for a text.
 pub struct KernelTexts<'a> {
     ptx: &'a str,
     kernels: Vec<KernelText<'a>>,
@@ -76,6 +38,13 @@ impl<'a> KernelTexts<'a> {
         });
         let kernels = kernels.collect();
         KernelTexts { ptx, kernels }
+    }
+
+    /// The text of a kernel, alone.
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        let mut kernels = self.kernels.iter();
+        let kernel = kernels.find(|kernel| kernel.name == name)?;
+        Some(&self.ptx[kernel.range.clone()])
     }
 
     /// What all kernels share (version, target, declarations of shared memory) and the wanted ones. Lines that are
@@ -102,18 +71,19 @@ impl<'a> KernelTexts<'a> {
 }
 
 fn lines(text: &str) -> usize {
-    text.bytes().filter(|&byte| byte == b'\n').count()
+    memchr_iter(b'\n', text.as_bytes()).count()
 }
 
 /// Names and places of the kernels.
 fn entries(ptx: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
-    ptx.match_indices("\n.visible .entry ")
-        .filter_map(|(at, found)| {
-            let name = at + found.len();
-            let name_end = name + ptx[name..].find('(')?;
-            let end = name_end + ptx[name_end..].find("\n}")? + 2;
-            Some((&ptx[name..name_end], at + 1..end))
-        })
+    const START: &str = "\n.visible .entry ";
+    let end_of_kernel = memmem::Finder::new("\n}");
+    memmem::find_iter(ptx.as_bytes(), START).filter_map(move |at| {
+        let name = at + START.len();
+        let name_end = name + ptx[name..].find('(')?;
+        let end = name_end + end_of_kernel.find(&ptx.as_bytes()[name_end..])? + 2;
+        Some((&ptx[name..name_end], at + 1..end))
+    })
 }
 
 #[cfg(test)]
@@ -136,8 +106,8 @@ mod tests {
     #[test]
     fn every_kernel_stands_alone_at_its_own_line() {
         for module in modules() {
-            let table = KernelTable::parse(module.ptx).unwrap();
-            let texts = KernelTexts::find(module.ptx);
+            let table = KernelTable::parse(module.ptx()).unwrap();
+            let texts = KernelTexts::find(module.ptx());
             for entry in table.entries() {
                 let alone = texts.only(|name| name == entry.name).unwrap();
                 assert_eq!(
@@ -148,7 +118,7 @@ mod tests {
                     let wanted = format!(".entry {}(", entry.name);
                     text.lines().position(|line| line.contains(&wanted))
                 };
-                assert_eq!(line(&alone), line(module.ptx));
+                assert_eq!(line(&alone), line(module.ptx()));
                 assert_declares_what_it_uses(&alone);
             }
         }
@@ -156,7 +126,7 @@ mod tests {
 
     #[test]
     fn several_kernels_stand_at_their_own_lines() {
-        let ptx = modules()[0].ptx;
+        let ptx = modules()[0].ptx();
         let texts = KernelTexts::find(ptx);
         let two = texts
             .only(|name| ["argmax", "rope_kv"].contains(&name))
@@ -200,7 +170,7 @@ mod tests {
     #[test]
     fn kernels_call_nothing_and_know_their_address_spaces() {
         for module in modules() {
-            for line in module.ptx.lines().map(str::trim_start) {
+            for line in module.ptx().lines().map(str::trim_start) {
                 let bad = ["ld.b", "ld.v", "st.b", "st.v", "call"]
                     .iter()
                     .any(|i| line.starts_with(i));

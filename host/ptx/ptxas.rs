@@ -93,11 +93,11 @@ fn module(architecture: &Architecture) -> Result<&'static PtxModule> {
 
 /// Compiles kernels into a folder, with what `ptxas` says of them.
 fn compile(
-    module: &PtxModule,
+    module: &'static PtxModule,
     names: &[&str],
     architecture: &Architecture,
 ) -> Result<(TempDir, String)> {
-    let text = KernelTexts::find(module.ptx).only(|name| names.contains(&name));
+    let text = KernelTexts::find(module.ptx()).only(|name| names.contains(&name));
     let text = text.ok_or_else(|| PtxError::NoKernel {
         name: names.join(", "),
         count: module.kernels.len(),

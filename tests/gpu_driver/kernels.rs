@@ -1,6 +1,6 @@
 //! Small hand-written kernels, for Ampere and, with a programmatic dependency, for Hopper.
 
-use hyperion::device::choice::PtxImage;
+use hyperion::device::choice::{PtxImage, PtxText};
 
 macro_rules! kernels {
     ($arch:literal, $wait:literal) => {
@@ -84,17 +84,19 @@ macro_rules! kernels {
 pub const IMAGES: &[PtxImage] = &[
     PtxImage {
         arch: 80,
-        text: kernels!("sm_80", ""),
+        text: PtxText::Plain(kernels!("sm_80", "")),
     },
     PtxImage {
         arch: 90,
-        text: kernels!("sm_90", "griddepcontrol.wait;"),
+        text: PtxText::Plain(kernels!("sm_90", "griddepcontrol.wait;")),
     },
 ];
 
 /// What no compiler accepts, with an entry that can be read.
 pub const BROKEN: &[PtxImage] = &[PtxImage {
     arch: 80,
-    text: ".version 7.0\n.target sm_80\n.address_size 64\n\
+    text: PtxText::Plain(
+        ".version 7.0\n.target sm_80\n.address_size 64\n\
            .visible .entry broken(.param .u64 p) { .reg .b32 %r<3>; frobnicate.u32 %r1, %r2; ret; }\n",
+    ),
 }];

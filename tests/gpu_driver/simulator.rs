@@ -74,7 +74,7 @@ fn the_embedded_kernels_load_with_the_parameters_of_their_definitions() {
     let images = embedded();
     assert!(SimDevice::open(&images).is_ok());
     for (image, module) in images.iter().zip(ptx::modules()) {
-        let table = KernelTable::parse(image.text).unwrap();
+        let table = KernelTable::parse(image.text.get()).unwrap();
         assert_eq!(table.entries().len(), module.kernels.len());
         for entry in table.entries() {
             let kernel = module.kernel(&entry.name).unwrap();

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use hyperion::device::Device;
-use hyperion::device::choice::{self, DeviceChoice, PtxImage};
+use hyperion::device::choice::{self, DeviceChoice, PtxImage, PtxText};
 use hyperion::device::sim::SimDevice;
 
 /// Keeps the data aligned as an allocation is.
@@ -56,7 +56,7 @@ pub fn report_on(ptx: String, case: impl FnOnce()) -> Result<(), String> {
     let image = PtxImage {
         arch: 80,
         // The images of a device are those of the binary, which live as long as it.
-        text: ptx.leak(),
+        text: PtxText::Plain(ptx.leak()),
     };
     let device = SimDevice::open(&[image]).expect("the simulator reads it");
     REPLACED.set(Some(Arc::new(TestDevice {

@@ -1,14 +1,15 @@
 //! Project tasks, started as `cargo xtask TASK`.
 //!
-//! This package must not depend on `hyperion`, whose build script compiles the GPU kernels and so
+//! This package must not depend on `hyperion` or `kernels_ptx`, whose build script compiles the GPU kernels and so
 //! needs the device toolchain that the tasks here install.
 
 mod device_toolchain;
 mod system;
 
-use std::env;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 use model_cache::{Cache, KNOWN_MODELS, KnownModel, known_tools};
@@ -18,8 +19,11 @@ Usage: cargo xtask TASK
 
 Tasks:
   demo   Set up, build, and let the default model write a haiku
-  test   Set up and run every test
+  test   Set up and run every test; with --skipped N, fail where not exactly N are left out
   setup  Install what is missing on this machine, fetch the models of the tests and NVIDIA's ptxas";
+
+/// The variable that names the file in which tests say that they are left out: see `crates/test_skips`.
+const SKIPS: &str = "HYPERION_TEST_SKIPS";
 
 /// A prompt that the default model answers with three lines, and flags under which it always does:
 /// a model this small may ramble when its tokens are drawn.
@@ -30,7 +34,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let task = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["demo"] => demo,
-        ["test"] => test,
+        ["test"] => return exit_code(test(None)),
+        ["test", "--skipped", count] if count.parse::<usize>().is_ok() => {
+            return exit_code(test(count.parse().ok()));
+        }
         ["setup"] => set_up_tests,
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
@@ -41,7 +48,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match task() {
+    exit_code(task())
+}
+
+fn exit_code(outcome: Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -53,20 +64,62 @@ fn main() -> ExitCode {
 fn demo() -> Result<()> {
     let model = &KNOWN_MODELS[0];
     set_up(std::slice::from_ref(model))?;
-    cargo(&["build", "--release", "--bin", "hyperion"])?;
+    // With the tests' profile and, because a test is asked for as well, with the features of all their dependencies:
+    // so `cargo xtask test` finds everything built.
+    let build = ["build", "--workspace", "--bin", "hyperion"];
+    cargo(&[&build[..], &["--test", "fixtures"]].concat(), &[])?;
     let flags = DEMO_FLAGS.join(" ");
     eprintln!(
         "> hyperion generate {} -p {DEMO_PROMPT:?} {flags}",
         model.name
     );
-    let run = ["run", "--quiet", "--release", "--bin", "hyperion", "--"];
-    let generate = ["generate", model.name, "-p", DEMO_PROMPT];
-    cargo(&[&run[..], &generate, &DEMO_FLAGS].concat())
+    // Not by `cargo run`, which would build it again with fewer features. It lies beside this program.
+    let mut hyperion = env::current_exe().context("the place of this program")?;
+    hyperion.set_file_name(format!("hyperion{}", env::consts::EXE_SUFFIX));
+    let status = Command::new(&hyperion)
+        .args(["generate", model.name, "-p", DEMO_PROMPT])
+        .args(DEMO_FLAGS)
+        .status()
+        .with_context(|| format!("cannot start {}", hyperion.display()))?;
+    if !status.success() {
+        bail!("{} failed ({status})", hyperion.display());
+    }
+    Ok(())
 }
 
-fn test() -> Result<()> {
+/// Runs all tests. `n_skipped` is how many may be left out, where that is known.
+fn test(n_skipped: Option<usize>) -> Result<()> {
     set_up_tests()?;
-    cargo(&["test", "--workspace"])
+    let skips = workspace().join("target/skipped-tests");
+    fs::create_dir_all(workspace().join("target"))?;
+    fs::write(&skips, "").with_context(|| format!("cannot write {}", skips.display()))?;
+    cargo(&["test", "--workspace"], &[(SKIPS, skips.as_os_str())])?;
+    test_own_kernel()?;
+
+    let skips = fs::read_to_string(skips).context("the list of skipped tests")?;
+    let count = skips.lines().count();
+    eprintln!("{count} tests could not run here, wholly or in part");
+    eprint!("{skips}");
+    if n_skipped.is_some_and(|expected| expected != count) {
+        bail!(
+            "{count} tests were left out, not {}",
+            n_skipped.unwrap_or(0)
+        );
+    }
+    Ok(())
+}
+
+/// The example of a kernel of one's own is a workspace outside of ours. Its program is checked and not linked: that
+/// takes the driver's library.
+fn test_own_kernel() -> Result<()> {
+    let manifest = ["--manifest-path", "examples/own-kernel/Cargo.toml"];
+    let target = workspace().join("target/own-kernel");
+    let target = [("CARGO_TARGET_DIR", target.as_os_str())];
+    cargo(&[&["test"][..], &manifest].concat(), &target)?;
+    cargo(
+        &[&["check", "--features", "cuda"][..], &manifest].concat(),
+        &target,
+    )
 }
 
 /// Brings a fresh machine to where all tests run.
@@ -94,11 +147,12 @@ fn set_up(models: &[KnownModel]) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo in the workspace.
-fn cargo(arguments: &[&str]) -> Result<()> {
+/// Runs cargo in the workspace, with additional variables.
+fn cargo(arguments: &[&str], variables: &[(&str, &OsStr)]) -> Result<()> {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.args(arguments).current_dir(workspace());
+    command.envs(variables.iter().copied());
     // What the outer cargo says about this package would reach the build scripts of others, which
     // would then run again whenever cargo is started in another way.
     for (name, _) in env::vars_os() {

@@ -105,8 +105,7 @@ fn command(job: &Job) -> Command {
     if job.toolchain.core == CoreLibrary::Source {
         command.arg("-Zbuild-std=core");
     }
-    // The architecture is given to the last crate only, whose code generation covers everything:
-    // so `core` and the dependencies are compiled once for all architectures.
+    // The architecture is given to the last crate only, whose code generation covers everything.
     command
         .arg("--")
         .arg("--emit=asm")

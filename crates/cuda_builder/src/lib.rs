@@ -107,8 +107,9 @@ impl CudaBuilder {
 
     /// Compiles the crate, tells cargo when to do it again, and gives the PTX file's path.
     ///
-    /// Builds of several architectures and profiles share what does not depend on them, in the folder
-    /// `device` of cargo's target folder. The PTX file is rewritten only where it changes.
+    /// Builds of several profiles share the folder `device/ARCH` of cargo's target folder. Each architecture has its
+    /// own, because cargo locks it: so they can be built side by side. The PTX file is rewritten only where it
+    /// changes.
     pub fn build(&self) -> Result<PathBuf, CudaBuilderError> {
         for variable in toolchain::OVERRIDES {
             println!("cargo::rerun-if-env-changed={variable}");
@@ -120,7 +121,7 @@ impl CudaBuilder {
             crate_path: &self.path_to_crate,
             arch: self.arch,
             line_info: self.generate_line_info,
-            target_dir: &device_target_dir(&out_dir),
+            target_dir: &device_target_dir(&out_dir).join(self.arch.to_string()),
         })?;
         for source in &compiled.sources {
             println!("cargo::rerun-if-changed={}", source.display());

@@ -57,10 +57,10 @@ impl CudaDevice {
     /// cuBLAS; each says what to do.
     pub fn open(ordinal: usize, images: &[PtxImage]) -> Result<Self> {
         let (api, device, info) = probe::probe(ordinal)?;
-        let image = select_ptx(images, info.compute_capability)?;
+        let ptx = select_ptx(images, info.compute_capability)?.text.get();
 
         let shared = Arc::new(Shared::new(api, device)?);
-        let module = Arc::new(Module::new(api, image.text, &info)?);
+        let module = Arc::new(Module::new(api, ptx, &info)?);
         let workspace = alloc(&shared, WORKSPACE_BYTES, "cuBLAS workspace")?;
         // SAFETY: the context is current since `Shared::new`; the workspace is kept beside.
         let cublas = unsafe { Cublas::open(shared.raw_stream(), workspace.addr()) }?;
@@ -72,7 +72,7 @@ impl CudaDevice {
             }),
             sent: Arc::new(Sent::new(module.clone())),
             module,
-            ptx: image.text,
+            ptx,
             shared,
         })
     }

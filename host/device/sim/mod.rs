@@ -87,10 +87,9 @@ impl SimDevice {
 
     /// As [`SimDevice::open`], with `total` bytes of memory and other checks than the default ones.
     pub fn with(images: &[PtxImage], total: u64, config: Config) -> Result<Self> {
-        let image = select_ptx(images, CAPABILITY)?;
-        let module =
-            Module::parse(image.text).map_err(|error| DeviceError::Ptx(error.to_string()))?;
-        let mut table = KernelTable::parse(image.text)?;
+        let ptx = select_ptx(images, CAPABILITY)?.text.get();
+        let module = Module::parse(ptx).map_err(|error| DeviceError::Ptx(error.to_string()))?;
+        let mut table = KernelTable::parse(ptx)?;
         for entry in table.entries_mut() {
             if let Some(kernel) = module.kernel(&entry.name) {
                 entry.static_shared = kernel.static_shared_bytes();

@@ -24,11 +24,11 @@ impl KernelText {
         let image = ptx::for_compute_capability(8, 0).expect("there is one");
         let start = format!("{ENTRY}{name}(");
         let head = image
-            .ptx
+            .ptx()
             .lines()
             .take_while(|line| !line.starts_with(ENTRY));
         let body = image
-            .ptx
+            .ptx()
             .lines()
             .skip_while(|line| !line.starts_with(&start));
         let body_lines = body.clone().take_while(|line| *line != "}");
