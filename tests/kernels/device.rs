@@ -1,5 +1,5 @@
-//! The device of the cases: the one that `HYPERION_TEST_DEVICE` names; or, in [`report_on`], the simulator
-//! with other PTX than what ships.
+//! The device of the cases: the one that `HYPERION_TEST_DEVICE` names (`sim:90` is the simulator with the
+//! kernels for compute capability 9.0); or, in [`report_on`], the simulator with other PTX than what ships.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -33,7 +33,17 @@ pub fn test_device() -> Arc<TestDevice> {
         .unwrap_or_else(|| DEVICE.get_or_init(|| Arc::new(shipped())).clone())
 }
 
+/// What names the simulator with the kernels that an H100 runs.
+pub const SIM_90: &str = "sim:90";
+
 fn open(name: &str) -> Result<TestDevice, String> {
+    if name == SIM_90 {
+        let device = SimDevice::of_capability(&choice::embedded(), (9, 0));
+        return Ok(TestDevice {
+            device: Arc::new(device.map_err(|error| error.to_string())?),
+            guard_bytes: 0,
+        });
+    }
     let choice: DeviceChoice = name.parse()?;
     let opened = choice::open(choice, &choice::embedded()).map_err(|error| error.to_string())?;
     Ok(TestDevice {

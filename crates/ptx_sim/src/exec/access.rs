@@ -2,6 +2,7 @@
 
 use crate::exec::Context;
 use crate::exec::block::BlockState;
+use crate::exec::dependence;
 use crate::exec::race::Actor;
 use crate::exec::registers::{LANES, Registers, lanes};
 use crate::exec::report::{Outcome, access, undefined};
@@ -86,6 +87,7 @@ pub(super) fn actor(warp: &Warp, lane: usize, atomic: bool) -> Actor<'_> {
         thread: (warp.index * LANES + lane) as u32,
         clock: &warp.clock,
         atomic,
+        early: warp.early >> lane & 1 == 1,
     }
 }
 
@@ -121,6 +123,7 @@ pub(super) fn check_global_read(
     if context.config.uninitialised_checks && !allocation.is_written(offset, bytes) {
         return Err(FaultKind::UninitialisedRead { bytes });
     }
+    dependence::check_read(context, allocation, offset, bytes, actor.early)?;
     if !context.config.race_checks || !allocation.is_written_in(context.launch_id) {
         return Ok(());
     }
@@ -157,6 +160,7 @@ pub(super) fn check_global_write(
     actor: Actor,
     same_value: impl Fn() -> bool,
 ) -> Result<(), FaultKind> {
+    dependence::check_write(context, allocation, offset, bytes, actor.early)?;
     let config = context.config;
     if !config.race_checks && !config.block_race_checks {
         return Ok(());

@@ -26,6 +26,8 @@ pub(crate) struct BlockState {
     pub fence: [u32; WARPS],
     /// Whether a thread has fenced: memory may have come from other blocks in order.
     pub has_fenced: bool,
+    /// Whether a thread has waited for earlier launches.
+    pub has_waited: bool,
     /// Race clocks of this block begin here.
     pub base: u32,
 }
@@ -62,6 +64,7 @@ impl Block {
                 barriers: [Barrier::default(); 16],
                 fence: [0; WARPS],
                 has_fenced: false,
+                has_waited: false,
                 base: 1,
             },
         }
@@ -85,6 +88,7 @@ impl Block {
         state.barriers = [Barrier::default(); 16];
         state.fence = [state.base - 1; WARPS];
         state.has_fenced = false;
+        state.has_waited = false;
         let threads: u32 = context.launch.block.iter().product();
         for (w, warp) in self.warps.iter_mut().enumerate() {
             warp.start(context, state.id, threads - w as u32 * 32, state.base);
@@ -119,6 +123,9 @@ impl Block {
         }
         progressed |= barrier::complete(&mut self.state, &mut self.warps);
         if self.warps.iter().all(|warp| warp.live == 0) {
+            if context.launch.dependent && !self.state.has_waited {
+                return Err(self.fault(context, 0, *Box::<Trouble>::from(FaultKind::NoGridWait)));
+            }
             return Ok(true);
         }
         if !progressed && !self.warps.iter_mut().any(Warp::pick) {

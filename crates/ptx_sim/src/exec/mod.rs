@@ -7,6 +7,7 @@ mod atomic;
 mod barrier;
 mod block;
 mod collective;
+mod dependence;
 mod matrix;
 mod race;
 mod registers;
@@ -15,7 +16,7 @@ mod shared;
 mod step;
 mod warp;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use crate::exec::alu::VectorUnit;
@@ -66,6 +67,10 @@ pub struct Launch<'a> {
     pub dynamic_shared: u32,
     /// The parameters, packed as [`Kernel::params`] lays them out.
     pub params: &'a [u8],
+    /// Whether the kernel may begin before the launches ahead of it have ended (programmatic dependent
+    /// launch). Then every thread that writes, or reads what they write, must wait before
+    /// (`griddepcontrol.wait`), and so must some thread of every block: a later launch waits for this one only.
+    pub dependent: bool,
 }
 
 /// What a launch did.
@@ -93,7 +98,11 @@ pub(crate) struct Context<'a> {
     pub addresses: &'a [u64],
     pub launch: &'a Launch<'a>,
     pub launch_id: u64,
+    /// The first launch that may still run when this one begins.
+    pub overlap: u64,
     pub vector: VectorUnit,
+    /// Whether a thread let the next launch begin before it waited itself.
+    pub triggers_early: AtomicBool,
     /// Thread-instructions of all blocks.
     pub executed: AtomicU64,
     /// Number of blocks.
@@ -146,7 +155,8 @@ impl Simulator {
             .iter()
             .map(|extent| u64::from(*extent))
             .product();
-        let (launch_id, addresses) = memory.prepare(module);
+        let (launch_id, overlap) = memory.begin_launch(launch.dependent);
+        let addresses = memory.place(module);
         let table = memory.read_table();
         let context = Context {
             config: &self.config,
@@ -156,7 +166,9 @@ impl Simulator {
             addresses: &addresses,
             launch,
             launch_id,
+            overlap,
             vector: self.vector,
+            triggers_early: AtomicBool::new(false),
             executed: AtomicU64::new(0),
             blocks,
         };
@@ -165,6 +177,9 @@ impl Simulator {
             lowest: AtomicU64::new(u64::MAX),
         };
         self.run(&context, &outcome);
+        if !context.triggers_early.load(Relaxed) {
+            memory.has_waited(launch_id);
+        }
         match outcome
             .fault
             .into_inner()
@@ -264,6 +279,7 @@ fn check_launch(kernel: &Kernel, launch: &Launch<'_>) -> Result<(), String> {
         block,
         dynamic_shared,
         params,
+        dependent: _,
     } = launch;
     let threads: u64 = block.iter().map(|extent| u64::from(*extent)).product();
     if threads == 0 || threads > 1024 || block[2] > 64 {

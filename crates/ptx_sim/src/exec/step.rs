@@ -1,5 +1,7 @@
 //! One warp's turn: arithmetic in stretches, everything else one instruction at a time.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use crate::exec::Context;
 use crate::exec::block::BlockState;
 use crate::exec::registers::{LANES, lanes};
@@ -131,6 +133,17 @@ fn data(
         Op::AsyncWaitAll => async_copy::wait(block, warp, on, None),
         Op::Fence => {
             fence(block, warp);
+            Ok(())
+        }
+        Op::GridWait => {
+            warp.early &= !on;
+            block.has_waited = true;
+            Ok(())
+        }
+        Op::GridTrigger => {
+            if warp.early & on != 0 {
+                context.triggers_early.store(true, Relaxed);
+            }
             Ok(())
         }
         Op::ActiveMask { d } => {

@@ -49,6 +49,8 @@ pub(crate) struct Warp {
     pub registers: Registers,
     /// Lanes that have not exited.
     pub live: u32,
+    /// Lanes that may run while earlier launches do: they have not waited for them yet.
+    pub early: u32,
     pub splits: Vec<Split>,
     pub current: usize,
     pub meetings: Vec<Meeting>,
@@ -87,6 +89,7 @@ impl Warp {
             index,
             registers,
             live: 0,
+            early: 0,
             splits: Vec::new(),
             current: 0,
             meetings: Vec::new(),
@@ -108,6 +111,11 @@ impl Warp {
             u32::MAX
         } else {
             (1 << threads) - 1
+        };
+        self.early = if context.launch.dependent {
+            self.live
+        } else {
+            0
         };
         self.splits.clear();
         let (pc, mask) = (program.entry, self.live);
