@@ -1,12 +1,11 @@
 //! Loads and stores.
 
-use crate::exec::Context;
-use crate::exec::block::BlockState;
 use crate::exec::dependence;
+use crate::exec::launch::Context;
 use crate::exec::race::Actor;
 use crate::exec::registers::{LANES, Registers, lanes};
 use crate::exec::report::{Outcome, access, undefined};
-use crate::exec::step;
+use crate::exec::state::BlockState;
 use crate::exec::warp::Warp;
 use crate::fault::{FaultKind, RaceKind};
 use crate::lower::LOCAL_BASE;
@@ -237,7 +236,7 @@ pub(super) fn load(
     let bytes = element * op.columns.len() as u32;
     let atomic = op.ordering != Ordering::Weak;
     if op.ordering == Ordering::Synchronizing {
-        step::fence(block, warp);
+        block.fence(warp);
     }
     let addresses = addresses(&warp.registers, &op.address, on)?;
     let mut defined = on;
@@ -297,7 +296,7 @@ pub(super) fn load(
         warp.registers.define(*column, on, defined);
     }
     if op.ordering == Ordering::Synchronizing {
-        step::fence(block, warp);
+        block.fence(warp);
     }
     Ok(())
 }
@@ -313,7 +312,7 @@ pub(super) fn store(
     let bytes = op.element_bytes * op.columns.len() as u32;
     let atomic = op.ordering != Ordering::Weak;
     if op.ordering == Ordering::Synchronizing {
-        step::fence(block, warp);
+        block.fence(warp);
     }
     let addresses = addresses(&warp.registers, &op.address, on)?;
     let defined = op
@@ -371,7 +370,7 @@ pub(super) fn store(
         }
     }
     if op.ordering == Ordering::Synchronizing {
-        step::fence(block, warp);
+        block.fence(warp);
     }
     Ok(())
 }

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::exec::Context;
-use crate::exec::barrier::{self, Barrier};
+use crate::exec::barrier;
+use crate::exec::launch::{Context, thread_of};
 use crate::exec::race::WARPS;
 use crate::exec::report::{Trouble, complete};
 use crate::exec::shared::Shared;
+use crate::exec::state::{Barrier, BlockState};
 use crate::exec::step;
 use crate::exec::warp::{State, Warp};
 use crate::fault::{Fault, FaultKind};
@@ -16,34 +17,9 @@ const TURN: u64 = 4096;
 /// Race clocks start over, with clean records, before they overflow.
 const CLOCK_LIMIT: u32 = 1 << 30;
 
-/// What the warps of a block share.
-pub(crate) struct BlockState {
-    pub index: u64,
-    pub id: [u32; 3],
-    pub shared: Shared,
-    pub barriers: [Barrier; 16],
-    /// What fences made visible.
-    pub fence: [u32; WARPS],
-    /// Whether a thread has fenced: memory may have come from other blocks in order.
-    pub has_fenced: bool,
-    /// Whether a thread has waited for earlier launches.
-    pub has_waited: bool,
-    /// Race clocks of this block begin here.
-    pub base: u32,
-}
-
 pub(crate) struct Block {
     warps: Vec<Warp>,
     state: BlockState,
-}
-
-/// `%tid` of a thread by its linear number.
-pub(crate) fn thread_of(linear: u32, extent: [u32; 3]) -> [u32; 3] {
-    [
-        linear % extent[0],
-        linear / extent[0] % extent[1],
-        linear / extent[0] / extent[1],
-    ]
 }
 
 impl Block {

@@ -4,7 +4,7 @@
 //! or has ended. If that launch had waited before it did so, the two of them overlap and no other; otherwise
 //! whatever overlaps that launch may overlap this one too. [`Context::overlap`] is the first of these launches.
 
-use crate::exec::Context;
+use crate::exec::launch::Context;
 use crate::fault::FaultKind;
 use crate::memory::Allocation;
 

@@ -4,8 +4,7 @@
 //! at the branch's reconvergence point: a [`Meeting`] counts who has come. Splits of a warp take
 //! turns, so lanes may wait for each other as on devices with independent thread scheduling.
 
-use crate::exec::Context;
-use crate::exec::async_copy::Pending;
+use crate::exec::launch::{Context, thread_of};
 use crate::exec::race::Clock;
 use crate::exec::registers::{LANES, Registers};
 use crate::lower::Constant;
@@ -42,6 +41,16 @@ pub(crate) struct Meeting {
     pub expected: u32,
     pub arrived: u32,
     pub parent: u32,
+}
+
+/// An asynchronous copy in flight.
+pub(crate) struct Pending {
+    pub lane: usize,
+    /// Number of the lane's group.
+    pub group: u32,
+    pub at: usize,
+    pub bytes: usize,
+    pub data: [u8; 16],
 }
 
 pub(crate) struct Warp {
@@ -165,7 +174,7 @@ impl Warp {
         let threads: u32 = launch.block.iter().product();
         let first = self.index as u32 * 32;
         let value = |lane: u32| match special {
-            Tid(axis) => crate::exec::block::thread_of(first + lane, launch.block)[axis as usize],
+            Tid(axis) => thread_of(first + lane, launch.block)[axis as usize],
             Ntid(axis) => launch.block[axis as usize],
             Ctaid(axis) => block[axis as usize],
             Nctaid(axis) => launch.grid[axis as usize],
