@@ -61,14 +61,10 @@ thread_local! {
     static REPLACED: RefCell<Option<Arc<TestDevice>>> = const { RefCell::new(None) };
 }
 
-/// Runs a case on the simulator with the kernels of a PTX text; gives what the case fails with.
-pub fn report_on(ptx: String, case: impl FnOnce()) -> Result<(), String> {
-    let image = PtxImage {
-        arch: 80,
-        // The images of a device are those of the binary, which live as long as it.
-        text: ptx.leak(),
-    };
-    let device = SimDevice::open(&[image]).expect("the simulator reads it");
+/// Runs a case on the simulator with the kernels of an image; gives what the case fails with.
+pub fn report_on(image: PtxImage, case: impl FnOnce()) -> Result<(), String> {
+    let capability = (image.arch / 10, image.arch % 10);
+    let device = SimDevice::of_capability(&[image], capability).expect("the simulator reads it");
     REPLACED.set(Some(Arc::new(TestDevice {
         device: Arc::new(device),
         guard_bytes: 0,

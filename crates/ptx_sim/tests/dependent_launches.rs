@@ -97,6 +97,11 @@ fn nothing_is_written_before_the_wait() {
             Err(FaultKind::EarlyWrite),
             "{write}"
         );
+        // Also where the module has no wait at all.
+        assert_eq!(
+            Words::new().run(write, 0, 2, true),
+            Err(FaultKind::EarlyWrite)
+        );
         words.run(&early, 0, 2, false).unwrap();
         words.run(&format!("{WAIT} {write}"), 0, 2, true).unwrap();
     }

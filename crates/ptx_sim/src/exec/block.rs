@@ -11,6 +11,7 @@ use crate::exec::state::{Barrier, BlockState};
 use crate::exec::step;
 use crate::exec::warp::{State, Warp};
 use crate::fault::{Fault, FaultKind};
+use crate::op::Pc;
 
 /// Instructions a warp issues before the next has its turn.
 const TURN: u64 = 4096;
@@ -100,7 +101,9 @@ impl Block {
         progressed |= barrier::complete(&mut self.state, &mut self.warps);
         if self.warps.iter().all(|warp| warp.live == 0) {
             if context.launch.dependent && !self.state.has_waited {
-                return Err(self.fault(context, 0, *Box::<Trouble>::from(FaultKind::NoGridWait)));
+                let trouble = Box::<Trouble>::from(FaultKind::NoGridWait);
+                // No instruction is to blame.
+                return Err(complete(context, *trouble, Pc::MAX, self.state.id, 0));
             }
             return Ok(true);
         }

@@ -8,6 +8,12 @@ use crate::exec::launch::Context;
 use crate::fault::FaultKind;
 use crate::memory::Allocation;
 
+/// Whether launches of these kernels may overlap at all.
+#[inline]
+fn is_tracked(context: &Context<'_>) -> bool {
+    context.launch.dependent || context.module.waits_for_launches
+}
+
 /// A read by a thread that has waited, or not yet: what launches that may still run write is not there.
 #[inline]
 pub(super) fn check_read(
@@ -17,7 +23,7 @@ pub(super) fn check_read(
     bytes: u32,
     early: bool,
 ) -> Result<(), FaultKind> {
-    if !context.module.waits_for_launches {
+    if !is_tracked(context) {
         return Ok(());
     }
     let ahead = context.overlap..context.launch_id;
@@ -38,7 +44,7 @@ pub(super) fn check_write(
     bytes: u32,
     early: bool,
 ) -> Result<(), FaultKind> {
-    if !context.module.waits_for_launches {
+    if !is_tracked(context) {
         return Ok(());
     }
     if early {
