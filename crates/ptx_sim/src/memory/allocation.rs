@@ -22,7 +22,7 @@ pub(crate) struct Allocation {
     /// The last launch that wrote here.
     last_written: AtomicU64,
     /// Kept where launches may overlap.
-    stamps: OnceLock<Stamps>,
+    stamps: OnceLock<Box<Stamps>>,
     /// Makes 64-bit atomics whole.
     wide: Mutex<()>,
 }
@@ -217,7 +217,8 @@ impl Allocation {
 
     /// Which launches used each word last.
     pub fn stamps(&self) -> &Stamps {
-        self.stamps.get_or_init(|| Stamps::new(self.words.len()))
+        self.stamps
+            .get_or_init(|| Box::new(Stamps::new(self.words.len())))
     }
 
     /// The access records at a granularity of `1 << shift` bytes.

@@ -102,10 +102,10 @@ impl Lanes<'_> {
             }
             // Bits 16 to 47 of the product.
             Bin32::Mul24HiU => self.bin32(d, a, b, |x, y| {
-                (u64::from(x & 0xff_ffff) * u64::from(y & 0xff_ffff) >> 16) as u32
+                ((u64::from(x & 0xff_ffff) * u64::from(y & 0xff_ffff)) >> 16) as u32
             }),
             Bin32::Mul24HiS => self.bin32(d, a, b, |x, y| {
-                (i64::from(s24(x)) * i64::from(s24(y)) >> 16) as u32
+                ((i64::from(s24(x)) * i64::from(s24(y))) >> 16) as u32
             }),
             Bin32::Add16 => self.bin32(d, a, b, |x, y| x.wrapping_add(y) & 0xffff),
             Bin32::Sub16 => self.bin32(d, a, b, |x, y| x.wrapping_sub(y) & 0xffff),
