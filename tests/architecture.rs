@@ -1,5 +1,6 @@
 //! The invariants of absence that `docs/architecture.md` promises.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -66,6 +67,48 @@ fn the_simulator_knows_nothing_of_language_models() {
         "softmax",
     ];
     assert_absent("crates/ptx_sim/src", &[], &words);
+}
+
+/// Files of the simulator's executor import each other in one direction.
+#[test]
+fn the_executor_has_no_circles() {
+    let folder = Path::new("crates/ptx_sim/src/exec");
+    let name = |path: &Path| {
+        let first = path.strip_prefix(folder).expect("below").iter().next();
+        let first = Path::new(first.expect("a name")).with_extension("");
+        first.to_string_lossy().into_owned()
+    };
+    let sources = sources("crates/ptx_sim/src/exec");
+    let files: BTreeSet<String> = sources.iter().map(|(path, _)| name(path)).collect();
+    let mut open: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, text) in &sources {
+        let file = name(path);
+        // The module itself, which starts launches, may name all; none may name it.
+        let words = text.split("crate::exec::").skip(1).flat_map(|used| {
+            let end = if used.starts_with('{') { '}' } else { ':' };
+            let used = used.split([end, ';']).next().unwrap_or_default();
+            used.split(['{', ',', ' ', '\n'])
+        });
+        let words = words.filter(|word| !word.is_empty() && *word != file);
+        let used = open.entry(file.clone()).or_default();
+        for word in words {
+            assert!(
+                files.contains(word),
+                "{}: `{word}` is no file",
+                path.display()
+            );
+            used.insert(word.to_owned());
+        }
+    }
+    // Takes away files that import none of the rest; those of a circle stay.
+    while let Some(file) = open.iter().find(|(_, used)| used.is_empty()) {
+        let file = file.0.clone();
+        open.remove(&file);
+        for used in open.values_mut() {
+            used.remove(&file);
+        }
+    }
+    assert!(open.is_empty(), "files that import each other: {open:#?}");
 }
 
 #[test]

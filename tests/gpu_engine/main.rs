@@ -1,5 +1,6 @@
 //! The GPU engine on tiny models against values that were computed in float32 elsewhere and against
-//! the CPU reference. It runs on the simulator, or on a GPU with HYPERION_TEST_DEVICE=cuda.
+//! the CPU reference. It runs on the simulator with the kernels that an H100 runs, whose waits for each other
+//! are checked; with those for earlier GPUs by HYPERION_TEST_DEVICE=sim, or on a GPU by HYPERION_TEST_DEVICE=cuda.
 
 mod ahead;
 mod batches;

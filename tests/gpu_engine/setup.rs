@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use half::f16;
 use hyperion::backend::{Activations, Backend, Output, SequenceStep, TensorName, TraceSink, Want};
+use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, choice};
 use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
@@ -22,7 +23,10 @@ pub const PAGES: usize = 40;
 pub static RUN: AtomicBool = AtomicBool::new(false);
 
 static DEVICE: LazyLock<Arc<dyn Device>> = LazyLock::new(|| {
-    let name = std::env::var("HYPERION_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
+    let Ok(name) = std::env::var("HYPERION_TEST_DEVICE") else {
+        let device = SimDevice::of_capability(&choice::embedded(), (9, 0));
+        return Arc::new(device.expect("a simulator"));
+    };
     let choice = name.parse().expect("a device");
     let opened = choice::open(choice, &choice::embedded()).expect("the device opens");
     opened.device.expect("a device other than the CPU")

@@ -1,5 +1,5 @@
-//! The device of the cases: the one that `HYPERION_TEST_DEVICE` names; or, in [`report_on`], the simulator
-//! with other PTX than what ships.
+//! The device of the cases: the one that `HYPERION_TEST_DEVICE` names (`sim:90` is the simulator with the
+//! kernels for compute capability 9.0); or, in [`report_on`], the simulator with other PTX than what ships.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use hyperion::device::Device;
-use hyperion::device::choice::{self, DeviceChoice, PtxImage, PtxText};
+use hyperion::device::choice::{self, DeviceChoice, PtxImage};
 use hyperion::device::sim::SimDevice;
 
 /// Keeps the data aligned as an allocation is.
@@ -33,7 +33,17 @@ pub fn test_device() -> Arc<TestDevice> {
         .unwrap_or_else(|| DEVICE.get_or_init(|| Arc::new(shipped())).clone())
 }
 
+/// What names the simulator with the kernels that an H100 runs.
+pub const SIM_90: &str = "sim:90";
+
 fn open(name: &str) -> Result<TestDevice, String> {
+    if name == SIM_90 {
+        let device = SimDevice::of_capability(&choice::embedded(), (9, 0));
+        return Ok(TestDevice {
+            device: Arc::new(device.map_err(|error| error.to_string())?),
+            guard_bytes: 0,
+        });
+    }
     let choice: DeviceChoice = name.parse()?;
     let opened = choice::open(choice, &choice::embedded()).map_err(|error| error.to_string())?;
     Ok(TestDevice {
@@ -51,14 +61,10 @@ thread_local! {
     static REPLACED: RefCell<Option<Arc<TestDevice>>> = const { RefCell::new(None) };
 }
 
-/// Runs a case on the simulator with the kernels of a PTX text; gives what the case fails with.
-pub fn report_on(ptx: String, case: impl FnOnce()) -> Result<(), String> {
-    let image = PtxImage {
-        arch: 80,
-        // The images of a device are those of the binary, which live as long as it.
-        text: PtxText::Plain(ptx.leak()),
-    };
-    let device = SimDevice::open(&[image]).expect("the simulator reads it");
+/// Runs a case on the simulator with the kernels of an image; gives what the case fails with.
+pub fn report_on(image: PtxImage, case: impl FnOnce()) -> Result<(), String> {
+    let capability = (image.arch / 10, image.arch % 10);
+    let device = SimDevice::of_capability(&[image], capability).expect("the simulator reads it");
     REPLACED.set(Some(Arc::new(TestDevice {
         device: Arc::new(device),
         guard_bytes: 0,

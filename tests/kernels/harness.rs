@@ -155,7 +155,8 @@ impl Case {
                 block: [shape.block, 1, 1],
                 shared_bytes: shape.shared_bytes,
                 params: bytemuck::bytes_of(&params),
-                dependent: false,
+                // As the engine launches them, so that the simulator sees what comes before a kernel's wait.
+                dependent: true,
             };
             // SAFETY: the case's buffers live until it is dropped, and nothing else is on the
             // device that a wrong kernel under test could damage.

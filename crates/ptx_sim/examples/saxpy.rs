@@ -68,6 +68,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         block: [128, 1, 1],
         dynamic_shared: 0,
         params: &right,
+        dependent: false,
     };
     let simulator = Simulator::new(Config::default());
     let stats = simulator.launch(&memory, &module, "saxpy", &launch)?;

@@ -45,6 +45,7 @@ fn measure(module: &Module, kernel: &str, config: Config) -> Result<f64, Fault> 
         block: [256, 1, 1],
         dynamic_shared: 0,
         params: &params,
+        dependent: false,
     };
     let simulator = Simulator::new(config);
     let mut best = 0.0f64;

@@ -95,6 +95,13 @@ pub enum FaultKind {
     },
     /// A non-coherent load (`ld.global.nc`) of memory that the same launch wrote.
     StaleRead,
+    /// A read, before `griddepcontrol.wait`, of what a launch wrote that may still run.
+    EarlyRead,
+    /// A write before `griddepcontrol.wait`: launches that may still run use the memory.
+    EarlyWrite,
+    /// A block of a dependent launch ended without `griddepcontrol.wait`: who waits for it would not wait
+    /// for the launches before it.
+    NoGridWait,
     /// A store to kernel parameters or constants.
     ReadOnly,
     /// A barrier that not all threads of a warp reach together.
@@ -163,6 +170,11 @@ impl fmt::Display for FaultKind {
                 )
             }
             Self::StaleRead => f.write_str("non-coherent load of memory that this launch writes"),
+            Self::EarlyRead => {
+                f.write_str("read of what an earlier launch writes, before griddepcontrol.wait")
+            }
+            Self::EarlyWrite => f.write_str("write before griddepcontrol.wait"),
+            Self::NoGridWait => f.write_str("block ended without griddepcontrol.wait"),
             Self::ReadOnly => f.write_str("store to read-only memory"),
             Self::DivergentBarrier => {
                 f.write_str("barrier that only some threads of the warp reach")

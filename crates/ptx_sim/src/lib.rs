@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+mod dependence;
 mod error;
 mod exec;
 mod fault;
@@ -13,6 +14,7 @@ mod parse;
 mod special;
 mod ty;
 
+pub use dependence::BeforeWait;
 pub use error::{ParseError, ParseErrorKind};
 pub use exec::{Config, Launch, LaunchStats, Simulator};
 pub use fault::{Fault, FaultKind, NearAllocation, RaceKind};

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::dependence::{self, BeforeWait};
 use crate::error::ParseError;
 use crate::lower::{self, Program};
+use crate::op::Op;
 use crate::parse;
 use crate::special::SpecialRegister;
 use crate::ty::{Space, Ty};
@@ -17,6 +19,8 @@ pub struct Module {
     pub(crate) variables: Vec<Variable>,
     functions: Vec<Function>,
     kernels: Vec<Kernel>,
+    /// Whether a kernel waits for launches before it.
+    pub(crate) waits_for_launches: bool,
 }
 
 impl Module {
@@ -39,17 +43,26 @@ impl Module {
         let (entries, functions): (Vec<_>, Vec<_>) = functions
             .into_iter()
             .partition(|function| function.is_entry);
-        let kernels = entries
+        let kernels: Vec<Kernel> = entries
             .into_iter()
             .zip(programs)
             .map(|(function, program)| Kernel { function, program })
             .collect();
+        let waits = |kernel: &Kernel| {
+            kernel
+                .program
+                .code
+                .iter()
+                .any(|i| matches!(i.op, Op::GridWait))
+        };
+        let waits_for_launches = kernels.iter().any(waits);
         Ok(Module {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             source,
             variables,
             functions,
             kernels,
+            waits_for_launches,
         })
     }
 
@@ -135,6 +148,11 @@ impl Kernel {
     /// Names of the device functions that the kernel reaches by calls or address.
     pub fn callees(&self) -> &[String] {
         &self.program.callees
+    }
+
+    /// What the kernel, or a function that it calls, may do before `griddepcontrol.wait`.
+    pub fn before_wait(&self) -> BeforeWait {
+        dependence::before_wait(&self.program)
     }
 
     /// The instructions of the entry, without its callees'.

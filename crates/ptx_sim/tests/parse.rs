@@ -118,6 +118,8 @@ fn instructions_on_textures_and_tensors_are_named() {
         let name = unknown.split(' ').next().unwrap();
         assert!(error.token.starts_with(name), "{unknown}: {error}");
     }
+    let error = refuse(include_str!("ptx/tex.ptx"));
+    assert!(error.token.starts_with("tex.1d.v4.f32.f32 "), "{error}");
     let error = refuse(&kernel("ld.global.u32 %r1, [%a, {%r1}];"));
     assert!(matches!(error.kind, ParseErrorKind::Operand(_)), "{error}");
     let error = refuse(&format!("{HEAD}.global .texref image;"));

@@ -133,6 +133,7 @@ fn a_tree_reduction_in_dynamic_shared_memory() {
         block: [256, 1, 1],
         dynamic_shared: 1024,
         params: &params,
+        dependent: false,
     };
     simulator()
         .launch(&memory, &module(), "k_shared", &launch)

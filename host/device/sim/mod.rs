@@ -27,6 +27,8 @@ use std::time::Instant;
 
 /// What the simulator passes for: an A100's limits, with as much memory as a small test machine has.
 const CAPABILITY: (u32, u32) = (8, 0);
+/// From here on a GPU lets launches begin before their predecessors have ended.
+const DEPENDENT_LAUNCHES: (u32, u32) = (9, 0);
 const MAX_SHARED_PER_BLOCK: u32 = 163 << 10;
 const DEFAULT_MEMORY: u64 = 16 << 30;
 
@@ -62,6 +64,7 @@ enum Work {
         block: [u32; 3],
         shared: u32,
         params: Vec<u8>,
+        dependent: bool,
     },
     Gemm(GemmCall),
     Copy {
@@ -87,7 +90,25 @@ impl SimDevice {
 
     /// As [`SimDevice::open`], with `total` bytes of memory and other checks than the default ones.
     pub fn with(images: &[PtxImage], total: u64, config: Config) -> Result<Self> {
-        let ptx = select_ptx(images, CAPABILITY)?.text.get();
+        Self::build(images, CAPABILITY, total, config)
+    }
+
+    /// A simulator that passes for a GPU of another compute capability, and so takes its image. From 9.0 on
+    /// dependent launches are checked: what kernels do before they wait.
+    ///
+    /// # Errors
+    /// As [`SimDevice::open`].
+    pub fn of_capability(images: &[PtxImage], capability: (u32, u32)) -> Result<Self> {
+        Self::build(images, capability, DEFAULT_MEMORY, Config::default())
+    }
+
+    fn build(
+        images: &[PtxImage],
+        capability: (u32, u32),
+        total: u64,
+        config: Config,
+    ) -> Result<Self> {
+        let ptx = select_ptx(images, capability)?.text.get();
         let module = Module::parse(ptx).map_err(|error| DeviceError::Ptx(error.to_string()))?;
         let mut table = KernelTable::parse(ptx)?;
         for entry in table.entries_mut() {
@@ -97,7 +118,7 @@ impl SimDevice {
         }
         let info = DeviceInfo {
             name: "PTX simulator".into(),
-            compute_capability: CAPABILITY,
+            compute_capability: capability,
             multiprocessors: rayon::current_num_threads() as u32,
             l2_bytes: 40 << 20,
             total_memory: total,
@@ -234,6 +255,7 @@ impl Device for SimDevice {
             block: launch.block,
             shared: launch.shared_bytes,
             params: launch.params[..entry.param_bytes].to_vec(),
+            dependent: launch.dependent && self.info.compute_capability >= DEPENDENT_LAUNCHES,
         })
     }
 
@@ -414,6 +436,7 @@ impl Shared {
                 block,
                 shared,
                 params,
+                dependent,
             } => {
                 let name = &self.table.get(*kernel)?.name;
                 let launch = ptx_sim::Launch {
@@ -421,6 +444,7 @@ impl Shared {
                     block: *block,
                     dynamic_shared: *shared,
                     params,
+                    dependent: *dependent,
                 };
                 self.profile(name, (*grid, *block), || {
                     let ran = self
@@ -454,6 +478,7 @@ impl Shared {
             false => vec![0.0; call.ldc as usize * n],
         };
         gemm_reference(call, &a, &b, &mut c);
+        let mut columns = Vec::with_capacity(n);
         for (j, column) in c.chunks(call.ldc as usize).enumerate() {
             let bytes: Vec<u8> = match call.c_ty {
                 GemmType::F16 => column[..m]
@@ -466,9 +491,10 @@ impl Shared {
                     .collect(),
             };
             let offset = j * call.ldc as usize * call.c_ty.size();
-            self.write(call.c + offset as u64, &bytes)?;
+            columns.push((call.c + offset as u64, bytes));
         }
-        Ok(())
+        let written = self.memory().write_as_launch(&columns);
+        written.map_err(|error| fault("a product", error))
     }
 
     /// Reads a column-major matrix, without the padding between its columns, which may hold nothing.

@@ -16,6 +16,7 @@ pub(super) struct SimGraph {
 impl Graph for SimGraph {
     unsafe fn replay(&self) -> Result<()> {
         self.shared.refuse_in_capture("replaying a graph")?;
+        self.shared.memory().order();
         self.work.iter().try_for_each(|work| self.shared.run(work))
     }
 }

@@ -12,11 +12,6 @@ use cuda_std::gpu_only;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct F16(pub u16);
 
-/// A bfloat16 number's bits.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Bf16(pub u16);
-
 impl F16 {
     /// The value, exactly.
     #[gpu_only]
@@ -53,31 +48,6 @@ impl F16 {
     }
 }
 
-impl Bf16 {
-    /// The value, exactly.
-    #[inline(always)]
-    pub fn to_f32(self) -> f32 {
-        f32::from_bits((self.0 as u32) << 16)
-    }
-
-    /// The nearest bfloat16, ties to even.
-    #[gpu_only]
-    #[inline(always)]
-    pub fn from_f32(value: f32) -> Self {
-        let bits: u16;
-        // SAFETY: arithmetic on registers.
-        unsafe {
-            asm!(
-                "cvt.rn.bf16.f32 {0}, {1};",
-                out(reg16) bits,
-                in(reg32) value,
-                options(pure, nomem, nostack, preserves_flags)
-            );
-        }
-        Self(bits)
-    }
-}
-
 /// Both halves of a word as f32, low one first.
 #[gpu_only]
 #[inline(always)]
@@ -105,54 +75,22 @@ pub fn bf16x2_to_f32(pair: u32) -> [f32; 2] {
     ]
 }
 
-macro_rules! pack {
-    ($(#[$doc:meta])* $name:ident, $asm:literal) => {
-        $(#[$doc])*
-        #[gpu_only]
-        #[inline(always)]
-        pub fn $name(low: f32, high: f32) -> u32 {
-            let pair: u32;
-            // SAFETY: arithmetic on registers. The instruction takes the high half first.
-            unsafe {
-                asm!(
-                    concat!($asm, " {0}, {1}, {2};"),
-                    out(reg32) pair,
-                    in(reg32) high,
-                    in(reg32) low,
-                    options(pure, nomem, nostack, preserves_flags)
-                );
-            }
-            pair
-        }
-    };
-}
-
-pack!(
-    /// Two f32 rounded to halves (ties to even) in a word.
-    f32_to_f16x2, "cvt.rn.f16x2.f32"
-);
-pack!(
-    /// Two f32 rounded to bfloat16 (ties to even) in a word.
-    f32_to_bf16x2, "cvt.rn.bf16x2.f32"
-);
-
-/// `a * b + c` for two halves at once, each rounded once.
+/// Two f32 rounded to halves (ties to even) in a word.
 #[gpu_only]
 #[inline(always)]
-pub fn fma_f16x2(a: u32, b: u32, c: u32) -> u32 {
-    let result: u32;
-    // SAFETY: arithmetic on registers.
+pub fn f32_to_f16x2(low: f32, high: f32) -> u32 {
+    let pair: u32;
+    // SAFETY: arithmetic on registers. The instruction takes the high half first.
     unsafe {
         asm!(
-            "fma.rn.f16x2 {0}, {1}, {2}, {3};",
-            out(reg32) result,
-            in(reg32) a,
-            in(reg32) b,
-            in(reg32) c,
+            "cvt.rn.f16x2.f32 {0}, {1}, {2};",
+            out(reg32) pair,
+            in(reg32) high,
+            in(reg32) low,
             options(pure, nomem, nostack, preserves_flags)
         );
     }
-    result
+    pair
 }
 
 /// An element type of activations: kernels compute in f32 and keep this in memory.

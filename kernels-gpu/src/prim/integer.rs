@@ -37,10 +37,6 @@ ternary!(
     dp4a_us(u32, u32, i32) -> i32, "dp4a.u32.s32"
 );
 ternary!(
-    /// `c` plus the dot product of four unsigned bytes with four unsigned bytes.
-    dp4a_u(u32, u32, u32) -> u32, "dp4a.u32.u32"
-);
-ternary!(
     /// The four bytes that the nibbles of `c` choose among the bytes of `a` (0 to 3) and `b` (4 to
     /// 7): a table look-up. Bit 3 of a nibble repeats the byte's sign instead.
     byte_permute(u32, u32, u32) -> u32, "prmt.b32"
@@ -80,26 +76,6 @@ divide!(
     /// `a % b` without Rust's panic for `b = 0`, where the result is unspecified.
     rem, "rem.u32"
 );
-
-/// Any function of three bits, bit by bit: `TABLE` is that function of 0xf0, 0xcc and 0xaa.
-#[gpu_only]
-#[inline(always)]
-pub fn lop3<const TABLE: u32>(a: u32, b: u32, c: u32) -> u32 {
-    let result: u32;
-    // SAFETY: arithmetic on registers.
-    unsafe {
-        asm!(
-            "lop3.b32 {0}, {1}, {2}, {3}, {table};",
-            out(reg32) result,
-            in(reg32) a,
-            in(reg32) b,
-            in(reg32) c,
-            table = const TABLE,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    result
-}
 
 /// Packs the low bytes of four words, the first into the low byte.
 #[inline(always)]

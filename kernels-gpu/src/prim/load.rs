@@ -1,4 +1,4 @@
-//! Wide accesses to global memory, and loads with cache hints.
+//! Wide accesses to global memory, and a fetch into the L2 cache.
 
 #[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
@@ -10,8 +10,7 @@ macro_rules! vector_load {
         $(#[$doc])*
         ///
         /// # Safety
-        /// The words are readable global memory, and `ptr` is aligned to all of them. Where the
-        /// name says `nc` nothing writes them while the kernel runs.
+        /// The words are readable global memory, and `ptr` is aligned to all of them.
         #[gpu_only]
         #[inline(always)]
         pub unsafe fn $name(ptr: *const u32) -> [u32; $size] {
@@ -38,28 +37,6 @@ vector_load!(
     /// 16 bytes.
     global_v4, 4, "ld.global.v4.u32", "{{{a}, {b}, {c}, {d}}}", [a, b, c, d]
 );
-vector_load!(
-    /// 4 bytes through the read-only path, for data that many blocks read.
-    nc_v1, 1, "ld.global.nc.u32", "{a}", [a]
-);
-vector_load!(
-    /// 16 bytes through the read-only path, for data that many blocks read.
-    nc_v4, 4, "ld.global.nc.v4.u32", "{{{a}, {b}, {c}, {d}}}", [a, b, c, d]
-);
-vector_load!(
-    /// 16 bytes of weights: each is used once, so the L1 cache keeps none of it, and L2 fetches the
-    /// 128-byte line at once.
-    nc_stream_v4, 4, "ld.global.nc.L1::no_allocate.L2::128B.v4.u32", "{{{a}, {b}, {c}, {d}}}", [a, b, c, d]
-);
-vector_load!(
-    /// 8 bytes of weights; see [`nc_stream_v4`].
-    nc_stream_v2, 2, "ld.global.nc.L1::no_allocate.L2::128B.v2.u32", "{{{a}, {b}}}", [a, b]
-);
-vector_load!(
-    /// 4 bytes of weights; see [`nc_stream_v4`].
-    nc_stream_v1, 1, "ld.global.nc.L1::no_allocate.L2::128B.u32", "{a}", [a]
-);
-
 /// Fetches the line of an address in global memory into the L2 cache.
 #[gpu_only]
 #[inline(always)]
@@ -72,26 +49,6 @@ pub fn prefetch<T>(ptr: *const T) {
             options(nostack, preserves_flags)
         );
     }
-}
-
-/// 2 bytes of weights; see [`nc_stream_v4`].
-///
-/// # Safety
-/// Readable global memory at an even address, which nothing writes while the kernel runs.
-#[gpu_only]
-#[inline(always)]
-pub unsafe fn nc_stream_u16(ptr: *const u16) -> u16 {
-    let value: u16;
-    // SAFETY: the caller's.
-    unsafe {
-        asm!(
-            "ld.global.nc.L1::no_allocate.u16 {0}, [{1}];",
-            out(reg16) value,
-            in(reg64) ptr,
-            options(pure, readonly, nostack, preserves_flags)
-        );
-    }
-    value
 }
 
 /// Writes 8 bytes.
@@ -131,15 +88,5 @@ pub unsafe fn store_global_v4(ptr: *mut u32, [a, b, c, d]: [u32; 4]) {
             d = in(reg32) d,
             options(nostack, preserves_flags)
         );
-    }
-}
-
-/// Asks for the line at `ptr` in the L2 cache; no address is an error.
-#[gpu_only]
-#[inline(always)]
-pub fn prefetch_l2<T>(ptr: *const T) {
-    // SAFETY: a hint.
-    unsafe {
-        asm!("prefetch.global.L2 [{0}];", in(reg64) ptr, options(nostack, preserves_flags));
     }
 }

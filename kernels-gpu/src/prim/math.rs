@@ -44,10 +44,3 @@ unary!(
 pub fn fma(a: f32, b: f32, c: f32) -> f32 {
     cuda_std::GpuFloat::mul_add(a, b, c)
 }
-
-/// `e^x` through [`exp2_approx`], for arguments whose error matters little: relative error about
-/// `2^-22 + |x| * 2^-24`.
-#[inline(always)]
-pub fn exp_approx(x: f32) -> f32 {
-    exp2_approx(x * core::f32::consts::LOG2_E)
-}

@@ -3,8 +3,7 @@
 //! With `g = lane / 4` and `t = lane % 4`, a lane holds of a 16x8 result `d`: `d[0], d[1]` = row
 //! `g`, columns `2t, 2t + 1`, and `d[2], d[3]` the same of row `g + 8`. Of 16-bit `a` (16x16): words
 //! for (row `g`, columns `2t..`), (`g + 8`, `2t..`), (`g`, `2t + 8..`), (`g + 8`, `2t + 8..`); of `b`
-//! (16x8, column-major): (rows `2t..`, column `g`), (`2t + 8..`, `g`). For bytes (16x32 and 32x8) read
-//! `4t` for `2t` and `16` for the column offset `8`.
+//! (16x8, column-major): (rows `2t..`, column `g`), (`2t + 8..`, `g`).
 //!
 //! All 32 lanes execute these together: that is the safety condition of each.
 
@@ -14,51 +13,34 @@ use core::arch::asm;
 use cuda_std::gpu_only;
 use cuda_std::shared::Shared;
 
-macro_rules! mma {
-    ($(#[$doc:meta])* $name:ident, $asm:literal, $ty:ty) => {
-        $(#[$doc])*
-        ///
-        /// # Safety
-        /// See the [module](self).
-        #[gpu_only]
-        #[inline(always)]
-        pub unsafe fn $name(d: &mut [$ty; 4], a: [u32; 4], b: [u32; 2]) {
-            // SAFETY: the caller's. Not `pure`: the result depends on the other lanes.
-            unsafe {
-                asm!(
-                    concat!(
-                        $asm,
-                        " {{{d0}, {d1}, {d2}, {d3}}}, {{{a0}, {a1}, {a2}, {a3}}}, {{{b0}, {b1}}}, {{{d0}, {d1}, {d2}, {d3}}};"
-                    ),
-                    d0 = inout(reg32) d[0],
-                    d1 = inout(reg32) d[1],
-                    d2 = inout(reg32) d[2],
-                    d3 = inout(reg32) d[3],
-                    a0 = in(reg32) a[0],
-                    a1 = in(reg32) a[1],
-                    a2 = in(reg32) a[2],
-                    a3 = in(reg32) a[3],
-                    b0 = in(reg32) b[0],
-                    b1 = in(reg32) b[1],
-                    options(nomem, nostack, preserves_flags)
-                );
-            }
-        }
-    };
+/// `d += a * b` of halves in f32: 16x16 by 16x8.
+///
+/// # Safety
+/// See the [module](self).
+#[gpu_only]
+#[inline(always)]
+pub unsafe fn mma_f16(d: &mut [f32; 4], a: [u32; 4], b: [u32; 2]) {
+    // SAFETY: the caller's. Not `pure`: the result depends on the other lanes.
+    unsafe {
+        asm!(
+            concat!(
+                "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
+                " {{{d0}, {d1}, {d2}, {d3}}}, {{{a0}, {a1}, {a2}, {a3}}}, {{{b0}, {b1}}}, {{{d0}, {d1}, {d2}, {d3}}};"
+            ),
+            d0 = inout(reg32) d[0],
+            d1 = inout(reg32) d[1],
+            d2 = inout(reg32) d[2],
+            d3 = inout(reg32) d[3],
+            a0 = in(reg32) a[0],
+            a1 = in(reg32) a[1],
+            a2 = in(reg32) a[2],
+            a3 = in(reg32) a[3],
+            b0 = in(reg32) b[0],
+            b1 = in(reg32) b[1],
+            options(nomem, nostack, preserves_flags)
+        );
+    }
 }
-
-mma!(
-    /// `d += a * b` of halves in f32: 16x16 by 16x8.
-    mma_f16, "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", f32
-);
-mma!(
-    /// `d += a * b` of bfloat16 in f32: 16x16 by 16x8.
-    mma_bf16, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", f32
-);
-mma!(
-    /// `d += a * b` of signed bytes in i32: 16x32 by 32x8.
-    mma_s8, "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32", i32
-);
 
 macro_rules! ldmatrix {
     ($(#[$doc:meta])* $name:ident, $size:literal, $asm:literal, $list:literal, [$($word:ident),*]) => {
@@ -85,15 +67,6 @@ macro_rules! ldmatrix {
     };
 }
 
-ldmatrix!(
-    /// Two 8x8 matrices of 16-bit elements; lanes 0 to 7 give the rows of the first, 8 to 15 those of
-    /// the second.
-    ldmatrix_x2, 2, "ldmatrix.sync.aligned.m8n8.x2.shared.b16", "{{{a}, {b}}}", [a, b]
-);
-ldmatrix!(
-    /// [`ldmatrix_x2`], each matrix transposed.
-    ldmatrix_x2_trans, 2, "ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16", "{{{a}, {b}}}", [a, b]
-);
 ldmatrix!(
     /// Four 8x8 matrices of 16-bit elements; lanes `8 i ..` give the rows of matrix `i`.
     ldmatrix_x4, 4, "ldmatrix.sync.aligned.m8n8.x4.shared.b16", "{{{a}, {b}, {c}, {d}}}", [a, b, c, d]

@@ -1,11 +1,14 @@
 //! The PTX of one kernel, to find instructions in and to change them.
 
+use hyperion::device::choice::{PtxImage, PtxText};
 use hyperion::ptx;
 
 /// What all kernels share, and one kernel. Lines are counted from 0; a change never moves one.
 #[derive(Clone)]
 pub struct KernelText {
     name: &'static str,
+    /// What the image is for: 80 is compute capability 8.0.
+    arch: u32,
     lines: Vec<String>,
 }
 
@@ -18,10 +21,15 @@ pub struct Instruction<'a> {
 }
 
 impl KernelText {
-    /// The kernel as the simulator's image of this binary has it.
+    /// The kernel as this binary has it for compute capability 8.0, the simulator's own.
     pub fn shipped(name: &'static str) -> Self {
+        Self::shipped_for(80, name)
+    }
+
+    /// The kernel as this binary has it for another compute capability.
+    pub fn shipped_for(arch: u32, name: &'static str) -> Self {
         const ENTRY: &str = ".visible .entry ";
-        let image = ptx::for_compute_capability(8, 0).expect("there is one");
+        let image = ptx::for_compute_capability(arch / 10, arch % 10).expect("there is one");
         let start = format!("{ENTRY}{name}(");
         let head = image
             .ptx()
@@ -41,7 +49,7 @@ impl KernelText {
             lines.iter().any(|line| line.starts_with(&start)),
             "no {name}"
         );
-        Self { name, lines }
+        Self { name, arch, lines }
     }
 
     /// The kernel's name.
@@ -52,6 +60,19 @@ impl KernelText {
     /// The whole text.
     pub fn text(&self) -> String {
         self.lines.join("\n") + "\n"
+    }
+
+    /// An image of this kernel alone, which lives as long as the binary's own.
+    pub fn image(&self) -> PtxImage {
+        PtxImage {
+            arch: self.arch,
+            text: PtxText::Plain(self.text().leak()),
+        }
+    }
+
+    /// The same kernel without a bug.
+    pub fn unchanged(&self) -> Self {
+        Self::shipped_for(self.arch, self.name)
     }
 
     /// The kernel and line as faults name them.

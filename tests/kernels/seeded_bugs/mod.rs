@@ -1,4 +1,4 @@
-//! Ten bugs, each planted into the PTX that ships, are found and named by the tests that the kernels
+//! Eleven bugs, each planted into the PTX that ships, are found and named by the tests that the kernels
 //! have.
 //!
 //! A bug is one precise change of a kernel's text; where the change does not find the place that it is
@@ -26,10 +26,10 @@ const MINUS_ZERO: &str = "0f80000000";
 
 /// The case passes with the kernel as it ships, and fails with the bug in words that have all of `parts`.
 fn assert_caught(with_bug: &KernelText, case: impl Fn(), parts: &[&str]) {
-    let shipped = KernelText::shipped(with_bug.name());
+    let shipped = with_bug.unchanged();
     assert_ne!(shipped.text(), with_bug.text(), "there is no bug");
-    assert_eq!(report_on(shipped.text(), &case), Ok(()));
-    let report = report_on(with_bug.text(), &case).expect_err("the bug is not found");
+    assert_eq!(report_on(shipped.image(), &case), Ok(()));
+    let report = report_on(with_bug.image(), &case).expect_err("the bug is not found");
     for part in parts {
         assert!(report.contains(part), "`{part}` is not in `{report}`");
     }
@@ -68,6 +68,20 @@ fn missing_barrier() {
         "wrote, with no barrier between at shared address",
     ];
     assert_caught(&kernel, || attention_prefill::QWEN.run(), &parts);
+}
+
+/// Where launches may begin early, a sum could be written over what the launch ahead still reads.
+#[test]
+fn missing_wait_for_the_launch_ahead() {
+    let mut kernel = KernelText::shipped_for(90, ADD_F32.name);
+    let wait = kernel.only(|found| found.opcode == "griddepcontrol.wait");
+    kernel.remove(wait);
+    let stores = kernel.all(|found| found.opcode.starts_with("st.global"));
+    let parts = [
+        &kernel.place(stores[0]),
+        "write before griddepcontrol.wait at global address",
+    ];
+    assert_caught(&kernel, || check_add::<f32>(&ADD_F32, 4097, false), &parts);
 }
 
 #[test]

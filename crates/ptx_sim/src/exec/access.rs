@@ -1,11 +1,11 @@
 //! Loads and stores.
 
-use crate::exec::Context;
-use crate::exec::block::BlockState;
+use crate::exec::dependence;
+use crate::exec::launch::Context;
 use crate::exec::race::Actor;
 use crate::exec::registers::{LANES, Registers, lanes};
 use crate::exec::report::{Outcome, access, undefined};
-use crate::exec::step;
+use crate::exec::state::BlockState;
 use crate::exec::warp::Warp;
 use crate::fault::{FaultKind, RaceKind};
 use crate::lower::LOCAL_BASE;
@@ -86,6 +86,7 @@ pub(super) fn actor(warp: &Warp, lane: usize, atomic: bool) -> Actor<'_> {
         thread: (warp.index * LANES + lane) as u32,
         clock: &warp.clock,
         atomic,
+        early: warp.early >> lane & 1 == 1,
     }
 }
 
@@ -121,6 +122,7 @@ pub(super) fn check_global_read(
     if context.config.uninitialised_checks && !allocation.is_written(offset, bytes) {
         return Err(FaultKind::UninitialisedRead { bytes });
     }
+    dependence::check_read(context, allocation, offset, bytes, actor.early)?;
     if !context.config.race_checks || !allocation.is_written_in(context.launch_id) {
         return Ok(());
     }
@@ -157,6 +159,7 @@ pub(super) fn check_global_write(
     actor: Actor,
     same_value: impl Fn() -> bool,
 ) -> Result<(), FaultKind> {
+    dependence::check_write(context, allocation, offset, bytes, actor.early)?;
     let config = context.config;
     if !config.race_checks && !config.block_race_checks {
         return Ok(());
@@ -233,7 +236,7 @@ pub(super) fn load(
     let bytes = element * op.columns.len() as u32;
     let atomic = op.ordering != Ordering::Weak;
     if op.ordering == Ordering::Synchronizing {
-        step::fence(block, warp);
+        block.fence(warp);
     }
     let addresses = addresses(&warp.registers, &op.address, on)?;
     let mut defined = on;
@@ -293,7 +296,7 @@ pub(super) fn load(
         warp.registers.define(*column, on, defined);
     }
     if op.ordering == Ordering::Synchronizing {
-        step::fence(block, warp);
+        block.fence(warp);
     }
     Ok(())
 }
@@ -309,7 +312,7 @@ pub(super) fn store(
     let bytes = op.element_bytes * op.columns.len() as u32;
     let atomic = op.ordering != Ordering::Weak;
     if op.ordering == Ordering::Synchronizing {
-        step::fence(block, warp);
+        block.fence(warp);
     }
     let addresses = addresses(&warp.registers, &op.address, on)?;
     let defined = op
@@ -367,7 +370,7 @@ pub(super) fn store(
         }
     }
     if op.ordering == Ordering::Synchronizing {
-        step::fence(block, warp);
+        block.fence(warp);
     }
     Ok(())
 }

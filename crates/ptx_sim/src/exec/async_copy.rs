@@ -1,23 +1,13 @@
 //! `cp.async`: the copied bytes land when the copying thread waits for them, not before.
 
-use crate::exec::Context;
 use crate::exec::access::{actor, addresses, check_global_read, global};
-use crate::exec::block::BlockState;
+use crate::exec::launch::Context;
 use crate::exec::registers::lanes;
 use crate::exec::report::{Outcome, access, invalid, undefined};
-use crate::exec::warp::Warp;
+use crate::exec::state::BlockState;
+use crate::exec::warp::{Pending, Warp};
 use crate::op::AsyncCopy;
 use crate::ty::Space;
-
-/// A copy in flight.
-pub(crate) struct Pending {
-    lane: usize,
-    /// Number of the lane's group.
-    group: u32,
-    at: usize,
-    bytes: usize,
-    data: [u8; 16],
-}
 
 pub(super) fn issue(
     context: &Context<'_>,

@@ -1,11 +1,10 @@
 //! Atomic read-modify-write operations, one lane after the other.
 
-use crate::exec::Context;
 use crate::exec::access::{actor, addresses, check_global_write, global, local, resolve};
-use crate::exec::block::BlockState;
+use crate::exec::launch::Context;
 use crate::exec::registers::lanes;
 use crate::exec::report::{Outcome, access, undefined};
-use crate::exec::step;
+use crate::exec::state::BlockState;
 use crate::exec::warp::Warp;
 use crate::fault::FaultKind;
 use crate::numeric::{float, half};
@@ -20,7 +19,7 @@ pub(super) fn run(
     on: u32,
 ) -> Outcome<()> {
     if op.synchronizing {
-        step::fence(block, warp);
+        block.fence(warp);
     }
     let bytes = op.ty.bytes();
     let addresses = addresses(&warp.registers, &op.address, on)?;
@@ -78,7 +77,7 @@ pub(super) fn run(
     }
     warp.registers.define(op.d, on, on);
     if op.synchronizing {
-        step::fence(block, warp);
+        block.fence(warp);
     }
     Ok(())
 }

@@ -1,34 +1,9 @@
 //! Barriers of a block.
 
-use crate::exec::block::BlockState;
-use crate::exec::race::WARPS;
 use crate::exec::report::{Outcome, invalid, undefined};
+use crate::exec::state::{Barrier, BlockState};
 use crate::exec::warp::{State, Warp};
 use crate::op::{BarrierOp, Instr, NONE, Op, ReductionKind};
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Barrier {
-    arrived: u32,
-    /// Threads awaited; zero for all that live.
-    expected: u32,
-    clock: [u32; WARPS],
-    count: u32,
-    all: bool,
-    reduction: Option<(ReductionKind, u32)>,
-}
-
-impl Default for Barrier {
-    fn default() -> Barrier {
-        Barrier {
-            arrived: 0,
-            expected: 0,
-            clock: [0; WARPS],
-            count: 0,
-            all: true,
-            reduction: None,
-        }
-    }
-}
 
 /// The current split, all of its lanes, comes to a barrier.
 pub(super) fn reach(block: &mut BlockState, warp: &mut Warp, op: &BarrierOp) -> Outcome<()> {

@@ -2,46 +2,25 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::exec::Context;
-use crate::exec::barrier::{self, Barrier};
+use crate::exec::barrier;
+use crate::exec::launch::{Context, thread_of};
 use crate::exec::race::WARPS;
 use crate::exec::report::{Trouble, complete};
 use crate::exec::shared::Shared;
+use crate::exec::state::{Barrier, BlockState};
 use crate::exec::step;
 use crate::exec::warp::{State, Warp};
 use crate::fault::{Fault, FaultKind};
+use crate::op::Pc;
 
 /// Instructions a warp issues before the next has its turn.
 const TURN: u64 = 4096;
 /// Race clocks start over, with clean records, before they overflow.
 const CLOCK_LIMIT: u32 = 1 << 30;
 
-/// What the warps of a block share.
-pub(crate) struct BlockState {
-    pub index: u64,
-    pub id: [u32; 3],
-    pub shared: Shared,
-    pub barriers: [Barrier; 16],
-    /// What fences made visible.
-    pub fence: [u32; WARPS],
-    /// Whether a thread has fenced: memory may have come from other blocks in order.
-    pub has_fenced: bool,
-    /// Race clocks of this block begin here.
-    pub base: u32,
-}
-
 pub(crate) struct Block {
     warps: Vec<Warp>,
     state: BlockState,
-}
-
-/// `%tid` of a thread by its linear number.
-pub(crate) fn thread_of(linear: u32, extent: [u32; 3]) -> [u32; 3] {
-    [
-        linear % extent[0],
-        linear / extent[0] % extent[1],
-        linear / extent[0] / extent[1],
-    ]
 }
 
 impl Block {
@@ -62,6 +41,7 @@ impl Block {
                 barriers: [Barrier::default(); 16],
                 fence: [0; WARPS],
                 has_fenced: false,
+                has_waited: false,
                 base: 1,
             },
         }
@@ -85,6 +65,7 @@ impl Block {
         state.barriers = [Barrier::default(); 16];
         state.fence = [state.base - 1; WARPS];
         state.has_fenced = false;
+        state.has_waited = false;
         let threads: u32 = context.launch.block.iter().product();
         for (w, warp) in self.warps.iter_mut().enumerate() {
             warp.start(context, state.id, threads - w as u32 * 32, state.base);
@@ -119,6 +100,11 @@ impl Block {
         }
         progressed |= barrier::complete(&mut self.state, &mut self.warps);
         if self.warps.iter().all(|warp| warp.live == 0) {
+            if context.launch.dependent && !self.state.has_waited {
+                let trouble = Box::<Trouble>::from(FaultKind::NoGridWait);
+                // No instruction is to blame.
+                return Err(complete(context, *trouble, Pc::MAX, self.state.id, 0));
+            }
             return Ok(true);
         }
         if !progressed && !self.warps.iter_mut().any(Warp::pick) {

@@ -1,10 +1,10 @@
 //! Operations that lanes of a warp perform together.
 
 use crate::exec::atomic;
-use crate::exec::block::BlockState;
 use crate::exec::matrix;
 use crate::exec::registers::{LANES, lanes};
 use crate::exec::report::{Outcome, invalid, lane as lane_fault, undefined};
+use crate::exec::state::BlockState;
 use crate::exec::warp::{State, Warp};
 use crate::op::{AtomicOp, AtomicTy, Column, NONE, ShuffleMode, VoteMode, WarpOp};
 

@@ -7,9 +7,9 @@
 #![expect(clippy::needless_range_loop, reason = "a lane indexes many columns")]
 
 use crate::exec::access::{actor, addresses, resolve};
-use crate::exec::block::BlockState;
 use crate::exec::registers::LANES;
 use crate::exec::report::{Outcome, invalid, undefined};
+use crate::exec::state::BlockState;
 use crate::exec::warp::Warp;
 use crate::numeric::half;
 use crate::op::{Address, Mma, MmaInput, R};

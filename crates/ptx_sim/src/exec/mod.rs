@@ -1,4 +1,4 @@
-//! Launches: blocks over threads of the host.
+//! Runs launches: blocks over threads of the host.
 
 mod access;
 mod alu;
@@ -7,97 +7,34 @@ mod atomic;
 mod barrier;
 mod block;
 mod collective;
+mod dependence;
+mod launch;
 mod matrix;
 mod race;
 mod registers;
 mod report;
 mod shared;
+mod state;
 mod step;
 mod warp;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use crate::exec::alu::VectorUnit;
 use crate::exec::block::Block;
-use crate::fault::{Fault, FaultKind};
-use crate::memory::{Memory, Table};
-use crate::module::{Kernel, Module};
+use crate::exec::launch::{Context, check_launch};
+use crate::fault::Fault;
+use crate::memory::Memory;
+use crate::module::Module;
 
-/// How a [`Simulator`] runs and what it checks.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Host threads that run blocks; zero for one per processor.
-    pub threads: usize,
-    /// Thread-instructions that one launch may execute.
-    pub instruction_budget: u64,
-    /// Whether accesses of a block's threads without a barrier between them are faults.
-    pub race_checks: bool,
-    /// Whether blocks of a launch that write different values to one place are faults.
-    pub block_race_checks: bool,
-    /// Whether reads of memory never written and uses of undefined registers are faults.
-    pub uninitialised_checks: bool,
-    /// Whether all blocks of a launch run in turns, as kernels need that wait for other blocks.
-    /// Otherwise a block runs to its end before its thread starts the next.
-    pub co_resident: bool,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            threads: 0,
-            instruction_budget: 20_000_000_000,
-            race_checks: true,
-            block_race_checks: true,
-            uninitialised_checks: true,
-            co_resident: false,
-        }
-    }
-}
-
-/// One launch of a kernel.
-#[derive(Clone, Copy, Debug)]
-pub struct Launch<'a> {
-    /// Blocks along x, y and z.
-    pub grid: [u32; 3],
-    /// Threads of a block along x, y and z.
-    pub block: [u32; 3],
-    /// Bytes of the unsized `.extern .shared` array.
-    pub dynamic_shared: u32,
-    /// The parameters, packed as [`Kernel::params`] lays them out.
-    pub params: &'a [u8],
-}
-
-/// What a launch did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LaunchStats {
-    /// Thread-instructions executed.
-    pub instructions: u64,
-    /// Blocks run.
-    pub blocks: u64,
-}
+pub use launch::{Config, Launch, LaunchStats};
 
 /// Runs kernels.
 #[derive(Clone, Debug)]
 pub struct Simulator {
     config: Config,
     vector: VectorUnit,
-}
-
-/// What every block of a launch shares.
-pub(crate) struct Context<'a> {
-    pub config: &'a Config,
-    pub module: &'a Module,
-    pub kernel: &'a Kernel,
-    pub table: &'a Table,
-    pub addresses: &'a [u64],
-    pub launch: &'a Launch<'a>,
-    pub launch_id: u64,
-    pub vector: VectorUnit,
-    /// Thread-instructions of all blocks.
-    pub executed: AtomicU64,
-    /// Number of blocks.
-    pub blocks: u64,
 }
 
 /// Blocks stop when a fault of an earlier block makes theirs irrelevant.
@@ -129,7 +66,7 @@ impl Simulator {
     /// Runs a kernel to its end.
     ///
     /// # Errors
-    /// The fault of the lowest-numbered block that has one, or [`FaultKind::InvalidLaunch`].
+    /// The fault of the lowest-numbered block that has one, or [`FaultKind::InvalidLaunch`](crate::FaultKind::InvalidLaunch).
     pub fn launch(
         &self,
         memory: &Memory,
@@ -146,7 +83,8 @@ impl Simulator {
             .iter()
             .map(|extent| u64::from(*extent))
             .product();
-        let (launch_id, addresses) = memory.prepare(module);
+        let (launch_id, overlap) = memory.begin_launch(launch.dependent);
+        let addresses = memory.place(module);
         let table = memory.read_table();
         let context = Context {
             config: &self.config,
@@ -156,7 +94,9 @@ impl Simulator {
             addresses: &addresses,
             launch,
             launch_id,
+            overlap,
             vector: self.vector,
+            triggers_early: AtomicBool::new(false),
             executed: AtomicU64::new(0),
             blocks,
         };
@@ -165,6 +105,9 @@ impl Simulator {
             lowest: AtomicU64::new(u64::MAX),
         };
         self.run(&context, &outcome);
+        if !context.triggers_early.load(Relaxed) {
+            memory.has_waited(launch_id);
+        }
         match outcome
             .fault
             .into_inner()
@@ -255,71 +198,5 @@ fn run_in_turns(context: &Context<'_>, outcome: &Outcome, first: u64, stride: u6
             outcome.report(index, fault);
             return;
         }
-    }
-}
-
-fn check_launch(kernel: &Kernel, launch: &Launch<'_>) -> Result<(), String> {
-    let Launch {
-        grid,
-        block,
-        dynamic_shared,
-        params,
-    } = launch;
-    let threads: u64 = block.iter().map(|extent| u64::from(*extent)).product();
-    if threads == 0 || threads > 1024 || block[2] > 64 {
-        return Err(format!(
-            "a block of {block:?} threads; a device allows 1 to 1024"
-        ));
-    }
-    if grid.contains(&0) || grid[0] > i32::MAX as u32 || grid[1] > 65535 || grid[2] > 65535 {
-        return Err(format!(
-            "a grid of {grid:?} blocks; a device allows 2^31 - 1, 65535, 65535"
-        ));
-    }
-    if params.len() != kernel.param_bytes() as usize {
-        return Err(format!(
-            "{} bytes of parameters, the kernel has {}",
-            params.len(),
-            kernel.param_bytes()
-        ));
-    }
-    let bounds = kernel.function().launch_bounds();
-    if bounds
-        .required_threads
-        .is_some_and(|required| required != *block)
-    {
-        return Err(format!(
-            "a block of {block:?}, `.reqntid` is {:?}",
-            bounds.required_threads
-        ));
-    }
-    let limit = bounds
-        .max_threads
-        .map(|most| most.iter().map(|x| u64::from(*x)).product::<u64>());
-    if limit.is_some_and(|limit| threads > limit) {
-        return Err(format!(
-            "{threads} threads, `.maxntid` is {:?}",
-            bounds.max_threads
-        ));
-    }
-    if *dynamic_shared != 0 && !kernel.uses_dynamic_shared() {
-        return Err("dynamic shared memory for a kernel that names none".into());
-    }
-    let shared = u64::from(kernel.static_shared_bytes()) + u64::from(*dynamic_shared);
-    if shared > 227 << 10 {
-        return Err(format!(
-            "{shared} bytes of shared memory; a device allows 227 KiB"
-        ));
-    }
-    Ok(())
-}
-
-impl From<FaultKind> for Box<report::Trouble> {
-    fn from(kind: FaultKind) -> Self {
-        Box::new(report::Trouble {
-            kind,
-            lane: None,
-            address: None,
-        })
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Actor<'c> {
     pub clock: &'c Clock,
     /// Atomic or relaxed accesses do not race with each other.
     pub atomic: bool,
+    /// Whether the thread has yet to wait for earlier launches.
+    pub early: bool,
 }
 
 impl Actor<'_> {

@@ -1,7 +1,6 @@
 //! From what went wrong inside the executor to a [`Fault`].
 
-use crate::exec::Context;
-use crate::exec::block::thread_of;
+use crate::exec::launch::{Context, thread_of};
 use crate::fault::{Fault, FaultKind, NearAllocation};
 use crate::lower::{LOCAL_BASE, SHARED_BASE};
 use crate::memory::{Slot, space_of};
@@ -17,6 +16,16 @@ pub(crate) struct Trouble {
 }
 
 pub(crate) type Outcome<T> = Result<T, Box<Trouble>>;
+
+impl From<FaultKind> for Box<Trouble> {
+    fn from(kind: FaultKind) -> Self {
+        Box::new(Trouble {
+            kind,
+            lane: None,
+            address: None,
+        })
+    }
+}
 
 /// A fault of one lane's access.
 pub(crate) fn access(kind: FaultKind, lane: usize, space: Space, address: u64) -> Box<Trouble> {

@@ -1,9 +1,11 @@
 //! One warp's turn: arithmetic in stretches, everything else one instruction at a time.
 
-use crate::exec::Context;
-use crate::exec::block::BlockState;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::exec::launch::Context;
 use crate::exec::registers::{LANES, lanes};
 use crate::exec::report::{Outcome, invalid, lane, undefined};
+use crate::exec::state::BlockState;
 use crate::exec::warp::{Meeting, State, Warp};
 use crate::exec::{access, alu, async_copy, atomic, barrier, collective};
 use crate::fault::FaultKind;
@@ -130,7 +132,18 @@ fn data(
         Op::AsyncWait { pending } => async_copy::wait(block, warp, on, Some(*pending)),
         Op::AsyncWaitAll => async_copy::wait(block, warp, on, None),
         Op::Fence => {
-            fence(block, warp);
+            block.fence(warp);
+            Ok(())
+        }
+        Op::GridWait => {
+            warp.early &= !on;
+            block.has_waited = true;
+            Ok(())
+        }
+        Op::GridTrigger => {
+            if warp.early & on != 0 {
+                context.triggers_early.store(true, Relaxed);
+            }
             Ok(())
         }
         Op::ActiveMask { d } => {
@@ -144,15 +157,6 @@ fn data(
         }
         _ => Ok(()),
     }
-}
-
-/// Publishes this warp's accesses and learns what earlier fences published: whoever is
-/// synchronized by flags and fences is ordered.
-pub(super) fn fence(block: &mut BlockState, warp: &mut Warp) {
-    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-    block.has_fenced = true;
-    warp.clock.acquire(&block.fence);
-    warp.clock.release(warp.index, &mut block.fence);
 }
 
 /// Clocks count the warp's instructions, so that runs repeat exactly.

@@ -4,8 +4,7 @@
 //! at the branch's reconvergence point: a [`Meeting`] counts who has come. Splits of a warp take
 //! turns, so lanes may wait for each other as on devices with independent thread scheduling.
 
-use crate::exec::Context;
-use crate::exec::async_copy::Pending;
+use crate::exec::launch::{Context, thread_of};
 use crate::exec::race::Clock;
 use crate::exec::registers::{LANES, Registers};
 use crate::lower::Constant;
@@ -44,11 +43,23 @@ pub(crate) struct Meeting {
     pub parent: u32,
 }
 
+/// An asynchronous copy in flight.
+pub(crate) struct Pending {
+    pub lane: usize,
+    /// Number of the lane's group.
+    pub group: u32,
+    pub at: usize,
+    pub bytes: usize,
+    pub data: [u8; 16],
+}
+
 pub(crate) struct Warp {
     pub index: usize,
     pub registers: Registers,
     /// Lanes that have not exited.
     pub live: u32,
+    /// Lanes that may run while earlier launches do: they have not waited for them yet.
+    pub early: u32,
     pub splits: Vec<Split>,
     pub current: usize,
     pub meetings: Vec<Meeting>,
@@ -87,6 +98,7 @@ impl Warp {
             index,
             registers,
             live: 0,
+            early: 0,
             splits: Vec::new(),
             current: 0,
             meetings: Vec::new(),
@@ -108,6 +120,11 @@ impl Warp {
             u32::MAX
         } else {
             (1 << threads) - 1
+        };
+        self.early = if context.launch.dependent {
+            self.live
+        } else {
+            0
         };
         self.splits.clear();
         let (pc, mask) = (program.entry, self.live);
@@ -157,7 +174,7 @@ impl Warp {
         let threads: u32 = launch.block.iter().product();
         let first = self.index as u32 * 32;
         let value = |lane: u32| match special {
-            Tid(axis) => crate::exec::block::thread_of(first + lane, launch.block)[axis as usize],
+            Tid(axis) => thread_of(first + lane, launch.block)[axis as usize],
             Ntid(axis) => launch.block[axis as usize],
             Ctaid(axis) => block[axis as usize],
             Nctaid(axis) => launch.grid[axis as usize],

@@ -111,12 +111,10 @@ impl Builder<'_> {
                 self.call(at)?;
             }
             "bar" | "barrier" => return self.barrier(at, name, m),
-            // One grid runs after the other here, so dependent launches are always satisfied.
+            // One grid runs after the other here: what waits was satisfied long ago, and is only checked.
             "griddepcontrol" => {
-                if !(m.take("wait") || m.take("launch_dependents")) {
-                    return Err(m.unknown());
-                }
-                self.emit(Op::Nop);
+                let waits = m.one_of(&[("wait", true), ("launch_dependents", false)])?;
+                self.emit(if waits { Op::GridWait } else { Op::GridTrigger });
             }
             _ => return Ok(false),
         }

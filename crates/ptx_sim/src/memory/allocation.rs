@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use crate::memory::stamps::Stamps;
+
 pub(crate) struct Allocation {
     pub label: String,
     pub bytes: usize,
@@ -19,6 +21,8 @@ pub(crate) struct Allocation {
     records: [OnceLock<Records>; 3],
     /// The last launch that wrote here.
     last_written: AtomicU64,
+    /// Kept where launches may overlap.
+    stamps: OnceLock<Box<Stamps>>,
     /// Makes 64-bit atomics whole.
     wide: Mutex<()>,
 }
@@ -53,6 +57,7 @@ impl Allocation {
             complete: AtomicBool::new(false),
             records: [OnceLock::new(), OnceLock::new(), OnceLock::new()],
             last_written: AtomicU64::new(0),
+            stamps: OnceLock::new(),
             wide: Mutex::new(()),
         }
     }
@@ -208,6 +213,12 @@ impl Allocation {
 
     pub fn is_written_in(&self, launch: u64) -> bool {
         self.last_written.load(Relaxed) == launch
+    }
+
+    /// Which launches used each word last.
+    pub fn stamps(&self) -> &Stamps {
+        self.stamps
+            .get_or_init(|| Box::new(Stamps::new(self.words.len())))
     }
 
     /// The access records at a granularity of `1 << shift` bytes.

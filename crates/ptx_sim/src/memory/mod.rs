@@ -5,8 +5,10 @@
 //! addresses reach shared, local and parameter memory.
 
 mod allocation;
+mod stamps;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use thiserror::Error;
@@ -86,6 +88,8 @@ pub(crate) enum Slot {
 #[derive(Debug, Default)]
 pub struct Memory {
     table: RwLock<Table>,
+    /// The first launch that may overlap the next, if that is dependent.
+    overlap: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -133,14 +137,44 @@ impl Memory {
         }
     }
 
-    /// Copies bytes to the device.
+    /// Copies bytes to the device, as [ordered](Memory::order) between the launches before and after.
     ///
     /// # Errors
     /// [`MemoryError::OutOfBounds`].
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        self.order();
         let table = self.read_table();
         let (allocation, offset) = table.host_range(address, bytes.len())?;
         allocation.write(offset, bytes);
+        Ok(())
+    }
+
+    /// Ends every launch before the next begins, also where the next is dependent: as work does that is no
+    /// kernel, such as a copy, or where a graph begins.
+    pub fn order(&self) {
+        let next = self.read_table().launches + 1;
+        self.overlap.store(next, Relaxed);
+    }
+
+    /// Writes pieces, each at its address, as a launch would that is not dependent: a kernel that the
+    /// simulator does not run, whose results a dependent launch must wait for.
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfBounds`].
+    pub fn write_as_launch(&self, pieces: &[(u64, Vec<u8>)]) -> Result<(), MemoryError> {
+        // Two, because what such a kernel reads is not known: a launch behind it must not take it for the only
+        // one that it overlaps.
+        let (_, first) = self.begin_launch(false);
+        let (launch, _) = self.begin_launch(true);
+        self.overlap.store(first, Relaxed);
+        let table = self.read_table();
+        for (address, bytes) in pieces {
+            let (allocation, offset) = table.host_range(*address, bytes.len())?;
+            allocation.write(offset, bytes);
+            allocation
+                .stamps()
+                .write(launch, offset, bytes.len() as u32);
+        }
         Ok(())
     }
 
@@ -190,20 +224,34 @@ impl Memory {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a launch's number and, the first time, the module's variables.
-    pub(crate) fn prepare(&self, module: &Module) -> (u64, Vec<u64>) {
+    /// A launch's number, and the first launch that may still run when it begins.
+    pub(crate) fn begin_launch(&self, dependent: bool) -> (u64, u64) {
         let mut table = self.write_table();
         table.launches += 1;
         let launch = table.launches;
         if launch.is_multiple_of(Record::LAUNCHES) {
             table.forget_records();
         }
+        if !dependent {
+            self.overlap.store(launch, Relaxed);
+        }
+        (launch, self.overlap.load(Relaxed))
+    }
+
+    /// A launch let the next begin only when those ahead of it had ended.
+    pub(crate) fn has_waited(&self, launch: u64) {
+        self.overlap.store(launch, Relaxed);
+    }
+
+    /// Addresses of the module's variables, which are made the first time.
+    pub(crate) fn place(&self, module: &Module) -> Vec<u64> {
+        let mut table = self.write_table();
         if let Some(addresses) = table.modules.get(&module.id) {
-            return (launch, addresses.clone());
+            return addresses.clone();
         }
         let addresses = table.place_variables(module);
         table.modules.insert(module.id, addresses.clone());
-        (launch, addresses)
+        addresses
     }
 }
 

@@ -64,6 +64,10 @@ pub(crate) enum Op {
     /// Waits for everything, committed or not.
     AsyncWaitAll,
     Fence,
+    /// `griddepcontrol.wait`.
+    GridWait,
+    /// `griddepcontrol.launch_dependents`.
+    GridTrigger,
     Branch {
         target: Pc,
         reconverge: Pc,

@@ -30,6 +30,7 @@ pub fn launch<'a>(grid: u32, block: u32, params: &'a [u8]) -> Launch<'a> {
         block: [block, 1, 1],
         dynamic_shared: 0,
         params,
+        dependent: false,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Conversions, carries and the transcendental functions.
 
-use crate::exec::alu::Lanes;
+use crate::exec::alu::{Lanes, s, s16};
 use crate::exec::registers::LANES;
-use crate::numeric::{convert, half};
-use crate::op::{Column, P, R};
+use crate::numeric::{convert, half, integer};
+use crate::op::{Column, D, Narrow, P, R, Widen};
 
 impl Lanes<'_> {
     pub(super) fn convert(&mut self, conversion: &crate::op::Conversion, d: Column, a: Column) {
@@ -16,6 +16,34 @@ impl Lanes<'_> {
             }
         }
         self.registers.define(d, self.mask, defined);
+    }
+
+    #[inline(always)]
+    pub(super) fn execute_widen(&mut self, op: Widen, d: D, a: R) {
+        match op {
+            Widen::Zero => self.widen(d, a, u64::from),
+            Widen::Sign => self.widen(d, a, |x| i64::from(s(x)).cast_unsigned()),
+            Widen::Sign16 => self.widen(d, a, |x| i64::from(s16(x)).cast_unsigned()),
+            Widen::Sign8 => {
+                self.widen(d, a, |x| i64::from((x as u8).cast_signed()).cast_unsigned());
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn execute_narrow(&mut self, op: Narrow, d: R, a: D) {
+        match op {
+            Narrow::Low => self.narrow(d, a, |x| x as u32),
+            Narrow::High => self.narrow(d, a, |x| (x >> 32) as u32),
+            Narrow::Low16 => self.narrow(d, a, |x| x as u32 & 0xffff),
+            Narrow::Low8 => self.narrow(d, a, |x| x as u32 & 0xff),
+            Narrow::Popc => self.narrow(d, a, u64::count_ones),
+            Narrow::Clz => self.narrow(d, a, u64::leading_zeros),
+            Narrow::FindU => self.narrow(d, a, integer::find),
+            Narrow::FindS => self.narrow(d, a, |x| {
+                integer::find(x ^ (x.cast_signed() >> 63).cast_unsigned())
+            }),
+        }
     }
 
     #[inline(always)]

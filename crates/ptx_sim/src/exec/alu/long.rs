@@ -1,9 +1,9 @@
 //! Instructions on 64 bits.
 
-use crate::exec::alu::{Lanes, g, high_signed, high_unsigned, s};
+use crate::exec::alu::{Lanes, g, s};
 use crate::exec::registers::LANES;
 use crate::numeric::{float, integer};
-use crate::op::{Bin64, D, R, Un64};
+use crate::op::{Bin64, D, R, Shift, Tri64, Un64};
 
 impl Lanes<'_> {
     #[inline(always)]
@@ -74,6 +74,48 @@ impl Lanes<'_> {
     }
 
     #[inline(always)]
+    pub(super) fn execute_tri64(&mut self, op: Tri64, d: D, a: D, b: D, c: D) {
+        match op {
+            Tri64::MadLo => self.tri64(d, a, b, c, |x, y, z| x.wrapping_mul(y).wrapping_add(z)),
+            Tri64::MadHiU => {
+                self.tri64(d, a, b, c, |x, y, z| high_unsigned(x, y).wrapping_add(z));
+            }
+            Tri64::MadHiS => {
+                self.tri64(d, a, b, c, |x, y, z| high_signed(x, y).wrapping_add(z));
+            }
+            Tri64::SadU => self.tri64(d, a, b, c, |x, y, z| x.abs_diff(y).wrapping_add(z)),
+            Tri64::SadS => self.tri64(d, a, b, c, |x, y, z| {
+                x.cast_signed().abs_diff(y.cast_signed()).wrapping_add(z)
+            }),
+            Tri64::FmaF64 => {
+                self.tri64(d, a, b, c, |x, y, z| g(x).mul_add(g(y), g(z)).to_bits());
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn execute_shift64(&mut self, op: Shift, d: D, a: D, b: R) {
+        match op {
+            Shift::Left => self.shift64(d, a, b, |x, y| if y < 64 { x << y } else { 0 }),
+            Shift::RightU => self.shift64(d, a, b, |x, y| if y < 64 { x >> y } else { 0 }),
+            Shift::RightS => self.shift64(d, a, b, |x, y| {
+                (x.cast_signed() >> y.min(63)).cast_unsigned()
+            }),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn mul_wide(&mut self, signed: bool, d: D, a: R, b: R) {
+        if signed {
+            self.widen2(d, a, b, |x, y| {
+                (i64::from(s(x)) * i64::from(s(y))).cast_unsigned()
+            });
+        } else {
+            self.widen2(d, a, b, |x, y| u64::from(x) * u64::from(y));
+        }
+    }
+
+    #[inline(always)]
     pub(super) fn mad_wide(&mut self, signed: bool, d: D, a: R, b: R, c: D) {
         let mut out = [0; LANES];
         let (x, y) = (
@@ -112,4 +154,12 @@ impl Lanes<'_> {
         self.registers.write64(d, self.mask, &out);
         self.registers.define64(d, self.mask, defined);
     }
+}
+
+fn high_unsigned(x: u64, y: u64) -> u64 {
+    ((u128::from(x) * u128::from(y)) >> 64) as u64
+}
+
+fn high_signed(x: u64, y: u64) -> u64 {
+    ((i128::from(x.cast_signed()) * i128::from(y.cast_signed())) >> 64) as u64
 }

@@ -8,14 +8,9 @@ mod long;
 mod predicate;
 mod word;
 
-use crate::exec::alu::predicate::boolean;
 use crate::exec::registers::{LANES, Registers};
-use crate::numeric::{approx, float, half, integer};
-use crate::op::{
-    Alu, D, FloatTest, HalfFormat, HalfMode, HalfOp, Instr, NONE, Narrow, Op, R, Shift, Tri64,
-    Widen,
-};
-use crate::ty::Space;
+use crate::numeric::{approx, float, integer};
+use crate::op::{Alu, D, Instr, NONE, Op, R};
 
 /// Executes arithmetic from the start of `code` until something else or a guard that is not
 /// defined; gives the number of instructions executed.
@@ -84,14 +79,6 @@ fn run_here(registers: &mut Registers, code: &[Instr], active: u32) -> usize {
     }
     code.len()
 }
-
-const PLAIN_PAIR: HalfMode = HalfMode {
-    format: HalfFormat::F16x2,
-    ftz: false,
-    sat: false,
-    relu: false,
-    nan: false,
-};
 
 struct Lanes<'r> {
     registers: &'r mut Registers,
@@ -262,54 +249,16 @@ impl Lanes<'_> {
             Alu::Un32(op, d, a) => self.execute_un32(op, d, a),
             Alu::Bin32(op, d, a, b) => self.execute_bin32(op, d, a, b),
             Alu::Tri32(op, d, a, b, c) => self.execute_tri32(op, d, a, b, c),
-            Alu::Lop3 { lut, d, a, b, c } => self.tri32(d, a, b, c, |x, y, z| {
-                let mut out = 0;
-                for row in 0..8u8 {
-                    let all = if lut >> row & 1 == 1 { u32::MAX } else { 0 };
-                    let x = if row & 4 != 0 { x } else { !x };
-                    let y = if row & 2 != 0 { y } else { !y };
-                    let z = if row & 1 != 0 { z } else { !z };
-                    out |= all & x & y & z;
-                }
-                out
-            }),
+            Alu::Lop3 { lut, d, a, b, c } => self.lop3(lut, d, a, b, c),
             Alu::Float(op, mode, d, [a, b, c]) => {
                 self.tri32(d, a, b, c, |x, y, z| float::apply(op, mode, [x, y, z]));
             }
             Alu::Approx(op, ftz, d, a) => self.active_un32(d, a, |x| approx::apply(op, ftz, x)),
-            Alu::Half(HalfOp::Add, PLAIN_PAIR, d, [a, b, _]) => self.bin32(d, a, b, half::add_pair),
-            Alu::Half(HalfOp::Mul, PLAIN_PAIR, d, [a, b, _]) => self.bin32(d, a, b, half::mul_pair),
-            Alu::Half(HalfOp::Fma, PLAIN_PAIR, d, [a, b, c]) => {
-                self.tri32(d, a, b, c, half::fma_pair);
-            }
-            Alu::Half(op, mode, d, [a, b, c]) => {
-                self.tri32(d, a, b, c, |x, y, z| half::apply(op, mode, x, y, z));
-            }
+            Alu::Half(op, mode, d, sources) => self.half(op, mode, d, sources),
             Alu::Un64(op, d, a) => self.execute_un64(op, d, a),
             Alu::Bin64(op, d, a, b) => self.execute_bin64(op, d, a, b),
-            Alu::Tri64(op, d, a, b, c) => match op {
-                Tri64::MadLo => self.tri64(d, a, b, c, |x, y, z| x.wrapping_mul(y).wrapping_add(z)),
-                Tri64::MadHiU => {
-                    self.tri64(d, a, b, c, |x, y, z| high_unsigned(x, y).wrapping_add(z));
-                }
-                Tri64::MadHiS => {
-                    self.tri64(d, a, b, c, |x, y, z| high_signed(x, y).wrapping_add(z));
-                }
-                Tri64::SadU => self.tri64(d, a, b, c, |x, y, z| x.abs_diff(y).wrapping_add(z)),
-                Tri64::SadS => self.tri64(d, a, b, c, |x, y, z| {
-                    x.cast_signed().abs_diff(y.cast_signed()).wrapping_add(z)
-                }),
-                Tri64::FmaF64 => {
-                    self.tri64(d, a, b, c, |x, y, z| g(x).mul_add(g(y), g(z)).to_bits())
-                }
-            },
-            Alu::Shift64(op, d, a, b) => match op {
-                Shift::Left => self.shift64(d, a, b, |x, y| if y < 64 { x << y } else { 0 }),
-                Shift::RightU => self.shift64(d, a, b, |x, y| if y < 64 { x >> y } else { 0 }),
-                Shift::RightS => self.shift64(d, a, b, |x, y| {
-                    (x.cast_signed() >> y.min(63)).cast_unsigned()
-                }),
-            },
+            Alu::Tri64(op, d, a, b, c) => self.execute_tri64(op, d, a, b, c),
+            Alu::Shift64(op, d, a, b) => self.execute_shift64(op, d, a, b),
             Alu::Extract64 {
                 signed,
                 d,
@@ -319,44 +268,9 @@ impl Lanes<'_> {
                 self.shift64(d, a, place, |x, place| integer::extract64(signed, x, place));
             }
             Alu::Insert64 { d, a, b, place } => self.insert64(d, a, b, place),
-            Alu::Widen(op, d, a) => match op {
-                Widen::Zero => self.widen(d, a, u64::from),
-                Widen::Sign => self.widen(d, a, |x| i64::from(s(x)).cast_unsigned()),
-                Widen::Sign16 => self.widen(d, a, |x| i64::from(s16(x)).cast_unsigned()),
-                Widen::Sign8 => {
-                    self.widen(d, a, |x| i64::from((x as u8).cast_signed()).cast_unsigned());
-                }
-            },
-            Alu::Narrow(op, d, a) => match op {
-                Narrow::Low => self.narrow(d, a, |x| x as u32),
-                Narrow::High => self.narrow(d, a, |x| (x >> 32) as u32),
-                Narrow::Low16 => self.narrow(d, a, |x| x as u32 & 0xffff),
-                Narrow::Low8 => self.narrow(d, a, |x| x as u32 & 0xff),
-                Narrow::Popc => self.narrow(d, a, u64::count_ones),
-                Narrow::Clz => self.narrow(d, a, u64::leading_zeros),
-                Narrow::FindU => self.narrow(d, a, integer::find),
-                Narrow::FindS => self.narrow(d, a, |x| {
-                    integer::find(x ^ (x.cast_signed() >> 63).cast_unsigned())
-                }),
-            },
-            Alu::MulWide {
-                signed: false,
-                d,
-                a,
-                b,
-            } => {
-                self.widen2(d, a, b, |x, y| u64::from(x) * u64::from(y));
-            }
-            Alu::MulWide {
-                signed: true,
-                d,
-                a,
-                b,
-            } => {
-                self.widen2(d, a, b, |x, y| {
-                    (i64::from(s(x)) * i64::from(s(y))).cast_unsigned()
-                });
-            }
+            Alu::Widen(op, d, a) => self.execute_widen(op, d, a),
+            Alu::Narrow(op, d, a) => self.execute_narrow(op, d, a),
+            Alu::MulWide { signed, d, a, b } => self.mul_wide(signed, d, a, b),
             Alu::MadWide { signed, d, a, b, c } => self.mad_wide(signed, d, a, b, c),
             Alu::Pack64 { d, low, high } => {
                 self.widen2(d, low, high, |x, y| u64::from(x) | u64::from(y) << 32);
@@ -392,32 +306,12 @@ impl Lanes<'_> {
                 b,
                 combine,
             } => {
-                let (truth, mut defined) = self.compare(ty, cmp, a, b);
-                let (mut first, mut second) = (truth, !truth);
-                if let Some(combine) = combine {
-                    let c = self.registers.pred[combine.c as usize];
-                    let c = if combine.negated { !c } else { c };
-                    first = boolean(combine.op, first, c);
-                    second = boolean(combine.op, second, c);
-                    defined &= self.registers.defined_pred[combine.c as usize];
-                }
-                self.registers.write_pred(p, self.mask, first, defined);
-                if q != NONE {
-                    self.registers.write_pred(q, self.mask, second, defined);
-                }
+                let (truth, defined) = self.compare(ty, cmp, a, b);
+                self.set_compared([p, q], truth, defined, combine);
             }
             Alu::Select32 { d, a, b, p } => self.select32(d, a, b, p),
             Alu::Select64 { d, a, b, p } => self.select64(d, a, b, p),
-            Alu::Pred(op, d, a, b) => {
-                let value = boolean(
-                    op,
-                    self.registers.pred[a as usize],
-                    self.registers.pred[b as usize],
-                );
-                let known = &self.registers.defined_pred;
-                let defined = known[a as usize] & known[b as usize];
-                self.registers.write_pred(d, self.mask, value, defined);
-            }
+            Alu::Pred(op, d, a, b) => self.combine_predicates(op, d, a, b),
             Alu::NotPred { d, a } => {
                 let value = !self.registers.pred[a as usize];
                 let defined = self.registers.defined_pred[a as usize];
@@ -427,35 +321,8 @@ impl Lanes<'_> {
                 let value = if value { u32::MAX } else { 0 };
                 self.registers.write_pred(d, self.mask, value, u32::MAX);
             }
-            Alu::IsSpace { space, p, a } => {
-                let value = self.test64(a, a, |x, _| {
-                    let (found, _) = crate::memory::space_of(x);
-                    found == space || space == Space::Const && found == Space::Global
-                });
-                let defined = self.registers.defined64[a as usize];
-                self.registers.write_pred(p, self.mask, value, defined);
-            }
-            Alu::TestFloat { test, p, a } => {
-                let value = self.test32(a, a, |x, _| match test {
-                    FloatTest::Finite => f(x).is_finite(),
-                    FloatTest::Infinite => f(x).is_infinite(),
-                    FloatTest::Number => !f(x).is_nan(),
-                    FloatTest::NotANumber => f(x).is_nan(),
-                    // PTX counts zeros among the normal numbers.
-                    FloatTest::Normal => f(x).is_normal() || f(x) == 0.0,
-                    FloatTest::Subnormal => f(x).is_subnormal(),
-                });
-                let defined = self.registers.defined32[a as usize];
-                self.registers.write_pred(p, self.mask, value, defined);
-            }
+            Alu::IsSpace { space, p, a } => self.is_space(space, p, a),
+            Alu::TestFloat { test, p, a } => self.test_float(test, p, a),
         }
     }
-}
-
-fn high_unsigned(x: u64, y: u64) -> u64 {
-    ((u128::from(x) * u128::from(y)) >> 64) as u64
-}
-
-fn high_signed(x: u64, y: u64) -> u64 {
-    ((i128::from(x.cast_signed()) * i128::from(y.cast_signed())) >> 64) as u64
 }

@@ -1,9 +1,10 @@
-//! Comparisons and selections.
+//! Comparisons, tests and selections.
 
 use crate::exec::alu::{Lanes, f, g, s, s16};
 use crate::exec::registers::LANES;
 use crate::numeric::{float, half};
-use crate::op::{BoolOp, Cmp, CompareTy, D, P, R};
+use crate::op::{BoolOp, Cmp, Combine, CompareTy, D, FloatTest, NONE, P, R};
+use crate::ty::Space;
 
 impl Lanes<'_> {
     /// Truth and definedness of a comparison, per lane.
@@ -56,6 +57,67 @@ impl Lanes<'_> {
             CompareTy::F64 => self.test64(a, b, |x, y| float_truth(cmp, g(x), g(y))),
         };
         (truth, defined)
+    }
+
+    /// Writes a comparison's truth, and its opposite where a second predicate is given, both combined with
+    /// another predicate.
+    #[inline(always)]
+    pub(super) fn set_compared(
+        &mut self,
+        [p, q]: [P; 2],
+        truth: u32,
+        mut defined: u32,
+        combine: Option<Combine>,
+    ) {
+        let (mut first, mut second) = (truth, !truth);
+        if let Some(combine) = combine {
+            let c = self.registers.pred[combine.c as usize];
+            let c = if combine.negated { !c } else { c };
+            first = boolean(combine.op, first, c);
+            second = boolean(combine.op, second, c);
+            defined &= self.registers.defined_pred[combine.c as usize];
+        }
+        self.registers.write_pred(p, self.mask, first, defined);
+        if q != NONE {
+            self.registers.write_pred(q, self.mask, second, defined);
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn combine_predicates(&mut self, op: BoolOp, d: P, a: P, b: P) {
+        let value = boolean(
+            op,
+            self.registers.pred[a as usize],
+            self.registers.pred[b as usize],
+        );
+        let known = &self.registers.defined_pred;
+        let defined = known[a as usize] & known[b as usize];
+        self.registers.write_pred(d, self.mask, value, defined);
+    }
+
+    #[inline(always)]
+    pub(super) fn is_space(&mut self, space: Space, p: P, a: D) {
+        let value = self.test64(a, a, |x, _| {
+            let (found, _) = crate::memory::space_of(x);
+            found == space || space == Space::Const && found == Space::Global
+        });
+        let defined = self.registers.defined64[a as usize];
+        self.registers.write_pred(p, self.mask, value, defined);
+    }
+
+    #[inline(always)]
+    pub(super) fn test_float(&mut self, test: FloatTest, p: P, a: R) {
+        let value = self.test32(a, a, |x, _| match test {
+            FloatTest::Finite => f(x).is_finite(),
+            FloatTest::Infinite => f(x).is_infinite(),
+            FloatTest::Number => !f(x).is_nan(),
+            FloatTest::NotANumber => f(x).is_nan(),
+            // PTX counts zeros among the normal numbers.
+            FloatTest::Normal => f(x).is_normal() || f(x) == 0.0,
+            FloatTest::Subnormal => f(x).is_subnormal(),
+        });
+        let defined = self.registers.defined32[a as usize];
+        self.registers.write_pred(p, self.mask, value, defined);
     }
 
     #[inline(always)]
@@ -129,7 +191,7 @@ impl Lanes<'_> {
     }
 }
 
-pub(super) fn boolean(op: BoolOp, a: u32, b: u32) -> u32 {
+fn boolean(op: BoolOp, a: u32, b: u32) -> u32 {
     match op {
         BoolOp::And => a & b,
         BoolOp::Or => a | b,

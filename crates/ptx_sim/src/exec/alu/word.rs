@@ -2,7 +2,15 @@
 
 use crate::exec::alu::{Lanes, f, low16, s, s16};
 use crate::numeric::{float, half, integer};
-use crate::op::{Bin32, R, Tri32, Un32};
+use crate::op::{Bin32, HalfFormat, HalfMode, HalfOp, R, Tri32, Un32};
+
+const PLAIN_PAIR: HalfMode = HalfMode {
+    format: HalfFormat::F16x2,
+    ftz: false,
+    sat: false,
+    relu: false,
+    nan: false,
+};
 
 impl Lanes<'_> {
     #[inline(always)]
@@ -70,22 +78,10 @@ impl Lanes<'_> {
                 });
             }
             Bin32::DivU => self.bin32(d, a, b, |x, y| x.checked_div(y).unwrap_or(u32::MAX)),
-            Bin32::DivS => self.bin32(d, a, b, |x, y| {
-                if y == 0 {
-                    u32::MAX
-                } else {
-                    s(x).wrapping_div(s(y)).cast_unsigned()
-                }
-            }),
+            Bin32::DivS => self.bin32(d, a, b, div_s32),
             // By zero PTX leaves it to the machine; these are an H100's results.
             Bin32::RemU => self.bin32(d, a, b, |x, y| x.checked_rem(y).unwrap_or(u32::MAX)),
-            Bin32::RemS => self.bin32(d, a, b, |x, y| {
-                if y == 0 {
-                    u32::MAX
-                } else {
-                    s(x).wrapping_rem(s(y)).cast_unsigned()
-                }
-            }),
+            Bin32::RemS => self.bin32(d, a, b, rem_s32),
             Bin32::MinU | Bin32::MinU16 => self.bin32(d, a, b, u32::min),
             Bin32::MaxU | Bin32::MaxU16 => self.bin32(d, a, b, u32::max),
             Bin32::MinS => self.bin32(d, a, b, |x, y| s(x).min(s(y)).cast_unsigned()),
@@ -106,10 +102,10 @@ impl Lanes<'_> {
             }
             // Bits 16 to 47 of the product.
             Bin32::Mul24HiU => self.bin32(d, a, b, |x, y| {
-                (u64::from(x & 0xff_ffff) * u64::from(y & 0xff_ffff) >> 16) as u32
+                ((u64::from(x & 0xff_ffff) * u64::from(y & 0xff_ffff)) >> 16) as u32
             }),
             Bin32::Mul24HiS => self.bin32(d, a, b, |x, y| {
-                (i64::from(s24(x)) * i64::from(s24(y)) >> 16) as u32
+                ((i64::from(s24(x)) * i64::from(s24(y))) >> 16) as u32
             }),
             Bin32::Add16 => self.bin32(d, a, b, |x, y| x.wrapping_add(y) & 0xffff),
             Bin32::Sub16 => self.bin32(d, a, b, |x, y| x.wrapping_sub(y) & 0xffff),
@@ -119,22 +115,9 @@ impl Lanes<'_> {
             Bin32::MulWideU16 => self.bin32(d, a, b, u32::wrapping_mul),
             Bin32::MulWideS16 => self.bin32(d, a, b, |x, y| (s16(x) * s16(y)).cast_unsigned()),
             Bin32::DivU16 => self.bin32(d, a, b, |x, y| x.checked_div(y).unwrap_or(0xffff)),
-            Bin32::DivS16 => self.bin32(d, a, b, |x, y| {
-                if y == 0 {
-                    0xffff
-                } else {
-                    low16(s16(x) / s16(y))
-                }
-            }),
+            Bin32::DivS16 => self.bin32(d, a, b, div_s16),
             Bin32::RemU16 => self.bin32(d, a, b, |x, y| x.checked_rem(y).unwrap_or(0xffff)),
-            Bin32::RemS16 => self.bin32(
-                d,
-                a,
-                b,
-                |x, y| {
-                    if y == 0 { x } else { low16(s16(x) % s16(y)) }
-                },
-            ),
+            Bin32::RemS16 => self.bin32(d, a, b, rem_s16),
             Bin32::MinS16 => self.bin32(d, a, b, |x, y| low16(s16(x).min(s16(y)))),
             Bin32::MaxS16 => self.bin32(d, a, b, |x, y| low16(s16(x).max(s16(y)))),
             Bin32::Shl16 => self.bin32(d, a, b, |x, y| if y < 16 { x << y & 0xffff } else { 0 }),
@@ -155,6 +138,33 @@ impl Lanes<'_> {
             Bin32::BitMaskWrap => {
                 self.bin32(d, a, b, |x, y| integer::bit_mask(x & 31, y & 31));
             }
+        }
+    }
+
+    /// Each bit of the result is the table's, at the number that the sources' bits make.
+    #[inline(always)]
+    pub(super) fn lop3(&mut self, lut: u8, d: R, a: R, b: R, c: R) {
+        self.tri32(d, a, b, c, |x, y, z| {
+            let mut out = 0;
+            for row in 0..8u8 {
+                let all = if lut >> row & 1 == 1 { u32::MAX } else { 0 };
+                let x = if row & 4 != 0 { x } else { !x };
+                let y = if row & 2 != 0 { y } else { !y };
+                let z = if row & 1 != 0 { z } else { !z };
+                out |= all & x & y & z;
+            }
+            out
+        });
+    }
+
+    /// Arithmetic on halves; plain pairs, which are most, in loops of their own.
+    #[inline(always)]
+    pub(super) fn half(&mut self, op: HalfOp, mode: HalfMode, d: R, [a, b, c]: [R; 3]) {
+        match (op, mode) {
+            (HalfOp::Add, PLAIN_PAIR) => self.bin32(d, a, b, half::add_pair),
+            (HalfOp::Mul, PLAIN_PAIR) => self.bin32(d, a, b, half::mul_pair),
+            (HalfOp::Fma, PLAIN_PAIR) => self.tri32(d, a, b, c, half::fma_pair),
+            _ => self.tri32(d, a, b, c, |x, y, z| half::apply(op, mode, x, y, z)),
         }
     }
 
@@ -248,6 +258,31 @@ impl Lanes<'_> {
 /// Sign-extends a 24-bit value.
 fn s24(bits: u32) -> i32 {
     s(bits << 8) >> 8
+}
+
+fn div_s32(x: u32, y: u32) -> u32 {
+    if y == 0 {
+        return u32::MAX;
+    }
+    s(x).wrapping_div(s(y)).cast_unsigned()
+}
+
+fn rem_s32(x: u32, y: u32) -> u32 {
+    if y == 0 {
+        return u32::MAX;
+    }
+    s(x).wrapping_rem(s(y)).cast_unsigned()
+}
+
+fn div_s16(x: u32, y: u32) -> u32 {
+    if y == 0 {
+        return 0xffff;
+    }
+    low16(s16(x) / s16(y))
+}
+
+fn rem_s16(x: u32, y: u32) -> u32 {
+    if y == 0 { x } else { low16(s16(x) % s16(y)) }
 }
 
 fn sign_fill(x: u32) -> u32 {
