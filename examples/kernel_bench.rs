@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use hyperion::device::choice::{self, DeviceChoice};
 use hyperion::device::{Buffer, Device, Launch};
 use kernels_gpu::abi::{
-    ActivationType, DequantizeParams, DevicePtr, KernelDef, KernelParams, MatmulParams, MatmulPlan,
-    MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment, UNPACK_WARPS, UnpackPlan,
+    DequantizeParams, DevicePtr, KernelDef, KernelParams, MatmulParams, MatmulPlan, MatvecEpilogue,
+    MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment, UNPACK_WARPS, UnpackPlan, VectorFormat,
     WeightType, matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends,
 };
 use kernels_gpu::ops::{dequantize, matmul_entries, matvec_entries};
@@ -89,9 +89,9 @@ impl Bench {
 
     fn matvec(&self, ty: WeightType, n_out: u32, n_in: u32, vectors: u32) -> Result<()> {
         let activations = if ty.is_quantized() {
-            ActivationType::Q8
+            VectorFormat::Q8
         } else {
-            ActivationType::F16
+            VectorFormat::F16
         };
         let info = self.device.info();
         let plan = MatvecPlan::new(

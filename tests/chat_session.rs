@@ -120,7 +120,7 @@ fn bad_flags_are_refused_before_the_first_line() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         text(&output.stderr),
-        "error: top_p is 7; expected a number from 0 to 1\n"
+        "error: top_p is 7.0; expected a number from 0 to 1\n"
     );
 }
 

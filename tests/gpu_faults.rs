@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyperion::backend::{Activations, Output, Want};
+use hyperion::backend::{ActivationPrecision, Output, Want};
 use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, DeviceError, choice};
 use hyperion::engine::{Decode, Engine, EngineError, Sequence};
@@ -38,7 +38,14 @@ fn backend(
         n_pages: Engine::pages_for(CONTEXT, 1),
         max_tokens: CHUNK,
     };
-    GpuBackend::new(model(), device, limits, Activations::Q8, cancel, progress)
+    GpuBackend::new(
+        model(),
+        device,
+        limits,
+        ActivationPrecision::Q8,
+        cancel,
+        progress,
+    )
 }
 
 #[test]

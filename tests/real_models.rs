@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hyperion::backend::{Activations, Backend, Output, Want};
+use hyperion::backend::{ActivationPrecision, Backend, Output, Want};
 use hyperion::cpu::CpuBackend;
 use hyperion::device::choice;
 use hyperion::engine::{Decode, Engine, Sequence};
@@ -46,14 +46,16 @@ fn engines(model: &Arc<Model>) -> Vec<(Engine, f32)> {
         n_pages,
         max_tokens: CONTEXT,
     };
-    assert_eq!(GpuBackend::default_activations(model), Activations::F16);
-    [(Activations::Q8, Q8_GAP), (Activations::F16, F16_GAP)]
-        .map(|(activations, gap)| {
-            let (model, device) = (model.clone(), device.clone());
-            let backend = GpuBackend::new(model, device, limits, activations, &RUN, &mut |_| {});
-            (engine(Box::new(backend.expect("a backend"))), gap)
-        })
-        .into()
+    [
+        (ActivationPrecision::Q8, Q8_GAP),
+        (ActivationPrecision::F16, F16_GAP),
+    ]
+    .map(|(activations, gap)| {
+        let (model, device) = (model.clone(), device.clone());
+        let backend = GpuBackend::new(model, device, limits, activations, &RUN, &mut |_| {});
+        (engine(Box::new(backend.expect("a backend"))), gap)
+    })
+    .into()
 }
 
 /// One sequence and the text that it follows.

@@ -293,7 +293,7 @@ fn end_markers_of_type_control_end_a_text() {
     let spec = |kind| VocabSpec {
         tokens: strings(&["a", "</s>", "<turn|>", "<|end_of_turn|>", "b"]),
         token_types: vec![1, kind, kind, kind, 1],
-        merges: vec![],
+        merges: strings(&["a b"]),
         ..small_bpe()
     };
     assert_eq!(

@@ -31,10 +31,12 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// One line on stderr that contains `message`, nothing on stdout, exit code 1.
+/// One line on stderr that contains `message`, behind warnings about the file, nothing on stdout, exit code 1.
 fn assert_fails(args: &[&str], message: &str) {
     let output = hyperion(args);
     let stderr = String::from_utf8_lossy(&output.stderr);
+    let lines = stderr.lines().filter(|line| !line.starts_with("warning: "));
+    let stderr = lines.map(|line| format!("{line}\n")).collect::<String>();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(
         stderr.starts_with("error: ") && stderr.contains(message),

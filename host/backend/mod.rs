@@ -180,7 +180,7 @@ pub enum BackendError {
 
 /// What a backend rounds activations to before it multiplies them with quantized weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activations {
+pub enum ActivationPrecision {
     /// 8-bit integers in blocks of 16 with a scale each, where a step is a few tokens.
     Q8,
     /// Half precision everywhere.
@@ -239,7 +239,7 @@ pub trait Backend: Send {
     }
 
     /// What it rounds activations to; `None` where it computes in f32 or better.
-    fn activations(&self) -> Option<Activations> {
+    fn activations(&self) -> Option<ActivationPrecision> {
         None
     }
 

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use crate::backend::{Activations, Backend};
+use crate::backend::{ActivationPrecision, Backend};
 use crate::device::choice::DeviceChoice;
 use crate::gpu::DEFAULT_CHUNK;
 
@@ -71,11 +71,11 @@ pub enum ActivationsArg {
     F16,
 }
 
-impl From<ActivationsArg> for Activations {
-    fn from(arg: ActivationsArg) -> Activations {
+impl From<ActivationsArg> for ActivationPrecision {
+    fn from(arg: ActivationsArg) -> ActivationPrecision {
         match arg {
-            ActivationsArg::Q8 => Activations::Q8,
-            ActivationsArg::F16 => Activations::F16,
+            ActivationsArg::Q8 => ActivationPrecision::Q8,
+            ActivationsArg::F16 => ActivationPrecision::F16,
         }
     }
 }

@@ -174,7 +174,7 @@ impl CpuBackend {
         );
         trace.tensor("ffn_gate", ffn, &mut gate);
         trace.tensor("ffn_up", ffn, &mut up);
-        let gated = gated_activation(config.activation(), &mut gate, &up);
+        let gated = gated_activation(config.gate_function(), &mut gate, &up);
         trace.tensor(gated, ffn, &mut gate);
         let mut out = self.linear(&weights.ffn_down, &gate);
         trace.tensor("ffn_out", width, &mut out);

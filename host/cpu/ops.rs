@@ -5,7 +5,7 @@
 use rayon::prelude::*;
 
 use super::kv_cache::Row;
-use crate::model::{Activation, Rope, RopePairing};
+use crate::model::{GateFunction, Rope, RopePairing};
 
 /// `x * weight / sqrt(mean(x^2) + eps)` for every row of `weight.len()` elements.
 pub fn rms_norm(x: &[f64], weight: &[f32], eps: f32) -> Vec<f64> {
@@ -53,10 +53,10 @@ pub fn add(x: &mut [f64], y: &[f64]) {
 }
 
 /// `gate = activation(gate) * up`; gives llama.cpp's name of the result.
-pub fn gated_activation(activation: Activation, gate: &mut [f64], up: &[f64]) -> &'static str {
+pub fn gated_activation(activation: GateFunction, gate: &mut [f64], up: &[f64]) -> &'static str {
     let (function, name): (fn(f64) -> f64, _) = match activation {
-        Activation::Silu => (silu, "ffn_swiglu"),
-        Activation::GeluTanh => (gelu_tanh, "ffn_geglu"),
+        GateFunction::Silu => (silu, "ffn_swiglu"),
+        GateFunction::GeluTanh => (gelu_tanh, "ffn_geglu"),
     };
     let pairs = gate.par_iter_mut().zip(up).with_min_len(4096);
     pairs.for_each(|(gate, up)| *gate = function(*gate) * up);

@@ -1,7 +1,7 @@
 //! What can go wrong on a device, in words that say what to do.
 
 use super::codes::{CallError, Library, OUT_OF_MEMORY};
-use super::plan::Bytes;
+use super::plan::{Bytes, PlanError};
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -117,7 +117,7 @@ pub enum DeviceError {
     },
     /// The memory plan does not fit.
     #[error("{0}")]
-    Plan(String),
+    Plan(Box<PlanError>),
     /// A copy or a slice reaches outside its buffer.
     #[error("buffer `{label}` has {len} bytes: {what}")]
     Range {

@@ -126,23 +126,55 @@ impl MemoryPlan {
         if total <= memory.free {
             return Ok(());
         }
-        let advice = match context.largest(memory.free) {
-            Some(tokens) => format!(
-                "a context of {tokens} tokens would fit ({} asked for): use --ctx {tokens}",
-                context.tokens
-            ),
-            None => format!(
-                "no context would fit, since the shortest one needs {}: use a smaller \
-                 quantization, another GPU, or --device cpu",
-                Bytes((context.plan)(context.step()).total())
-            ),
-        };
-        Err(DeviceError::Plan(format!(
-            "not enough GPU memory: {} needed, {} of {} free; {advice}\n{self}",
-            Bytes(total),
-            Bytes(memory.free),
-            Bytes(memory.total)
-        )))
+        Err(DeviceError::Plan(Box::new(PlanError {
+            needed: total,
+            memory,
+            asked: context.tokens,
+            fitting: context.largest(memory.free),
+            shortest: (context.plan)(context.step()).total(),
+            plan: self.clone(),
+        })))
+    }
+}
+
+/// A plan that does not fit the device's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanError {
+    /// Bytes of the plan.
+    pub needed: u64,
+    /// The device's memory.
+    pub memory: MemoryInfo,
+    /// Tokens of context asked for.
+    pub asked: u64,
+    /// The longest context that would fit, if any.
+    pub fitting: Option<u64>,
+    /// Bytes of a plan with the shortest context.
+    pub shortest: u64,
+    /// The plan.
+    pub plan: MemoryPlan,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MemoryInfo { free, total } = self.memory;
+        let (needed, free, total) = (Bytes(self.needed), Bytes(free), Bytes(total));
+        write!(
+            f,
+            "not enough GPU memory: {needed} needed, {free} of {total} free; "
+        )?;
+        match self.fitting {
+            Some(tokens) => write!(
+                f,
+                "a context of {tokens} tokens would fit ({} asked for)",
+                self.asked
+            )?,
+            None => write!(
+                f,
+                "no context would fit, since the shortest one needs {}",
+                Bytes(self.shortest)
+            )?,
+        }
+        write!(f, "\n{}", self.plan)
     }
 }
 
@@ -222,17 +254,17 @@ mod tests {
         for part in [
             "2.00 GiB needed",
             "1.50 GiB of 3.00 GiB free",
-            "--ctx 512",
+            "context of 512 tokens",
             "KV cache",
         ] {
             assert!(error.contains(part), "{part} is missing in: {error}");
         }
         // 100 tokens more than the weights: whole pages of 64 only.
         let error = check((1 << 30) + (100 << 20)).unwrap_err().to_string();
-        assert!(error.contains("--ctx 64"), "{error}");
+        assert!(error.contains("context of 64 tokens"), "{error}");
         // One byte short of all.
         let error = check((2 << 30) - 1).unwrap_err().to_string();
-        assert!(error.contains("--ctx 960"), "{error}");
+        assert!(error.contains("context of 960 tokens"), "{error}");
     }
 
     #[test]

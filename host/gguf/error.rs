@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::escape::escape;
+
 use super::ValueType;
 
 /// A problem with a GGUF file. Its display is one line that begins with the file's path.
 #[derive(Debug, Error)]
-#[error("{}: {problem}", path.display())]
+#[error("{}: {}", path.display(), escape(&problem.to_string()))]
 pub struct GgufError {
     path: Arc<Path>,
     problem: Box<Problem>,

@@ -7,7 +7,7 @@ use super::pass::Pass;
 use super::scales::HalfRows;
 use super::weights::GpuLinear;
 use crate::device::{Buffer, Result};
-use crate::model::Activation;
+use crate::model::GateFunction;
 
 impl Pass<'_> {
     /// The attention norm and then Q, K and V of the step's `n_tokens` tokens, with their biases.
@@ -79,9 +79,9 @@ impl Pass<'_> {
         self.multiply(HalfRows { maxima, ..normed }, &products, false)?;
         self.trace.f32("ffn_gate", ffn, &w.gate)?;
         self.trace.f32("ffn_up", ffn, &w.up)?;
-        let name = match config.activation() {
-            Activation::Silu => "ffn_swiglu",
-            Activation::GeluTanh => "ffn_geglu",
+        let name = match config.gate_function() {
+            GateFunction::Silu => "ffn_swiglu",
+            GateFunction::GeluTanh => "ffn_geglu",
         };
         let gated = self.gate_rows(layer, n_tokens)?;
         self.trace.half_rows(name, ffn, gated)?;

@@ -15,7 +15,7 @@ use super::weights::{GpuLayer, GpuLinear};
 use super::workspace::DECODE_SEQUENCES;
 use crate::backend::SequenceStep;
 use crate::device::{Buffer, Result};
-use crate::model::Activation;
+use crate::model::GateFunction;
 
 /// The residual stream between two products: where it lies, and what still has to be added to it.
 struct Stream<'a> {
@@ -123,9 +123,9 @@ impl<'a> Pass<'a> {
         let vectors = stream.vectors(key.n, &weights.ffn_norm);
         self.gated_products(vectors, weights)?;
         self.trace_post_norm_sum("sa_out", stream)?;
-        let gated = match config.activation() {
-            Activation::Silu => "ffn_swiglu",
-            Activation::GeluTanh => "ffn_geglu",
+        let gated = match config.gate_function() {
+            GateFunction::Silu => "ffn_swiglu",
+            GateFunction::GeluTanh => "ffn_geglu",
         };
         self.trace.f32(gated, config.ffn_width, &w.gated)?;
         let post_norm = weights.post_ffn_norm.as_deref();
@@ -161,9 +161,9 @@ impl<'a> Pass<'a> {
     fn gated_products(&self, vectors: Vectors<'_>, weights: &GpuLayer) -> Result<()> {
         let w = self.workspace;
         let (gate, up) = (&weights.ffn_gate, &weights.ffn_up);
-        let (epilogue, kernel) = match self.config.activation() {
-            Activation::Silu => (MatvecEpilogue::Silu, SWIGLU_F32),
-            Activation::GeluTanh => (MatvecEpilogue::Gelu, GEGLU_F32),
+        let (epilogue, kernel) = match self.config.gate_function() {
+            GateFunction::Silu => (MatvecEpilogue::Silu, SWIGLU_F32),
+            GateFunction::GeluTanh => (MatvecEpilogue::Gelu, GEGLU_F32),
         };
         if gate.matrix.ty == up.matrix.ty {
             let products = [Product::new(gate, &w.gated), Product::new(up, &w.gated)];

@@ -29,8 +29,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::backend::{
-    Activations, Backend, BackendError, Instrumented, NoTrace, NotedLaunch, Output, PAGE_TOKENS,
-    SequenceStep, TraceSink, check_step,
+    ActivationPrecision, Backend, BackendError, Instrumented, NoTrace, NotedLaunch, Output,
+    PAGE_TOKENS, SequenceStep, TraceSink, check_step,
 };
 use crate::device::plan::{ContextCost, LOADED_LATER, MemoryPlan};
 use crate::device::{Buffer, Device, DeviceError, Result};
@@ -95,7 +95,7 @@ impl GpuBackend {
         model: Arc<Model>,
         device: Arc<dyn Device>,
         limits: Limits,
-        activations: Activations,
+        activations: ActivationPrecision,
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(u64),
     ) -> Result<GpuBackend> {
@@ -139,11 +139,11 @@ impl GpuBackend {
     /// What suits `model` unless asked otherwise. Below 256 MiB of weights decoding waits for launches rather than
     /// for multiplications: half precision costs SmolLM2 135M 8 % of its speed on an H100, and makes its
     /// distributions a thousand times as exact. From there on the multiplications count.
-    pub fn default_activations(model: &Model) -> Activations {
+    pub fn default_activations(model: &Model) -> ActivationPrecision {
         const SMALL: u64 = 256 << 20;
         match GpuWeights::matrix_bytes(model) {
-            ..SMALL => Activations::F16,
-            _ => Activations::Q8,
+            ..SMALL => ActivationPrecision::F16,
+            _ => ActivationPrecision::Q8,
         }
     }
 
@@ -226,7 +226,7 @@ impl Backend for GpuBackend {
         DEFAULT_CHUNK
     }
 
-    fn activations(&self) -> Option<Activations> {
+    fn activations(&self) -> Option<ActivationPrecision> {
         Some(self.setup.activations)
     }
 

@@ -13,7 +13,7 @@ use super::scales::NormScales;
 use super::trace::DeviceTracer;
 use super::weights::GpuWeights;
 use super::workspace::Workspace;
-use crate::backend::{Activations, SequenceStep};
+use crate::backend::{ActivationPrecision, SequenceStep};
 use crate::device::Result;
 use crate::model::{Config, Model};
 
@@ -24,7 +24,7 @@ pub struct Setup {
     /// The device and its kernels.
     pub launcher: Launcher,
     /// What vectors are rounded to.
-    pub activations: Activations,
+    pub activations: ActivationPrecision,
     /// What outputs of norms are divided by.
     pub norm_scales: NormScales,
 }
@@ -34,7 +34,7 @@ pub struct Pass<'a> {
     pub model: &'a Model,
     pub config: &'a Config,
     pub launcher: &'a Launcher,
-    pub activations: Activations,
+    pub activations: ActivationPrecision,
     pub norm_scales: &'a NormScales,
     pub weights: &'a GpuWeights,
     pub cache: &'a KvCache,

@@ -14,7 +14,7 @@ pub enum RopePairing {
 
 /// The gate's activation in the feed-forward block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
+pub enum GateFunction {
     /// `x * sigmoid(x)`.
     Silu,
     /// GELU in its tanh form, as Gemma was trained with.
@@ -38,7 +38,7 @@ pub struct Architecture {
     /// RoPE pairing.
     pub rope_pairing: RopePairing,
     /// Feed-forward activation.
-    pub activation: Activation,
+    pub activation: GateFunction,
     /// RMSNorm over each head of Q and K before RoPE.
     pub qk_norm: bool,
     /// RMSNorm after attention and after the feed-forward block, before the residual ("sandwich").
@@ -56,7 +56,7 @@ pub struct Architecture {
 const LLAMA: Architecture = Architecture {
     name: "llama",
     rope_pairing: RopePairing::Adjacent,
-    activation: Activation::Silu,
+    activation: GateFunction::Silu,
     qk_norm: false,
     post_norms: false,
     scale_embeddings: false,
@@ -84,7 +84,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "gemma3",
         rope_pairing: RopePairing::Halves,
-        activation: Activation::GeluTanh,
+        activation: GateFunction::GeluTanh,
         qk_norm: true,
         post_norms: true,
         scale_embeddings: true,

@@ -1,6 +1,6 @@
 //! A model's hyperparameters, read from GGUF metadata and checked.
 
-use super::arch::{Activation, Architecture};
+use super::arch::{Architecture, GateFunction};
 use super::error::ModelError;
 use super::keys::{Keys, integers};
 use super::rope::{Rope, RopeScaling};
@@ -151,7 +151,7 @@ impl Config {
     }
 
     /// The feed-forward activation.
-    pub fn activation(&self) -> Activation {
+    pub fn gate_function(&self) -> GateFunction {
         self.arch.activation
     }
 }

@@ -10,7 +10,7 @@ mod weights;
 
 use std::path::Path;
 
-pub use arch::{ARCHITECTURES, Activation, Architecture, RopePairing, SlidingLayers};
+pub use arch::{ARCHITECTURES, Architecture, GateFunction, RopePairing, SlidingLayers};
 pub use config::{Config, LayerAttention};
 pub use error::ModelError;
 pub use rope::{Rope, RopeScaling};

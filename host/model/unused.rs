@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::arch::{Activation, Architecture};
+use super::arch::{Architecture, GateFunction};
 use super::config::Config;
 use super::error::ModelError;
 use super::keys::{Keys, integers};
@@ -143,8 +143,8 @@ fn own_extrapolation(value: &Value, config: &Config) -> bool {
 
 fn own_activation(value: &Value, config: &Config) -> bool {
     let names: &[&str] = match config.arch.activation {
-        Activation::Silu => &["silu", "swish", "swiglu"],
-        Activation::GeluTanh => &["gelu_pytorch_tanh", "gelu_tanh", "gelu_new"],
+        GateFunction::Silu => &["silu", "swish", "swiglu"],
+        GateFunction::GeluTanh => &["gelu_pytorch_tanh", "gelu_tanh", "gelu_new"],
     };
     matches!(value, Value::String(name) if names.contains(&name.as_str()))
 }

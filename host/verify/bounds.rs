@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::noise::RoundedProduct;
 use super::products::products;
-use crate::backend::{Activations, TensorName};
+use crate::backend::{ActivationPrecision, TensorName};
 use crate::gpu::DECODE_SEQUENCES;
 use crate::model::{Architecture, Model};
 
@@ -63,7 +63,7 @@ pub struct Computed {
 /// Bounds for every tensor of one model on one kind of backend.
 pub struct Bounds {
     /// `None` for a backend that computes in f32 or better.
-    activations: Option<Activations>,
+    activations: Option<ActivationPrecision>,
     arch: &'static Architecture,
     products: HashMap<TensorName, Rounded>,
 }
@@ -77,11 +77,11 @@ struct Rounded {
 
 impl Bounds {
     /// Bounds for `model` on a backend that rounds as `activations` say; `None` is f32 throughout.
-    pub fn new(model: &Model, activations: Option<Activations>) -> Bounds {
+    pub fn new(model: &Model, activations: Option<ActivationPrecision>) -> Bounds {
         let products = products(model).into_iter().map(|product| {
             // Plain weights are always multiplied in half precision.
             let quantized = product.linear.weight.ty().block_elements() > 1;
-            let rounded = quantized && activations == Some(Activations::Q8);
+            let rounded = quantized && activations == Some(ActivationPrecision::Q8);
             let q8 = rounded.then(|| RoundedProduct::of(product.linear));
             let inputs = product.inputs;
             (product.output, Rounded { inputs, q8 })

@@ -8,7 +8,7 @@
 use crate::gguf::Tensor;
 use crate::model::Linear;
 
-/// Activations that share a scale.
+/// ActivationPrecision that share a scale.
 const BLOCK: usize = 16;
 
 /// Rows of a matrix that stand for all: the length of their result is within a tenth of what all rows

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use attention::{Choices, RIGHT};
 use engine::{Change, Engine};
-use hyperion::backend::{Activations, Backend, TensorName};
+use hyperion::backend::{ActivationPrecision, Backend, TensorName};
 use hyperion::cpu::CpuBackend;
 use hyperion::device::{GemmCall, GemmType, Op, gemm_reference};
 use hyperion::model::{Linear, Model, RopePairing};
@@ -44,7 +44,11 @@ fn tiny(name: &str) -> Model {
 }
 
 /// Verifies `engine` against the right reference.
-fn report(name: &str, engine: &mut dyn Backend, activations: Option<Activations>) -> Report {
+fn report(
+    name: &str,
+    engine: &mut dyn Backend,
+    activations: Option<ActivationPrecision>,
+) -> Report {
     report_of(tiny(name), &prompt(name), engine, activations)
 }
 
@@ -53,7 +57,7 @@ fn report_of(
     model: Model,
     tokens: &[u32],
     engine: &mut dyn Backend,
-    activations: Option<Activations>,
+    activations: Option<ActivationPrecision>,
 ) -> Report {
     let model = Arc::new(model);
     let bounds = Bounds::new(&model, activations);
@@ -69,7 +73,7 @@ fn report_of(
 
 /// The first fault is `tensor`, at the widest bounds there are.
 fn assert_named(what: &str, name: &str, mut engine: Engine, tensor: &str) {
-    let report = report(name, &mut engine, Some(Activations::Q8));
+    let report = report(name, &mut engine, Some(ActivationPrecision::Q8));
     let fault = report.first_fault();
     let fault = fault.unwrap_or_else(|| panic!("{what}: not found"));
     assert_eq!(fault.tensor, tensor, "{what}: {}", fault.what);
@@ -209,7 +213,7 @@ fn positions_and_pages_wrong() {
         start
     };
     let mut engine = Engine::new(tiny(LLAMA), PAGES).with_reroute(pages);
-    let report = report(LLAMA, &mut engine, Some(Activations::Q8));
+    let report = report(LLAMA, &mut engine, Some(ActivationPrecision::Q8));
     let fault = report.first_fault().expect("page index: not found");
     // The prompt was right: two chunks, then the first decode step.
     assert_eq!((fault.tensor.as_str(), fault.step), ("kqv_out-0", 2));
@@ -270,7 +274,7 @@ fn matrix_products_called_wrongly() {
         })
     };
     let mut right = with(|_| {});
-    let passed = report(LLAMA, &mut right, Some(Activations::F16));
+    let passed = report(LLAMA, &mut right, Some(ActivationPrecision::F16));
     assert!(passed.passed(), "{:?}", passed.first_fault());
     assert_named(
         "OP_N for OP_T",
@@ -353,7 +357,7 @@ fn an_engine_that_reports_too_little_fails() {
 fn sequences_of_a_batch_mixed_up() {
     let name = QWEN3;
     let model = Arc::new(tiny(name));
-    let bounds = Bounds::new(&model, Some(Activations::Q8));
+    let bounds = Bounds::new(&model, Some(ActivationPrecision::Q8));
     let tokens = prompt(name);
     let plan = Plan {
         tokens: &tokens,

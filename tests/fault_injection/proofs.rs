@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use half::f16;
 use hyperion::backend::{
-    Activations, Backend, BackendError, NoTrace, Output, SequenceStep, TraceSink,
+    ActivationPrecision, Backend, BackendError, NoTrace, Output, SequenceStep, TraceSink,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::gguf::Gguf;
@@ -17,7 +17,7 @@ use crate::{LLAMA, PAGES, bytes, in_block_1, product, prompt, tiny};
 
 fn by_hand(mut engine: Engine) -> Vec<CheckedProduct> {
     let model = Arc::new(tiny(LLAMA));
-    let bounds = Bounds::new(&model, Some(Activations::Q8));
+    let bounds = Bounds::new(&model, Some(ActivationPrecision::Q8));
     let tokens = prompt(LLAMA);
     let plan = Plan {
         tokens: &tokens[..20],

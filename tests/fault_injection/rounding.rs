@@ -1,7 +1,7 @@
 //! Engines that are right and round as a GPU does: the bounds must let them pass.
 
 use half::f16;
-use hyperion::backend::Activations;
+use hyperion::backend::ActivationPrecision;
 use hyperion::model::{Config, Model};
 
 use crate::engine::{Change, Engine};
@@ -30,7 +30,7 @@ fn to_q8(values: &[f32]) -> Vec<f32> {
 
 /// Rounds inputs of products as `activations` say, without reporting it, and stores queries, keys
 /// and values in half precision.
-fn rounding(model: Model, activations: Activations, few: usize) -> Engine {
+fn rounding(model: Model, activations: ActivationPrecision, few: usize) -> Engine {
     let width = model.config.width;
     let weights = model.weights.layers[0].q.weight.ty();
     let quantized = weights.block_elements() > 1;
@@ -44,7 +44,7 @@ fn rounding(model: Model, activations: Activations, few: usize) -> Engine {
         "attn_norm" | "kqv_out" | "ffn_norm" | "ffn_swiglu" | "ffn_geglu" | "result_norm" => {
             let few = rows(found.base, data, &config) <= few;
             Change::Hide(match activations {
-                Activations::Q8 if few && quantized => to_q8(data),
+                ActivationPrecision::Q8 if few && quantized => to_q8(data),
                 _ => to_f16(data),
             })
         }
@@ -56,7 +56,7 @@ fn rounding(model: Model, activations: Activations, few: usize) -> Engine {
 #[test]
 fn engines_that_round_pass() {
     for name in TINY_MODELS {
-        for activations in [Activations::F16, Activations::Q8] {
+        for activations in [ActivationPrecision::F16, ActivationPrecision::Q8] {
             let mut engine = rounding(tiny(name), activations, 8);
             let report = report(name, &mut engine, Some(activations));
             assert!(report.passed(), "{name}: {:?}", report.first_fault());
@@ -68,8 +68,8 @@ fn engines_that_round_pass() {
 fn rounding_beyond_the_stated_types_fails() {
     for name in TINY_MODELS.into_iter().filter(|&name| name != QWEN2) {
         // 8-bit activations in every step, where half precision was promised.
-        let mut engine = rounding(tiny(name), Activations::Q8, usize::MAX);
-        let report = report(name, &mut engine, Some(Activations::F16));
+        let mut engine = rounding(tiny(name), ActivationPrecision::Q8, usize::MAX);
+        let report = report(name, &mut engine, Some(ActivationPrecision::F16));
         let fault = report
             .first_fault()
             .unwrap_or_else(|| panic!("{name}: passed"));
@@ -85,7 +85,7 @@ fn rounding_beyond_the_stated_types_fails() {
 fn a_real_model_that_rounds_passes() {
     let open = || Model::open(&model("smollm2")).expect("a model");
     let tokens = &greedy_cases("smollm2-135m-instruct")[0].tokens;
-    for activations in [Activations::F16, Activations::Q8] {
+    for activations in [ActivationPrecision::F16, ActivationPrecision::Q8] {
         let mut engine = rounding(open(), activations, 8);
         let report = report_of(open(), tokens, &mut engine, Some(activations));
         let worst = report

@@ -1,6 +1,6 @@
 //! Steps that the backend sends before they are asked for: what comes of them, and of those that are dropped.
 
-use hyperion::backend::{Activations, Backend, NoTrace, Output, SequenceStep, Want};
+use hyperion::backend::{ActivationPrecision, Backend, NoTrace, Output, SequenceStep, Want};
 use hyperion::gpu::GpuBackend;
 use hyperion::sampling::argmax;
 
@@ -64,7 +64,7 @@ impl Run {
 fn tokens(want: Want, name: &str) -> Vec<u32> {
     let model = model(name);
     let mut run = Run {
-        backend: gpu(&model, Activations::F16),
+        backend: gpu(&model, ActivationPrecision::F16),
         want,
         chosen: Vec::new(),
     };

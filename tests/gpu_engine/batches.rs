@@ -1,7 +1,7 @@
 //! Steps of more sequences than the matrix-vector kernels take.
 
 use hyperion::backend::{
-    Activations, Backend, Draw, NoTrace, Output, Recorder, SequenceStep, TraceSink, Want,
+    ActivationPrecision, Backend, Draw, NoTrace, Output, Recorder, SequenceStep, TraceSink, Want,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::model::Model;
@@ -47,7 +47,7 @@ fn batches_give_each_sequence_its_own() {
         let cpu = || CpuBackend::new(model.clone(), PAGES);
         let expected = run_batch(&mut cpu(), &members, &mut NoTrace);
         let rounded = run_batch(&mut cpu(), &members, &mut RoundToF16::default());
-        let mut gpu = gpu(&model, Activations::F16);
+        let mut gpu = gpu(&model, ActivationPrecision::F16);
         let ours = run_batch(&mut gpu, &members, &mut NoTrace);
         assert_eq!(ours.len(), n * STEPS);
         let shares: Vec<f64> = (0..ours.len())
@@ -86,7 +86,7 @@ fn batches_whose_tokens_are_chosen_on_the_device() {
     let model = model("tiny-qwen3-q8_0-1");
     for n in [6, 20] {
         let members = members(n, &model);
-        let mut gpu = gpu(&model, Activations::F16);
+        let mut gpu = gpu(&model, ActivationPrecision::F16);
         let mut logits = run_batch(&mut gpu, &members, &mut NoTrace);
         let last = logits.split_off(n * (STEPS - 1));
         let likeliest: Vec<u32> = last.iter().map(|logits| argmax(logits)).collect();
@@ -166,7 +166,7 @@ fn a_long_prompt_and_a_step_of_many_sequences() {
         let cpu = || CpuBackend::new(model.clone(), PAGES);
         let expected = run(&mut cpu(), &mut NoTrace);
         let rounded = run(&mut cpu(), &mut RoundToF16::default());
-        let mut backend = gpu(&model, Activations::F16);
+        let mut backend = gpu(&model, ActivationPrecision::F16);
         let ours = run(&mut backend, &mut NoTrace);
         assert_eq!(ours.len(), (100 + 9 * 4 + SEQUENCES) * vocab);
         let row = |values: &[f32], t: usize| values[t * vocab..][..vocab].to_vec();
@@ -192,7 +192,7 @@ fn a_long_prompt_and_a_step_of_many_sequences() {
         }
 
         // Many sequences are multiplied in f16 also where few are in 8 bits.
-        let (mut in_8_bits, mut reference) = (gpu(&model, Activations::Q8), cpu());
+        let (mut in_8_bits, mut reference) = (gpu(&model, ActivationPrecision::Q8), cpu());
         run(&mut in_8_bits, &mut NoTrace);
         run(&mut reference, &mut NoTrace);
         let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, Want::LastLogits)).collect();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyperion::backend::{
-    Activations, Backend, Draw, NoTrace, NotFinite, Output, SequenceStep, Want,
+    ActivationPrecision, Backend, Draw, NoTrace, NotFinite, Output, SequenceStep, Want,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, EngineError, Sequence};
@@ -32,8 +32,8 @@ fn broken_model(name: &str, token: u32) -> Arc<Model> {
 fn backends(model: &Arc<Model>) -> Vec<(&'static str, Box<dyn Backend>)> {
     vec![
         ("cpu", Box::new(CpuBackend::new(model.clone(), PAGES))),
-        ("f16", Box::new(gpu(model, Activations::F16))),
-        ("q8", Box::new(gpu(model, Activations::Q8))),
+        ("f16", Box::new(gpu(model, ActivationPrecision::F16))),
+        ("q8", Box::new(gpu(model, ActivationPrecision::Q8))),
     ]
 }
 
@@ -166,7 +166,7 @@ fn a_step_sent_ahead_reports_what_is_broken() {
     let name = "tiny-qwen2-f16-1";
     let write =
         |model: &Arc<Model>, prompt: usize, tokens: usize| -> (Vec<u32>, Option<NotFinite>) {
-            let mut backend = gpu(model, Activations::F16);
+            let mut backend = gpu(model, ActivationPrecision::F16);
             let mut all = text(prompt, 5, model.vocab());
             let mut start = 0;
             while all.len() < 5 + tokens {

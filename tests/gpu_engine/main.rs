@@ -13,7 +13,7 @@ mod support;
 mod wide;
 
 use hyperion::backend::{
-    Activations, Backend, Draw, NoTrace, Output, PAGE_TOKENS, Recorder, SequenceStep, Want,
+    ActivationPrecision, Backend, Draw, NoTrace, Output, PAGE_TOKENS, Recorder, SequenceStep, Want,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, Sequence};
@@ -49,7 +49,7 @@ fn prefill_in_one_step_and_in_chunks() {
             logits(output.expect("a prefill"))
         };
         for chunk in [64, 5] {
-            let backend = gpu(&model, Activations::F16);
+            let backend = gpu(&model, ActivationPrecision::F16);
             let mut engine = Engine::new(Box::new(backend), CONTEXT, chunk);
             let mut sequence = Sequence::new();
             let mut all = Vec::new();
@@ -86,7 +86,7 @@ fn greedy_tokens() {
         };
         let model = model(name);
         let mut runners_up = RunnersUp::new(model.clone());
-        let mut engine = Engine::new(Box::new(gpu(&model, Activations::F16)), CONTEXT, 64);
+        let mut engine = Engine::new(Box::new(gpu(&model, ActivationPrecision::F16)), CONTEXT, 64);
         let (mut sequence, mut follower) = (Sequence::new(), Follower::new(text));
         let mut output = engine
             .prefill(&mut sequence, text.prompt, Want::Argmax, &RUN)
@@ -132,7 +132,7 @@ fn three_sequences_with_scattered_pages() {
         });
         let expected = run_batch(&mut cpu(), &members, &mut NoTrace);
         let rounded = run_batch(&mut cpu(), &members, &mut RoundToF16::default());
-        let mut gpu = gpu(&model, Activations::F16);
+        let mut gpu = gpu(&model, ActivationPrecision::F16);
         let ours = run_batch(&mut gpu, &members, &mut NoTrace);
         let shares: Vec<f64> = (0..ours.len())
             .map(|i| share_of_bound(&ours[i], &expected[i], &rounded[i]))
@@ -171,7 +171,7 @@ fn a_step_of_mixed_sequences_gives_each_its_own() {
         backend.step(&steps, &mut NoTrace).expect("a step")
     };
     let expected = run(&mut CpuBackend::new(model.clone(), 16));
-    let ours = run(&mut gpu(&model, Activations::F16));
+    let ours = run(&mut gpu(&model, ActivationPrecision::F16));
     for (ours, expected) in ours.into_iter().zip(expected) {
         match (ours, expected) {
             (Output::Logits(ours), Output::Logits(expected)) => {
@@ -198,7 +198,7 @@ fn tokens_drawn_on_the_device() {
             uniform,
         })
     };
-    let mut gpu = gpu(&model, Activations::F16);
+    let mut gpu = gpu(&model, ActivationPrecision::F16);
     let mut step = |start: bool, want: [Want; 3]| {
         let steps: Vec<SequenceStep<'_>> = (0..3)
             .map(|i| SequenceStep {
@@ -248,7 +248,10 @@ fn each_operation_alone() {
     for name in TINY_MODELS {
         let model = model(name);
         let text = text(0, 40, model.vocab());
-        for (activations, decode_bound) in [(Activations::F16, 2e-3), (Activations::Q8, 3e-2)] {
+        for (activations, decode_bound) in [
+            (ActivationPrecision::F16, 2e-3),
+            (ActivationPrecision::Q8, 3e-2),
+        ] {
             let mut gpu = gpu(&model, activations);
             let mut cpu = CpuBackend::new(model.clone(), 16);
             for (range, bound) in [

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use hyperion::backend::{Activations, Backend, Draw, Output, Want};
+use hyperion::backend::{ActivationPrecision, Backend, Draw, Output, Want};
 use hyperion::device::plan::GRANULE;
 use hyperion::device::sim::{DriverCosts, DriverMemory, SimDevice};
 use hyperion::device::{Device, DeviceError, choice};
@@ -54,7 +54,7 @@ fn backend(
     model: &Arc<Model>,
     context: usize,
 ) -> Result<GpuBackend, DeviceError> {
-    let (device, activations) = (device.clone(), Activations::Q8);
+    let (device, activations) = (device.clone(), ActivationPrecision::Q8);
     GpuBackend::new(
         model.clone(),
         device,
@@ -72,13 +72,11 @@ fn needed(model: &Model, context: usize) -> u64 {
 
 /// The context that the plan advises instead of an endless one, if it advises any.
 fn advised(device: &Arc<dyn Device>, model: &Arc<Model>) -> Option<usize> {
-    let error = match backend(device, model, ENDLESS) {
-        Err(error @ DeviceError::Plan(_)) => error.to_string(),
+    match backend(device, model, ENDLESS) {
+        Err(DeviceError::Plan(error)) => error.fitting.map(|tokens| tokens as usize),
         Err(other) => panic!("instead of a plan: {other}"),
         Ok(_) => panic!("an endless context fits"),
-    };
-    let number = error.split("--ctx ").nth(1)?;
-    number.split_whitespace().next()?.parse().ok()
+    }
 }
 
 /// Prompts and steps of every kind, so that all is loaded and recorded that a run may load and record.

@@ -1,6 +1,6 @@
 //! Steps that a backend refuses, because they would read or write what is not theirs.
 
-use hyperion::backend::{Activations, Backend, BackendError, NoTrace, SequenceStep, Want};
+use hyperion::backend::{ActivationPrecision, Backend, BackendError, NoTrace, SequenceStep, Want};
 use hyperion::cpu::CpuBackend;
 
 use crate::setup::*;
@@ -20,7 +20,7 @@ fn steps_beyond_the_context_and_onto_shared_pages() {
     let model = model("tiny-llama-q4_0-2");
     let backends: [Box<dyn Backend>; 2] = [
         Box::new(CpuBackend::new(model.clone(), PAGES)),
-        Box::new(gpu(&model, Activations::F16)),
+        Box::new(gpu(&model, ActivationPrecision::F16)),
     ];
     for mut backend in backends {
         let kind = backend.description();

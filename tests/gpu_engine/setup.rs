@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use half::f16;
-use hyperion::backend::{Activations, Backend, Output, SequenceStep, TensorName, TraceSink, Want};
+use hyperion::backend::{
+    ActivationPrecision, Backend, Output, SequenceStep, TensorName, TraceSink, Want,
+};
 use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, choice};
 use hyperion::gpu::{GpuBackend, Limits};
@@ -14,7 +16,7 @@ use hyperion::model::Model;
 
 use crate::support::{fixture, relative_error};
 
-/// Activations, keys and values are rounded to f16 (2^-11 each) in every block.
+/// ActivationPrecision, keys and values are rounded to f16 (2^-11 each) in every block.
 pub const F16_BOUND: f64 = 2e-3;
 
 pub const CONTEXT: usize = 256;
@@ -52,7 +54,7 @@ pub fn model(name: &str) -> Arc<Model> {
     Arc::new(Model::open(&path(name)).expect("a model"))
 }
 
-pub fn gpu(model: &Arc<Model>, activations: Activations) -> GpuBackend {
+pub fn gpu(model: &Arc<Model>, activations: ActivationPrecision) -> GpuBackend {
     let limits = Limits {
         context: CONTEXT,
         n_pages: PAGES,

@@ -1,9 +1,9 @@
-//! Activations that f16 does not hold, in every tiny model and in all kinds of steps.
+//! ActivationPrecision that f16 does not hold, in every tiny model and in all kinds of steps.
 
 use std::sync::Arc;
 
 use hyperion::backend::{
-    Activations, Backend, NoTrace, Recorder, SequenceStep, TensorName, TraceSink, Want,
+    ActivationPrecision, Backend, NoTrace, Recorder, SequenceStep, TensorName, TraceSink, Want,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::gguf::{GgmlType, Gguf, Tensor};
@@ -126,7 +126,7 @@ fn run(backend: &mut dyn Backend, sink: &mut dyn TraceSink) -> Vec<(String, Vec<
 
 /// Rounds every tensor of the reference as the products' inputs are, but for f16's range.
 struct Rounded {
-    activations: Activations,
+    activations: ActivationPrecision,
     last: Option<(TensorName, Vec<f32>)>,
 }
 
@@ -137,8 +137,8 @@ impl TraceSink for Rounded {
 
     fn record(&mut self, name: TensorName, _: usize, data: &[f32]) {
         let values = match self.activations {
-            Activations::F16 => data.iter().map(|&x| to_11_bits(x)).collect(),
-            Activations::Q8 => data.chunks(16).flat_map(to_8_bits).collect(),
+            ActivationPrecision::F16 => data.iter().map(|&x| to_11_bits(x)).collect(),
+            ActivationPrecision::Q8 => data.chunks(16).flat_map(to_8_bits).collect(),
         };
         self.last = Some((name, values));
     }
@@ -172,14 +172,14 @@ fn largest_gated(model: &Arc<Model>) -> f32 {
     values.fold(0f32, |most, x| most.max(x.abs()))
 }
 
-fn check(name: &str, edit: Edit, activations: &[Activations]) {
+fn check(name: &str, edit: Edit, activations: &[ActivationPrecision]) {
     let model = edit.apply(name);
     let largest = largest_gated(&model);
     assert!(largest > 2.0 * F16_MAX, "{name}, {edit:?}: {largest}");
     let cpu = || CpuBackend::new(model.clone(), PAGES);
     let expected = run(&mut cpu(), &mut NoTrace);
     for &activations in activations {
-        let rounded = [Activations::F16, activations].map(|activations| {
+        let rounded = [ActivationPrecision::F16, activations].map(|activations| {
             let mut sink = Rounded {
                 activations,
                 last: None,
@@ -223,7 +223,11 @@ fn activations_beyond_f16_give_the_references_tokens() {
     let _lock = device_lock();
     for name in TINY_MODELS {
         for edit in [Edit::Factors, Edit::Norm] {
-            check(name, edit, &[Activations::F16, Activations::Q8]);
+            check(
+                name,
+                edit,
+                &[ActivationPrecision::F16, ActivationPrecision::Q8],
+            );
         }
     }
 }
@@ -233,7 +237,7 @@ fn activations_beyond_f16_give_the_references_tokens() {
 fn activations_beyond_f16_before_a_matrix_that_is_not_quantized() {
     let _lock = device_lock();
     for name in ["tiny-llama-q4_k_m-1", "tiny-gemma3-q4_k_m-1"] {
-        check(name, Edit::NormAndDown, &[Activations::F16]);
+        check(name, Edit::NormAndDown, &[ActivationPrecision::F16]);
     }
 }
 
@@ -269,10 +273,10 @@ fn keys_and_values_beyond_f16_saturate_and_verify_names_it() {
             batch: 5,
         };
         let report = verify(
-            &mut gpu(&model, Activations::F16),
+            &mut gpu(&model, ActivationPrecision::F16),
             &mut CpuBackend::new(model.clone(), PAGES),
             &plan,
-            &Bounds::new(&model, Some(Activations::F16)),
+            &Bounds::new(&model, Some(ActivationPrecision::F16)),
             &mut |_| {},
         );
         let report = report.expect("a report");

@@ -1,8 +1,8 @@
 //! Tests of `ops/matvec.rs` and its parts.
 
 use kernels_gpu::abi::{
-    ActivationType, DevicePtr, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan,
-    MatvecSegment, WeightType, matvec_pair_ends, matvec_vectors,
+    DevicePtr, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment, VectorFormat,
+    WeightType, matvec_pair_ends, matvec_vectors,
 };
 use kernels_gpu::ops::matvec_entries::kernel;
 
@@ -18,7 +18,7 @@ const SCALE_GROUP: usize = 16;
 #[derive(Clone)]
 struct Product {
     ty: WeightType,
-    activations: ActivationType,
+    activations: VectorFormat,
     /// Rows of each segment.
     n_out: Vec<usize>,
     n_in: usize,
@@ -34,7 +34,7 @@ struct Product {
 }
 
 impl Product {
-    fn new(ty: WeightType, activations: ActivationType, n_out: usize, n_in: usize) -> Self {
+    fn new(ty: WeightType, activations: VectorFormat, n_out: usize, n_in: usize) -> Self {
         Self {
             ty,
             activations,
@@ -186,7 +186,7 @@ impl Product {
         self.check_results(&case, &params, &matrices, &biases, &before, &inputs);
     }
 
-    /// Activations between -1 and 1: 7-bit integers over 128, the largest (127) being in each group; or any.
+    /// ActivationPrecision between -1 and 1: 7-bit integers over 128, the largest (127) being in each group; or any.
     fn activations(&self, x_stride: usize, random: &mut Random) -> Vec<f32> {
         let mut x = random.floats(self.vectors * x_stride, 1.0);
         if self.exact {
@@ -278,8 +278,8 @@ impl Product {
                 // only that of the sums.
                 let rounding = match self.activations {
                     _ if self.exact => 4e-7,
-                    ActivationType::Q8 => 0.51 / 127.0,
-                    ActivationType::F16 => 4.9e-4,
+                    VectorFormat::Q8 => 0.51 / 127.0,
+                    VectorFormat::F16 => 4.9e-4,
                 };
                 weights * largest * rounding
             })
@@ -302,8 +302,8 @@ fn gelu(x: f64) -> f64 {
 }
 
 /// Every pair of types that has kernels.
-fn types() -> Vec<(WeightType, ActivationType)> {
-    let pair = |&ty| [(ty, ActivationType::Q8), (ty, ActivationType::F16)];
+fn types() -> Vec<(WeightType, VectorFormat)> {
+    let pair = |&ty| [(ty, VectorFormat::Q8), (ty, VectorFormat::F16)];
     let all = WeightType::ALL.iter().flat_map(pair);
     all.filter(|&(ty, activations)| kernel(ty, activations, 1).is_some())
         .collect()
@@ -312,10 +312,10 @@ fn types() -> Vec<(WeightType, ActivationType)> {
 #[test]
 fn every_type_has_kernels() {
     for &ty in WeightType::ALL {
-        for activations in [ActivationType::Q8, ActivationType::F16] {
+        for activations in [VectorFormat::Q8, VectorFormat::F16] {
             for &n in matvec_vectors(ty, activations) {
                 let given = kernel(ty, activations, n).is_some();
-                let expected = ty.is_quantized() || activations == ActivationType::F16;
+                let expected = ty.is_quantized() || activations == VectorFormat::F16;
                 assert_eq!(given, expected, "{ty:?} {activations:?} {n}");
             }
         }
@@ -417,7 +417,7 @@ fn a_residual_is_normalized_added_and_written() {
             norm: true,
             residual: true,
             exact: false,
-            ..Product::new(WeightType::BF16, ActivationType::F16, 1, n_in)
+            ..Product::new(WeightType::BF16, VectorFormat::F16, 1, n_in)
         }
         .check();
     }
@@ -443,7 +443,7 @@ fn plain_rows_of_any_length() {
                 vectors: 2,
                 norm: true,
                 exact: false,
-                ..Product::new(ty, ActivationType::F16, 5, n_in)
+                ..Product::new(ty, VectorFormat::F16, 5, n_in)
             }
             .check();
         }
@@ -452,7 +452,7 @@ fn plain_rows_of_any_length() {
 
 #[test]
 fn a_nan_in_the_activations_is_a_nan_in_every_result() {
-    for activations in [ActivationType::Q8, ActivationType::F16] {
+    for activations in [VectorFormat::Q8, VectorFormat::F16] {
         let mut case = Case::new("a NaN");
         let matrix = Matrix::random(WeightType::Q4_0, 4, 64, &mut Random::new(1));
         let mut x = vec![1f32; 64];

@@ -40,6 +40,7 @@ fn in_both() -> &'static [&'static str] {
 /// for a compiler of 2021).
 const LACKING: &[&str] = &[
     "atomic::atomic_fetch_add_acqrel_u32_device",
+    "atomic::atomic_fetch_max_relaxed_u32_device",
     "atomic::atomic_fetch_max_relaxed_u64_device",
     "misc::trap",
     "shared::Shared",

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 
 use super::{Opened, VerifyArgs, write_report};
-use crate::backend::{Activations, Want};
+use crate::backend::{ActivationPrecision, Want};
 use crate::tokenizer::EncodeOptions;
 use crate::verify::against::{compare, forward};
 use crate::verify::kl;
@@ -28,8 +28,8 @@ pub fn against(args: &VerifyArgs, opened: &Opened, file: &Path) -> anyhow::Resul
     // f16 table, which alone costs 1e-3.
     let (bound, why) = match rounding {
         None => (2e-3, "f32, whose errors pile up"),
-        Some(Activations::F16) => (2e-2, "f16 activations, whose errors pile up"),
-        Some(Activations::Q8) => (1e-1, "8-bit activations, whose errors pile up"),
+        Some(ActivationPrecision::F16) => (2e-2, "f16 activations, whose errors pile up"),
+        Some(ActivationPrecision::Q8) => (1e-1, "8-bit activations, whose errors pile up"),
     };
     let bound = args.tolerance.unwrap_or(bound);
     let name = file.display().to_string();
@@ -84,7 +84,7 @@ pub fn kl(args: &VerifyArgs, opened: &Opened, file: &Path) -> anyhow::Result<boo
     let quantized = tensors.any(|tensor| tensor.ty().block_elements() > 1);
     let bound = args.kl_bound.unwrap_or(match rounding {
         None => 1e-6,
-        Some(activations) if activations == Activations::F16 || !quantized => 1e-4,
+        Some(activations) if activations == ActivationPrecision::F16 || !quantized => 1e-4,
         // What llama.cpp's CPU code, which quantizes activations alike, measures on Gemma 3 270m.
         Some(_) => 1.45e-2,
     });

@@ -16,7 +16,7 @@ use super::device::open_backend;
 use super::run_args::{RunArgs, start_threads};
 use super::session::of_file;
 use super::warnings;
-use crate::backend::{Activations, Backend, PAGE_TOKENS};
+use crate::backend::{ActivationPrecision, Backend, PAGE_TOKENS};
 use crate::chat::{ChatTemplate, Message, Variables};
 use crate::cpu::CpuBackend;
 use crate::device::choice::DeviceChoice;
@@ -161,7 +161,7 @@ impl Opened {
         &self,
         args: &VerifyArgs,
         n_tokens: usize,
-    ) -> anyhow::Result<(Box<dyn Backend>, Option<Activations>)> {
+    ) -> anyhow::Result<(Box<dyn Backend>, Option<ActivationPrecision>)> {
         let pages = n_tokens.div_ceil(PAGE_TOKENS);
         let backend = open_backend(self.model.clone(), &args.run, pages)?;
         if args.run.device == DeviceChoice::Auto && backend.activations().is_none() {

@@ -13,7 +13,7 @@ use crate::gpu::launcher::{Geometry, at};
 use crate::gpu::pass::Pass;
 use crate::gpu::scales::HalfRows;
 use crate::gpu::workspace::MAX_SEQUENCES;
-use crate::model::Activation;
+use crate::model::GateFunction;
 
 impl<'a> Pass<'a> {
     /// Whether the products of the gate and of the other factor in a step of `rows` tokens say how large they
@@ -39,14 +39,14 @@ impl<'a> Pass<'a> {
 
     /// The gated product of `gate` and `up` of a block to `gated`, in scaled f16.
     pub fn gate_rows(&self, layer: usize, rows: usize) -> Result<HalfRows<'_>> {
-        /// Elements of a thread.
+        /// Elements of a thread where the rows' maxima are not known.
         const QUAD: u32 = 4;
         let (config, w) = (self.config, self.workspace);
         let ffn = config.ffn_width as u32;
         let knows_maxima = self.knows_gate_maxima(layer, rows);
         let quads = ffn.div_ceil(QUAD);
         let (blocks, block) = match knows_maxima {
-            true => (quads.div_ceil(128), 128),
+            true => (ffn.div_ceil(256), 256),
             // With few rows each is alone on its multiprocessor.
             false if rows <= MAX_SEQUENCES => (1, quads.next_multiple_of(32).min(1024)),
             false => (1, quads.next_multiple_of(32).min(512)),
@@ -63,9 +63,9 @@ impl<'a> Pass<'a> {
             addend_width: config.width as u32,
             reserved: [0; 2],
         };
-        let kernel = match config.activation() {
-            Activation::Silu => SWIGLU_ROWS,
-            Activation::GeluTanh => GEGLU_ROWS,
+        let kernel = match config.gate_function() {
+            GateFunction::Silu => SWIGLU_ROWS,
+            GateFunction::GeluTanh => GEGLU_ROWS,
         };
         let geometry = Geometry::new([blocks, rows as u32, 1], block);
         // SAFETY: gate, up and `gated` have `rows` rows of `ffn` elements, a multiple of 4, the residual stream of

@@ -3,12 +3,12 @@
 use std::cell::Cell;
 
 use kernels_gpu::abi::{
-    ActivationType, DevicePtr, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan,
-    MatvecSegment, matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends,
+    DevicePtr, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment, VectorFormat,
+    matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends,
 };
 use kernels_gpu::ops::matvec_entries;
 
-use crate::backend::Activations;
+use crate::backend::ActivationPrecision;
 use crate::device::{Buffer, DeviceError, Result};
 use crate::gpu::launcher::{Geometry, at};
 use crate::gpu::pass::Pass;
@@ -144,7 +144,7 @@ impl Pass<'_> {
         products: &[Product<'_>],
         epilogue: MatvecEpilogue,
         count: usize,
-    ) -> Option<(ActivationType, MatvecPlan)> {
+    ) -> Option<(VectorFormat, MatvecPlan)> {
         let matrix = &products[0].linear.matrix;
         let gated = matches!(epilogue, MatvecEpilogue::Silu | MatvecEpilogue::Gelu);
         let rows: usize = match gated {
@@ -155,8 +155,8 @@ impl Pass<'_> {
                 .sum(),
         };
         let activations = match self.activations {
-            Activations::Q8 if matrix.ty.is_quantized() => ActivationType::Q8,
-            _ => ActivationType::F16,
+            ActivationPrecision::Q8 if matrix.ty.is_quantized() => VectorFormat::Q8,
+            _ => VectorFormat::F16,
         };
         let info = self.launcher.device().info();
         let plan = MatvecPlan::new(
@@ -180,7 +180,7 @@ impl Pass<'_> {
         epilogue: MatvecEpilogue,
         order: MatvecOrder,
         (first, count): (usize, usize),
-        activations: ActivationType,
+        activations: VectorFormat,
         plan: MatvecPlan,
     ) -> Result<()> {
         let matrix = &products[0].linear.matrix;

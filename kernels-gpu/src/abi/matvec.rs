@@ -34,23 +34,23 @@ pub const MATVEC_PARTIAL_SUMS: usize = 2 * (MATVEC_MAX_WARPS * MATVEC_MAX_VECTOR
 
 /// Vectors that the kernels for a type are made for: the numbers in their names. Fewer where quantized
 /// weights are multiplied in f32, which is for precision and not for speed.
-pub const fn matvec_vectors(ty: WeightType, activations: ActivationType) -> &'static [u32] {
+pub const fn matvec_vectors(ty: WeightType, activations: VectorFormat) -> &'static [u32] {
     match activations {
-        ActivationType::F16 if ty.is_quantized() => &[1, 4],
+        VectorFormat::F16 if ty.is_quantized() => &[1, 4],
         _ => &[1, 2, 4, 8],
     }
 }
 
 /// How a kernel keeps its activations in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ActivationType {
+pub enum VectorFormat {
     /// 8-bit integers with a scale for each half of a group, for quantized weights only.
     Q8,
     /// f16 with a power of two for each group.
     F16,
 }
 
-impl ActivationType {
+impl VectorFormat {
     /// The name that is in kernel names.
     pub const fn name(self) -> &'static str {
         match self {
@@ -245,7 +245,7 @@ impl MatvecPlan {
     #[allow(clippy::too_many_arguments)] // the numbers that a matrix and a device come with
     pub fn new(
         ty: WeightType,
-        activations: ActivationType,
+        activations: VectorFormat,
         gated: bool,
         n_out: u32,
         n_in: u32,

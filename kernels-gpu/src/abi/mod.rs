@@ -30,9 +30,9 @@ pub use matmul::{
     matmul_stage_elements, matmul_vector_bytes,
 };
 pub use matvec::{
-    ACTIVATION_GROUP, ActivationType, MATVEC_MAX_VECTORS, MATVEC_MAX_WARPS, MATVEC_PARTIAL_SUMS,
-    MATVEC_SQUARES, MATVEC_WARP_SQUARES, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan,
-    MatvecSegment, matvec_alone_bytes, matvec_beside_bytes, matvec_max_warps, matvec_pair_ends,
+    ACTIVATION_GROUP, MATVEC_MAX_VECTORS, MATVEC_MAX_WARPS, MATVEC_PARTIAL_SUMS, MATVEC_SQUARES,
+    MATVEC_WARP_SQUARES, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment,
+    VectorFormat, matvec_alone_bytes, matvec_beside_bytes, matvec_max_warps, matvec_pair_ends,
     matvec_slot_bytes, matvec_slots, matvec_tile_bytes, matvec_vectors, matvec_warp_bytes,
 };
 pub use norm::RmsNormParams;

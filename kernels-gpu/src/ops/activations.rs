@@ -8,16 +8,16 @@
 use cuda_std::shared::Shared;
 
 use super::weights::{Quantized, QuantizedUnit, Weights};
-use crate::abi::ActivationType;
+use crate::abi::VectorFormat;
 use crate::prim::half::{f16x2_to_f32, f32_to_f16x2};
 use crate::prim::integer::{dp4a, dp4a_us, pack_bytes};
 use crate::prim::math::{fma, recip_approx};
 use crate::prim::reduce::shuffle_xor;
 
 /// A format of activations, and the product of weights with it.
-pub trait Activations<W: Weights>: Copy {
+pub trait VectorEncoding<W: Weights>: Copy {
     /// The format.
-    const TYPE: ActivationType;
+    const TYPE: VectorFormat;
 
     /// `vectors` vectors of `groups` groups at a multiple of 16 bytes.
     fn new(place: Shared<u32>, vectors: u32, groups: u32) -> Self;
@@ -53,7 +53,7 @@ struct Layout {
 
 impl Layout {
     #[inline(always)]
-    fn new(ty: ActivationType, place: Shared<u32>, vectors: u32, groups: u32) -> Self {
+    fn new(ty: VectorFormat, place: Shared<u32>, vectors: u32, groups: u32) -> Self {
         Self {
             elements: place,
             scales: place.byte_add(vectors * groups * ty.group_bytes()),
@@ -62,18 +62,18 @@ impl Layout {
     }
 }
 
-/// [`ActivationType::Q8`]: for each half of a group `d = max |x| / 127`, rounded up to bfloat16 so that both
+/// [`VectorFormat::Q8`]: for each half of a group `d = max |x| / 127`, rounded up to bfloat16 so that both
 /// halves' scales are one word, and `round(x / d)`, halves to even. Beside the scales are the sums of the
 /// integers of both halves, for the weights' minimums and centers.
 #[derive(Clone, Copy)]
 pub struct Q8(Layout);
 
-impl<W: Quantized> Activations<W> for Q8 {
-    const TYPE: ActivationType = ActivationType::Q8;
+impl<W: Quantized> VectorEncoding<W> for Q8 {
+    const TYPE: VectorFormat = VectorFormat::Q8;
 
     #[inline(always)]
     fn new(place: Shared<u32>, vectors: u32, groups: u32) -> Self {
-        Self(Layout::new(ActivationType::Q8, place, vectors, groups))
+        Self(Layout::new(VectorFormat::Q8, place, vectors, groups))
     }
 
     #[inline(always)]
@@ -202,17 +202,17 @@ fn product<W: Quantized>(
     }
 }
 
-/// [`ActivationType::F16`]: a power of two `s <= max |x|` and `x / s` in f16, so that no activation is
+/// [`VectorFormat::F16`]: a power of two `s <= max |x|` and `x / s` in f16, so that no activation is
 /// too large for f16. The weights are decoded exactly, and products added in f32.
 #[derive(Clone, Copy)]
 pub struct Half(Layout);
 
-impl<W: Weights> Activations<W> for Half {
-    const TYPE: ActivationType = ActivationType::F16;
+impl<W: Weights> VectorEncoding<W> for Half {
+    const TYPE: VectorFormat = VectorFormat::F16;
 
     #[inline(always)]
     fn new(place: Shared<u32>, vectors: u32, groups: u32) -> Self {
-        Self(Layout::new(ActivationType::F16, place, vectors, groups))
+        Self(Layout::new(VectorFormat::F16, place, vectors, groups))
     }
 
     #[inline(always)]

@@ -16,7 +16,7 @@ use cuda_std::static_shared;
 use super::{entry_points, order};
 use crate::abi::{ArgmaxParams, NOT_FINITE, POSTED_ROWS};
 use crate::prim::grid;
-use crate::prim::half::Activation;
+use crate::prim::half::Element;
 
 entry_points! {
     /// Of f32.

@@ -8,7 +8,7 @@ use cuda_std::prelude::*;
 use cuda_std::shared::{self, Shared};
 
 use crate::abi::{AttentionDecodeParams, DECODE_HEADS, decode_partial_floats, decode_query_stride};
-use crate::prim::half::{Activation, F16};
+use crate::prim::half::{Element, F16};
 use crate::prim::math::{exp2_approx, recip_approx};
 use crate::prim::reduce::{warp_max, warp_sum};
 use crate::prim::scale::saturate;

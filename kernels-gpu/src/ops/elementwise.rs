@@ -13,7 +13,7 @@ use cuda_std::prelude::*;
 use super::entry_points;
 use crate::abi::{AddParams, BiasParams, GatedParams, RestoreParams};
 use crate::prim::grid;
-use crate::prim::half::{Activation, F16};
+use crate::prim::half::{Element, F16};
 use crate::prim::integer::rem;
 
 entry_points! {
@@ -38,7 +38,7 @@ entry_points! {
 /// # Safety
 /// The launch conditions in the module's header.
 #[inline(always)]
-pub unsafe fn add<T: Activation>(p: AddParams) {
+pub unsafe fn add<T: Element>(p: AddParams) {
     grid::wait();
     let i = thread::index_1d();
     if i < p.n {
@@ -57,7 +57,7 @@ pub unsafe fn add<T: Activation>(p: AddParams) {
 /// # Safety
 /// The launch conditions in the module's header.
 #[inline(always)]
-pub unsafe fn bias<T: Activation>(p: BiasParams) {
+pub unsafe fn bias<T: Element>(p: BiasParams) {
     grid::wait();
     let i = thread::index_1d();
     if i < p.n {

@@ -5,7 +5,8 @@
 //!   65,504. Where the row's `|gate|` and `|up|` are known to be below a bound, the scale follows from it;
 //!   otherwise the row is written with a scale of 1, and once more if its largest element asks for it.
 //! - Shapes: see [`GatedRowsParams`]; the width is a multiple of 4.
-//! - Threads: four neighbouring elements each, round after round.
+//! - Threads: round after round, four neighbouring elements each, or one where `maxima` are given: with few rows, what
+//!   one warp alone has to issue is what takes the time.
 //! - Launch: grid = [blocks of a row, rows]: any number of them where `maxima` are given, otherwise 1;
 //!   block = a multiple of 32 up to 1024. Buffers are aligned to 16 bytes.
 //! - Moves: every operand once; gate and up of a row that is written again twice.
@@ -17,7 +18,7 @@ use super::elementwise::{Gate, GeluTanh, Silu};
 use super::entry_points;
 use crate::abi::GatedRowsParams;
 use crate::prim::grid;
-use crate::prim::half::{Activation, F16};
+use crate::prim::half::{Element, F16};
 use crate::prim::reduce::block_max;
 use crate::prim::scale::{inverse, scale_of, scale_of_products};
 
@@ -39,17 +40,18 @@ pub unsafe fn gated_rows<A: Gate>(p: GatedRowsParams) {
     // SAFETY: the row is in the buffers; a thread writes the same elements each time; whole blocks come to
     // the reduction.
     unsafe {
-        let mut scale = 1.0;
-        if !p.maxima.is_null() {
-            scale = scale_of_products(f32::from_bits(*p.maxima.ptr().add(row)));
-        }
-        let largest = write_row::<A>(&p, row, inverse(scale));
-        if p.maxima.is_null() {
-            scale = scale_of(block_max(largest, static_shared![f32; 32]));
+        let scale = if p.maxima.is_null() {
+            let largest = write_row::<A, 4>(&p, row, || 1.0);
+            let scale = scale_of(block_max(largest, static_shared![f32; 32]));
             if scale != 1.0 {
-                write_row::<A>(&p, row, inverse(scale));
+                write_row::<A, 4>(&p, row, || inverse(scale));
             }
-        }
+            scale
+        } else {
+            let largest = f32::from_bits(*p.maxima.ptr().add(row));
+            write_row::<A, 1>(&p, row, || inverse(scale_of_products(largest)));
+            scale_of_products(largest)
+        };
         if thread::block_idx_x() == 0 && thread::thread_idx_x() == 0 {
             *p.scales.mut_ptr().add(row) = scale;
         }
@@ -59,34 +61,49 @@ pub unsafe fn gated_rows<A: Gate>(p: GatedRowsParams) {
     }
 }
 
-/// Writes the block's part of a row times `factor`, and gives the thread's largest magnitude before that.
+/// Writes the block's part of a row times `factor`, and gives the thread's largest magnitude before that. The factor is
+/// asked for behind the loads, so that what it depends on is on its way with them.
 ///
 /// # Safety
 /// The row is in the buffers.
 #[inline(always)]
-unsafe fn write_row<A: Gate>(p: &GatedRowsParams, row: usize, factor: f32) -> f32 {
+unsafe fn write_row<A: Gate, const ELEMENTS: usize>(
+    p: &GatedRowsParams,
+    row: usize,
+    factor: impl Fn() -> f32,
+) -> f32 {
     let start = row * p.width as usize;
     let mut largest = 0.0f32;
-    let mut i = 4 * thread::index_1d();
+    let mut i = ELEMENTS as u32 * thread::index_1d();
     while i < p.width {
         let at = start + i as usize;
         // SAFETY: rows are whole groups of four elements.
         unsafe {
-            let (gate, up) = (
-                f32::load4(p.gate.ptr().add(at)),
-                f32::load4(p.up.ptr().add(at)),
+            let (gate, up, y) = (
+                p.gate.ptr().add(at),
+                p.up.ptr().add(at),
+                p.y.mut_ptr().add(at),
             );
-            let mut values = [0.0; 4];
-            let mut k = 0;
-            while k < 4 {
-                let value = A::apply(gate[k]) * up[k];
+            if const { ELEMENTS == 4 } {
+                let (gate, up) = (f32::load4(gate), f32::load4(up));
+                let factor = factor();
+                let mut values = [0.0; 4];
+                let mut k = 0;
+                while k < 4 {
+                    let value = A::apply(gate[k]) * up[k];
+                    largest = largest.max(GpuFloat::abs(value));
+                    values[k] = value * factor;
+                    k += 1;
+                }
+                F16::store4(y, values);
+            } else {
+                let (gate, up) = (*gate, *up);
+                let value = A::apply(gate) * up;
                 largest = largest.max(GpuFloat::abs(value));
-                values[k] = value * factor;
-                k += 1;
+                *y = F16::from_f32(value * factor());
             }
-            F16::store4(p.y.mut_ptr().add(at), values);
         }
-        i += 4 * thread::grid_dim_x() * thread::block_dim_x();
+        i += ELEMENTS as u32 * thread::grid_dim_x() * thread::block_dim_x();
     }
     largest
 }

@@ -93,17 +93,23 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
             let (row, vector) = (row + 8 * (i as u32 / 2), vector + i as u32 % 2);
             if row < segment.n_out && vector < p.vectors {
                 let at = vector as usize * segment.y_stride as usize + row as usize;
-                let mut sum = sums[i] * p.scale;
                 // SAFETY: inside.
                 unsafe {
-                    if !p.scales.is_null() {
-                        sum *= *p.scales.ptr().add(vector as usize);
-                    }
-                    if !segment.bias.is_null() {
-                        sum += *segment.bias.ptr().add(row as usize);
-                    }
                     let y = segment.y.mut_ptr().add(at);
-                    *y = if p.accumulate != 0 { *y + sum } else { sum };
+                    // All loads before the first use of one.
+                    let before = if p.accumulate != 0 { *y } else { 0.0 };
+                    let scale = if p.scales.is_null() {
+                        1.0
+                    } else {
+                        *p.scales.ptr().add(vector as usize)
+                    };
+                    let bias = if segment.bias.is_null() {
+                        0.0
+                    } else {
+                        *segment.bias.ptr().add(row as usize)
+                    };
+                    let sum = sums[i] * p.scale * scale + bias;
+                    *y = before + sum;
                     let magnitude = sum.to_bits() & 0x7fff_ffff;
                     if !p.maxima.is_null() && magnitude > const { FACTOR_MAX.to_bits() } {
                         let largest = p.maxima.mut_ptr().add(vector as usize);

@@ -13,7 +13,7 @@
 use cuda_std::shared::dynamic;
 use cuda_std::{prelude::*, static_shared};
 
-use super::activations::Activations;
+use super::activations::VectorEncoding;
 use super::elementwise::{Gate, GeluTanh, Silu};
 use super::matvec_input::{encode_input, inverse_norm, prefetch_norm};
 use super::matvec_rows::{Place, RowPairs};
@@ -35,7 +35,7 @@ const WARP_SUMS: u32 = 2 * MATVEC_MAX_VECTORS;
 /// # Safety
 /// The launch conditions in the module's header.
 #[inline(always)]
-pub unsafe fn matvec<W: Weights, A: Activations<W>, const N: usize>(p: MatvecParams) {
+pub unsafe fn matvec<W: Weights, A: VectorEncoding<W>, const N: usize>(p: MatvecParams) {
     if p.order == MatvecOrder::InTurn as u32 {
         grid::launch_dependents();
     }

@@ -3,7 +3,7 @@
 use super::activations::{Half, Q8};
 use super::matvec::matvec;
 use super::weights::*;
-use crate::abi::{ActivationType, KernelDef, MatvecParams, WeightType, matvec_max_warps};
+use crate::abi::{KernelDef, MatvecParams, VectorFormat, WeightType, matvec_max_warps};
 use crate::weight_types;
 
 /// From the table of weight types: for each number of vectors an entry point with f16 activations for every type, and
@@ -49,11 +49,11 @@ macro_rules! instances {
             /// 8-bit activations, and for any other number.
             pub const fn kernel(
                 weights: WeightType,
-                activations: ActivationType,
+                activations: VectorFormat,
                 vectors: u32,
             ) -> Option<KernelDef<MatvecParams>> {
                 let name = match (weights, activations) {
-                    $((WeightType::$variant, ActivationType::$format) => match vectors {
+                    $((WeightType::$variant, VectorFormat::$format) => match vectors {
                         $($vectors => stringify!([<matvec_ $name _ $format_name _n $vectors>]),)*
                         _ => return None,
                     },)*

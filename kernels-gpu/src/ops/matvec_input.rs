@@ -6,10 +6,10 @@
 use cuda_std::shared::Shared;
 use cuda_std::{prelude::*, static_shared};
 
-use super::activations::Activations;
+use super::activations::VectorEncoding;
 use super::weights::Weights;
 use crate::abi::{ACTIVATION_GROUP, MATVEC_WARP_SQUARES, MatvecParams};
-use crate::prim::half::Activation;
+use crate::prim::half::Element;
 use crate::prim::load::prefetch;
 use crate::prim::math::{fma, recip_approx, rsqrt_approx};
 use crate::prim::reduce::warp_sum;
@@ -40,7 +40,7 @@ pub fn prefetch_norm(p: &MatvecParams) {
 /// # Safety
 /// All threads of the block come here together; the launch conditions of the kernel.
 #[inline(always)]
-pub unsafe fn encode_input<W: Weights, A: Activations<W>>(
+pub unsafe fn encode_input<W: Weights, A: VectorEncoding<W>>(
     p: &MatvecParams,
     activations: A,
     squares: Shared<f32>,

@@ -14,7 +14,7 @@ use cuda_std::static_shared;
 use super::entry_points;
 use crate::abi::RmsNormParams;
 use crate::prim::grid;
-use crate::prim::half::{Activation, F16};
+use crate::prim::half::{Element, F16};
 use crate::prim::integer::{div, rem};
 use crate::prim::reduce::block_sum;
 
@@ -30,7 +30,7 @@ entry_points! {
 /// # Safety
 /// The launch conditions in the module's header.
 #[inline(always)]
-pub unsafe fn rms_norm<Y: Activation>(p: RmsNormParams) {
+pub unsafe fn rms_norm<Y: Element>(p: RmsNormParams) {
     grid::wait();
 
     let row = thread::block_idx_x();

@@ -19,7 +19,7 @@ use cuda_std::static_shared;
 use super::{entry_points, order};
 use crate::abi::{NOT_FINITE, SampleParams, SampleSettings};
 use crate::prim::grid;
-use crate::prim::half::Activation;
+use crate::prim::half::Element;
 use crate::prim::math::exp2_approx;
 use crate::prim::reduce::warp_sum;
 

@@ -94,7 +94,7 @@ pub fn f32_to_f16x2(low: f32, high: f32) -> u32 {
 }
 
 /// An element type of activations: kernels compute in f32 and keep this in memory.
-pub trait Activation: Copy {
+pub trait Element: Copy {
     /// The value, exactly.
     fn to_f32(self) -> f32;
     /// The nearest value of this type.
@@ -111,7 +111,7 @@ pub trait Activation: Copy {
     unsafe fn store4(ptr: *mut Self, values: [f32; 4]);
 }
 
-impl Activation for f32 {
+impl Element for f32 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         self
@@ -135,7 +135,7 @@ impl Activation for f32 {
     }
 }
 
-impl Activation for F16 {
+impl Element for F16 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         F16::to_f32(self)

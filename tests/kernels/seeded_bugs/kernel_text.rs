@@ -52,11 +52,6 @@ impl KernelText {
         Self { name, arch, lines }
     }
 
-    /// The kernel's name.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
     /// The whole text.
     pub fn text(&self) -> String {
         self.lines.join("\n") + "\n"

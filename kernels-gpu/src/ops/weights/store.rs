@@ -5,11 +5,11 @@ use cuda_std::shared::Shared;
 use cuda_std::warp::sync_warp;
 
 use super::Weights;
-use crate::prim::half::{Activation, F16, f32_to_f16x2};
+use crate::prim::half::{Element, F16, f32_to_f16x2};
 use crate::prim::load::store_global_v4;
 
 /// An element type that weights are decoded to.
-pub trait Decoded: Activation {
+pub trait Decoded: Element {
     /// 16-byte pieces that eight elements take up.
     const PIECES: u32;
     /// Eight elements as pieces, of which only the first [`PIECES`](Self::PIECES) count.
