@@ -24,6 +24,7 @@ fn block_sums(ptx: &str, x: &[f32]) -> Result<Vec<f32>, Fault> {
         block: [THREADS, 1, 1],
         dynamic_shared: 0,
         params: &params,
+        dependent: false,
     };
     Simulator::new(Config::default()).launch(&memory, &module, "block_sums", &launch)?;
 
