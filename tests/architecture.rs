@@ -57,6 +57,30 @@ fn only_devices_know_cuda() {
 }
 
 #[test]
+fn the_backend_names_no_device() {
+    assert_absent(
+        "host/backend",
+        &[],
+        &["crate::device", "crate::gpu", "crate::cpu", "crate::cli"],
+    );
+}
+
+#[test]
+fn only_the_command_line_parses_flags() {
+    assert_absent("host", &["host/cli"], &["clap"]);
+    let flags = [
+        "--ctx",
+        "--device",
+        "--chunk",
+        "--activations",
+        "--force",
+        "--temp",
+        "--threads",
+    ];
+    assert_absent("host", &["host/cli"], &flags);
+}
+
+#[test]
 fn the_simulator_knows_nothing_of_language_models() {
     let words = [
         "gguf",
