@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Kind, Test};
-use crate::model::{Config, Model};
+use crate::model::{Config, Layer, Model};
 
 /// Bytes that decoding reads.
 #[derive(Debug, Clone, Copy)]
@@ -16,17 +16,7 @@ pub struct Traffic {
 impl Traffic {
     /// For `model` with keys and values of `kv_element` bytes an element.
     pub fn new(model: &Model, kv_element: usize) -> Traffic {
-        let matrices = model.weights.layers.iter().flat_map(|layer| {
-            [
-                &layer.q,
-                &layer.k,
-                &layer.v,
-                &layer.attn_output,
-                &layer.ffn_gate,
-                &layer.ffn_up,
-                &layer.ffn_down,
-            ]
-        });
+        let matrices = model.weights.layers.iter().flat_map(Layer::linears);
         // Of the embeddings a step reads one row for each sequence: nothing in comparison.
         let matrices = matrices.chain([&model.weights.output]);
         Traffic {

@@ -167,20 +167,8 @@ fn extent(tensor: &Tensor) -> Extent {
     (tensor.bytes().as_ptr(), tensor.bytes().len())
 }
 
-fn linears(layer: &Layer) -> [&Linear; 7] {
-    [
-        &layer.q,
-        &layer.k,
-        &layer.v,
-        &layer.attn_output,
-        &layer.ffn_gate,
-        &layer.ffn_up,
-        &layer.ffn_down,
-    ]
-}
-
 fn matrices(model: &Model) -> impl Iterator<Item = &Tensor> {
-    let layers = model.weights.layers.iter().flat_map(linears);
+    let layers = model.weights.layers.iter().flat_map(Layer::linears);
     let linears = layers.chain(std::iter::once(&model.weights.output));
     std::iter::once(&model.weights.token_embd).chain(linears.map(|linear| &linear.weight))
 }
@@ -193,7 +181,7 @@ fn vectors(layer: &Layer) -> impl Iterator<Item = &[f32]> {
         layer.post_attn_norm.as_ref(),
         layer.post_ffn_norm.as_ref(),
     ];
-    let biases = linears(layer).map(|linear| linear.bias.as_ref());
+    let biases = layer.linears().map(|linear| linear.bias.as_ref());
     let all = norms.into_iter().chain(optional).chain(biases);
     all.flatten().map(Vec::as_slice)
 }

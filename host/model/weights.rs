@@ -61,6 +61,23 @@ pub struct Layer {
     pub post_ffn_norm: Option<Vec<f32>>,
 }
 
+impl Layer {
+    /// Its matrices, in the order in which a step multiplies them.
+    pub fn linears(&self) -> [&Linear; 7] {
+        let Layer {
+            q,
+            k,
+            v,
+            attn_output,
+            ffn_gate,
+            ffn_up,
+            ffn_down,
+            ..
+        } = self;
+        [q, k, v, attn_output, ffn_gate, ffn_up, ffn_down]
+    }
+}
+
 /// All weights of a model.
 #[derive(Clone)]
 pub struct Weights {

@@ -30,16 +30,17 @@ const GATED: &[&str] = &["ffn_swiglu", "ffn_geglu"];
 pub fn products(model: &Model) -> Vec<Product<'_>> {
     let mut found = Vec::new();
     for (index, layer) in model.weights.layers.iter().enumerate() {
-        let matrices: [(&'static [&'static str], &'static str, &Linear); 7] = [
-            (&["attn_norm"], "Qcur_raw", &layer.q),
-            (&["attn_norm"], "Kcur_raw", &layer.k),
-            (&["attn_norm"], "Vcur", &layer.v),
-            (&["kqv_out"], "attn_out", &layer.attn_output),
-            (&["ffn_norm"], "ffn_gate", &layer.ffn_gate),
-            (&["ffn_norm"], "ffn_up", &layer.ffn_up),
-            (GATED, "ffn_out", &layer.ffn_down),
+        let names: [(&'static [&'static str], &'static str); 7] = [
+            (&["attn_norm"], "Qcur_raw"),
+            (&["attn_norm"], "Kcur_raw"),
+            (&["attn_norm"], "Vcur"),
+            (&["kqv_out"], "attn_out"),
+            (&["ffn_norm"], "ffn_gate"),
+            (&["ffn_norm"], "ffn_up"),
+            (GATED, "ffn_out"),
         ];
-        found.extend(matrices.map(|(inputs, base, linear)| Product {
+        let matrices = names.into_iter().zip(layer.linears());
+        found.extend(matrices.map(|((inputs, base), linear)| Product {
             inputs,
             output: TensorName {
                 base,
