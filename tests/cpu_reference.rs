@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hyperion::backend::{Output, Recorder, Want};
+use hyperion::backend::{Output, Recorder, Ask};
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, Sequence};
 use hyperion::model::Model;
@@ -53,7 +53,7 @@ fn tiny_models_layer_by_layer() {
         let mut trace = Recorder::new(|_| true);
         let mut sequence = Sequence::new();
         let output = engine
-            .prefill_traced(&mut sequence, &tokens, Want::AllLogits, &RUN, &mut trace)
+            .prefill_traced(&mut sequence, &tokens, Ask::ALL_LOGITS, &RUN, &mut trace)
             .expect("a prefill");
         let names = reference.names();
         let compared = names
@@ -98,7 +98,7 @@ fn compare_greedy(engine: &mut Engine, text: GreedyText, least_gap: f32) -> usiz
     let mut follower = Follower::new(text);
     let mut sequence = Sequence::new();
     let mut output = engine
-        .prefill(&mut sequence, text.prompt, Want::Argmax, &RUN)
+        .prefill(&mut sequence, text.prompt, Ask::GREEDY, &RUN)
         .expect("a prefill");
     loop {
         let Output::Token(token) = output else {
@@ -110,7 +110,7 @@ fn compare_greedy(engine: &mut Engine, text: GreedyText, least_gap: f32) -> usiz
         let item = Decode {
             sequence: &mut sequence,
             token,
-            want: Want::Argmax,
+            ask: Ask::GREEDY,
         };
         output = engine
             .decode(&mut [item])
@@ -125,12 +125,12 @@ fn prefill_in_chunks_equals_one_step() {
     for name in TINY_MODELS {
         let whole = {
             let (mut engine, _, tokens) = tiny_engine(name, CONTEXT);
-            let output = engine.prefill(&mut Sequence::new(), &tokens, Want::LastLogits, &RUN);
+            let output = engine.prefill(&mut Sequence::new(), &tokens, Ask::LOGITS, &RUN);
             logits(output.expect("a prefill"))
         };
         for chunk in [1, 3, 7, 16, 39] {
             let (mut engine, _, tokens) = tiny_engine(name, chunk);
-            let output = engine.prefill(&mut Sequence::new(), &tokens, Want::LastLogits, &RUN);
+            let output = engine.prefill(&mut Sequence::new(), &tokens, Ask::LOGITS, &RUN);
             let error = relative_error(&logits(output.expect("a prefill")), &whole);
             assert!(
                 error < 1e-5,
@@ -149,7 +149,7 @@ fn progress_is_told_after_each_chunk() {
     }));
     let prompt = &tokens[..39];
     engine
-        .prefill(&mut Sequence::new(), prompt, Want::Nothing, &RUN)
+        .prefill(&mut Sequence::new(), prompt, Ask::NOTHING, &RUN)
         .expect("a prefill");
     assert_eq!(
         told.try_iter().collect::<Vec<_>>(),
@@ -166,7 +166,7 @@ fn sequences_in_one_step_do_not_disturb_each_other() {
             .iter()
             .map(|prompt| {
                 let (mut engine, _, _) = tiny_engine(name, CONTEXT);
-                let output = engine.prefill(&mut Sequence::new(), prompt, Want::LastLogits, &RUN);
+                let output = engine.prefill(&mut Sequence::new(), prompt, Ask::LOGITS, &RUN);
                 logits(output.expect("a prefill"))
             })
             .collect();
@@ -174,7 +174,7 @@ fn sequences_in_one_step_do_not_disturb_each_other() {
         for (sequence, prompt) in sequences.iter_mut().zip(prompts) {
             let prompt = &prompt[..prompt.len() - 1];
             engine
-                .prefill(sequence, prompt, Want::Nothing, &RUN)
+                .prefill(sequence, prompt, Ask::NOTHING, &RUN)
                 .expect("a prefill");
         }
         let mut batch: Vec<Decode> = sequences
@@ -183,7 +183,7 @@ fn sequences_in_one_step_do_not_disturb_each_other() {
             .map(|(sequence, prompt)| Decode {
                 sequence,
                 token: prompt[prompt.len() - 1],
-                want: Want::LastLogits,
+                ask: Ask::LOGITS,
             })
             .collect();
         let outputs = engine.decode(&mut batch).expect("a step");
@@ -219,7 +219,7 @@ fn real_models_tensor_by_tensor() {
             .prefill_traced(
                 &mut Sequence::new(),
                 &tokens,
-                Want::LastLogits,
+                Ask::LOGITS,
                 &RUN,
                 &mut trace,
             )

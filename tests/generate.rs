@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyperion::backend::{
-    Backend, BackendError, NoTrace, SequenceStep, TensorName, TraceSink, Want,
+    Backend, BackendError, NoTrace, Row, TensorName, TraceSink, Ask,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::gguf::Gguf;
@@ -422,11 +422,11 @@ fn a_step_on_the_cpu_ends_in_its_middle() {
     let gguf = Gguf::open(&support::model("smollm2")).expect("a file");
     let model = Arc::new(Model::from_gguf(&gguf).expect("a model"));
     let mut backend = CpuBackend::new(model, 1).interrupted_by(&FLAG);
-    let step = SequenceStep {
+    let step = Row {
         tokens: &[1, 2, 3],
         start: 0,
         pages: &[0],
-        want: Want::LastLogits,
+        ask: Ask::LOGITS,
     };
     let mut sink = Stopping {
         flag: &FLAG,

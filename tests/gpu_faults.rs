@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyperion::backend::{ActivationPrecision, Output, Want};
+use hyperion::backend::{ActivationPrecision, Output, Ask};
 use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, DeviceError, choice};
 use hyperion::engine::{Decode, Engine, EngineError, Sequence};
@@ -77,7 +77,7 @@ fn memory_runs_out_at_each_allocation() {
     let mut sequence = Sequence::new();
     let prompt: Vec<u32> = (1..40).collect();
     let first = engine
-        .prefill(&mut sequence, &prompt, Want::Argmax, &RUN)
+        .prefill(&mut sequence, &prompt, Ask::GREEDY, &RUN)
         .expect("a prefill");
     let Output::Token(token) = first else {
         panic!("{first:?} instead of a token");
@@ -86,7 +86,7 @@ fn memory_runs_out_at_each_allocation() {
         let item = Decode {
             sequence: &mut sequence,
             token,
-            want: Want::LastLogits,
+            ask: Ask::LOGITS,
         };
         engine
             .decode(&mut [item])
@@ -117,20 +117,20 @@ fn an_interrupted_prefill_can_be_continued() {
         Engine::new(Box::new(backend), CONTEXT, CHUNK)
     };
     let whole = engine()
-        .prefill(&mut Sequence::new(), &prompt, Want::Argmax, &RUN)
+        .prefill(&mut Sequence::new(), &prompt, Ask::GREEDY, &RUN)
         .expect("a prefill");
 
     let mut engine = engine();
     let mut sequence = Sequence::new();
     engine
-        .prefill(&mut sequence, &prompt[..CHUNK], Want::Nothing, &RUN)
+        .prefill(&mut sequence, &prompt[..CHUNK], Ask::NOTHING, &RUN)
         .expect("the first chunk");
     let pressed = AtomicBool::new(true);
-    let stopped = engine.prefill(&mut sequence, &prompt[CHUNK..], Want::Argmax, &pressed);
+    let stopped = engine.prefill(&mut sequence, &prompt[CHUNK..], Ask::GREEDY, &pressed);
     assert!(matches!(stopped, Err(EngineError::Interrupted)));
     assert_eq!(sequence.len(), CHUNK);
     let rest = engine
-        .prefill(&mut sequence, &prompt[CHUNK..], Want::Argmax, &RUN)
+        .prefill(&mut sequence, &prompt[CHUNK..], Ask::GREEDY, &RUN)
         .expect("the rest");
     assert_eq!(rest, whole);
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hyperion::backend::{Output, Want};
+use hyperion::backend::{Output, Ask};
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Engine, Sequence};
 use hyperion::gguf::Gguf;
@@ -221,7 +221,7 @@ fn assert_greedy(reference: &mut Engine, prompt: &[u32], written: &[u32], gap: f
     let before = &[prompt, &written[..written.len() - 1]].concat();
     let run = AtomicBool::new(false);
     let output = reference
-        .prefill(&mut Sequence::new(), before, Want::AllLogits, &run)
+        .prefill(&mut Sequence::new(), before, Ask::ALL_LOGITS, &run)
         .expect("a forward");
     let Output::Logits(logits) = output else {
         panic!("expected logits, got {output:?}")

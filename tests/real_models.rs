@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hyperion::backend::{ActivationPrecision, Backend, Output, Want};
+use hyperion::backend::{ActivationPrecision, Backend, Output, Ask};
 use hyperion::cpu::CpuBackend;
 use hyperion::device::choice;
 use hyperion::engine::{Decode, Engine, Sequence};
@@ -92,7 +92,7 @@ fn compare_greedy(
         })
         .collect();
     for run in &mut runs {
-        let output = engine.prefill(&mut run.sequence, run.prompt, Want::Argmax, &RUN);
+        let output = engine.prefill(&mut run.sequence, run.prompt, Ask::GREEDY, &RUN);
         run.check(output.expect("a prefill"), least_gap, runners_up);
     }
     loop {
@@ -103,7 +103,7 @@ fn compare_greedy(
                 batch.push(Decode {
                     sequence: &mut run.sequence,
                     token,
-                    want: Want::Argmax,
+                    ask: Ask::GREEDY,
                 });
             }
         }

@@ -1,51 +1,103 @@
 //! What every backend may rely on in a step.
 
-use super::{BackendError, PAGE_TOKENS, PageId, SequenceStep};
+use super::{BackendError, Choice, Limits, MAX_LOGPROBS, PAGE_TOKENS, PageId, Report, Row};
 
-/// Checks a step of a backend with `vocab` tokens, `n_pages` pages and a context of `context` positions.
+/// Checks a step of a backend with `vocab` tokens and these `limits`.
 ///
 /// # Errors
-/// A sequence without tokens or whose pages do not cover them, a page or a token that there is not, an end
-/// beyond the context, and a written page that the step also uses for other positions.
-pub fn check_step(
-    vocab: usize,
-    n_pages: usize,
-    context: usize,
-    sequences: &[SequenceStep<'_>],
-) -> Result<(), BackendError> {
-    for (sequence, step) in sequences.iter().enumerate() {
-        // A start near the largest integer must not wrap round.
-        let end = step.start.saturating_add(step.tokens.len());
-        let covered = step.pages.len().saturating_mul(PAGE_TOKENS);
-        let known = step.pages.iter().all(|&page| (page as usize) < n_pages);
-        if step.tokens.is_empty() || covered < end || !known {
-            return Err(BackendError::Pages {
-                tokens: step.tokens.len(),
-                end,
-                pages: step.pages.len(),
-            });
-        }
-        if end > context {
-            return Err(BackendError::Context {
-                sequence,
-                end,
-                context,
-            });
-        }
+/// More rows or tokens than fit, a row without tokens or whose pages do not cover them, a page or a token that there
+/// is not, an end beyond the context, a written page that the step also uses for other positions, and a choice or
+/// report that does not fit its row.
+pub fn check_step(vocab: usize, limits: Limits, rows: &[Row<'_>]) -> Result<(), BackendError> {
+    let tokens = rows.iter().map(|row| row.tokens.len()).sum();
+    if tokens > limits.max_tokens || rows.len() > limits.max_sequences {
+        return Err(BackendError::TooLarge {
+            tokens,
+            sequences: rows.len(),
+            max_tokens: limits.max_tokens,
+            max_sequences: limits.max_sequences,
+        });
+    }
+    for (index, row) in rows.iter().enumerate() {
+        check_places(index, row, limits)?;
+        let known = row.tokens.known();
         let is_unknown = |&token: &u32| token as usize >= vocab;
-        if let Some(index) = step.tokens.iter().position(is_unknown) {
+        if let Some(offset) = known.iter().position(is_unknown) {
             return Err(BackendError::Token {
-                token: step.tokens[index],
-                position: step.start + index,
+                token: known[offset],
+                position: row.start + offset,
                 vocab,
             });
         }
+        if let Some(what) = fault_of_ask(vocab, row) {
+            return Err(BackendError::Ask { row: index, what });
+        }
     }
-    check_written_pages(n_pages, sequences)
+    check_written_pages(limits.n_pages, rows)
+}
+
+fn check_places(sequence: usize, row: &Row<'_>, limits: Limits) -> Result<(), BackendError> {
+    let (tokens, end) = (row.tokens.len(), row.end());
+    let covered = row.pages.len().saturating_mul(PAGE_TOKENS);
+    let known = row.pages.iter().all(|&page| (page as usize) < limits.n_pages);
+    if tokens == 0 || covered < end || !known {
+        return Err(BackendError::Pages {
+            tokens,
+            end,
+            pages: row.pages.len(),
+        });
+    }
+    if end > limits.max_context {
+        return Err(BackendError::Context {
+            sequence,
+            end,
+            context: limits.max_context,
+        });
+    }
+    Ok(())
+}
+
+/// What is wrong with what a row asks for.
+fn fault_of_ask(vocab: usize, row: &Row<'_>) -> Option<&'static str> {
+    let report = row.ask.report;
+    if matches!(report, Report::TopLogprobs(most) if most > MAX_LOGPROBS) {
+        return Some("more log-probabilities than are reported");
+    }
+    let Some(choice) = &row.ask.choose else {
+        let is_of_choice = matches!(report, Report::TopLogprobs(_));
+        return is_of_choice.then_some("log-probabilities of a token that nobody chooses");
+    };
+    // In full: who adds a part of a choice decides here what is checked about it.
+    let Choice {
+        draw,
+        mask,
+        bias,
+        counts,
+        penalties: _,
+        drafts,
+    } = *choice;
+    if draw.is_some_and(|draw| draw.temperature.is_nan() || draw.temperature <= 0.0) {
+        return Some("a draw at a temperature that is not above 0");
+    }
+    if mask.is_some_and(|mask| mask.len() != vocab.div_ceil(32)) {
+        return Some("a mask that is not of the vocabulary's size");
+    }
+    let bias = bias.iter().map(|&(token, _)| token);
+    let mut named = bias.chain(counts.iter().map(|&(token, _)| token));
+    if named.any(|token| token as usize >= vocab) {
+        return Some("a bias or a count of a token outside the vocabulary");
+    }
+    if drafts >= row.tokens.len() {
+        return Some("no token before its drafts");
+    }
+    if drafts > 0 && (mask.is_some() || !counts.is_empty()) {
+        return Some("drafts under a mask or penalties, which depend on the tokens before");
+    }
+    None
 }
 
 /// Every page that is written belongs to one place of one sequence. Pages that are only read may be shared.
-fn check_written_pages(n_pages: usize, sequences: &[SequenceStep<'_>]) -> Result<(), BackendError> {
+fn check_written_pages(n_pages: usize, sequences: &[Row<'_>]) -> Result<(), BackendError> {
     // One bit a page: a step of many long sequences uses thousands of pages.
     let mut used = Pages::none_of(n_pages);
     let mut written = Pages::none_of(n_pages);
@@ -70,12 +122,12 @@ fn check_written_pages(n_pages: usize, sequences: &[SequenceStep<'_>]) -> Result
 }
 
 /// The pages of a sequence's positions, without those kept for later ones.
-fn used_pages<'a>(step: &SequenceStep<'a>) -> &'a [PageId] {
+fn used_pages<'a>(step: &Row<'a>) -> &'a [PageId] {
     &step.pages[..step.end().div_ceil(PAGE_TOKENS)]
 }
 
 /// The error for a page that is written and used twice.
-fn name_users(page: PageId, sequences: &[SequenceStep<'_>]) -> BackendError {
+fn name_users(page: PageId, sequences: &[Row<'_>]) -> BackendError {
     let uses = sequences.iter().enumerate().flat_map(|(sequence, step)| {
         let first_written = step.start / PAGE_TOKENS;
         let pages = used_pages(step).iter().enumerate();
@@ -114,21 +166,27 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Want;
+    use crate::backend::{Ask, Draw, NewTokens, Ticket};
 
     const TOKENS: [u32; 200] = [1; 200];
+    const LIMITS: Limits = Limits {
+        max_sequences: 3,
+        max_tokens: 200,
+        n_pages: 8,
+        max_context: 150,
+    };
 
-    fn step(start: usize, tokens: usize, pages: &[PageId]) -> SequenceStep<'_> {
-        SequenceStep {
-            tokens: &TOKENS[..tokens],
+    fn step(start: usize, tokens: usize, pages: &[PageId]) -> Row<'_> {
+        Row {
+            tokens: NewTokens::Known(&TOKENS[..tokens]),
             start,
             pages,
-            want: Want::Nothing,
+            ask: Ask::NOTHING,
         }
     }
 
-    fn check(sequences: &[SequenceStep<'_>]) -> Result<(), BackendError> {
-        check_step(10, 8, 150, sequences)
+    fn check(sequences: &[Row<'_>]) -> Result<(), BackendError> {
+        check_step(10, LIMITS, sequences)
     }
 
     #[test]
@@ -159,7 +217,7 @@ mod tests {
         // Shared where it is only read, and unused pages do not count.
         check(&[step(64, 1, &[5, 1]), step(64, 1, &[5, 2])]).unwrap();
         check(&[step(0, 1, &[1, 7]), step(0, 1, &[2, 7])]).unwrap();
-        let cases: [(&[SequenceStep<'_>], _); 6] = [
+        let cases: [(&[Row<'_>], _); 6] = [
             (&[step(0, 1, &[3]), step(5, 1, &[3])], (3, 0, 1)),
             (&[step(64, 1, &[0, 3]), step(0, 80, &[1, 3])], (3, 0, 1)),
             (&[step(3, 1, &[6]), step(64, 1, &[6, 2])], (6, 0, 1)),
@@ -182,8 +240,8 @@ mod tests {
     #[test]
     fn tokens_and_pages_exist() {
         let unknown = [1, 10];
-        let found = check(&[SequenceStep {
-            tokens: &unknown,
+        let found = check(&[Row {
+            tokens: NewTokens::Known(&unknown),
             ..step(7, 2, &[0])
         }]);
         let expected = (10, 8, 10);
@@ -195,5 +253,67 @@ mod tests {
         for bad in [step(0, 0, &[0]), step(0, 65, &[0]), step(0, 1, &[8])] {
             assert!(matches!(check(&[bad]), Err(BackendError::Pages { .. })));
         }
+    }
+
+    #[test]
+    fn a_step_has_a_size() {
+        let three = [step(0, 1, &[0]), step(0, 1, &[1]), step(0, 1, &[2])];
+        check(&three).unwrap();
+        let four = [&three[..], &[step(0, 1, &[3])]].concat();
+        let many = [step(0, 101, &[0, 1]), step(0, 100, &[2, 3])];
+        for (rows, expected) in [(&four[..], (4, 4)), (&many, (201, 2))] {
+            let found = check(rows);
+            assert!(
+                matches!(found, Err(BackendError::TooLarge { tokens, sequences, .. })
+                    if (tokens, sequences) == expected),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_fits_the_row() {
+        let greedy = Choice::GREEDY;
+        let draw = Draw {
+            temperature: 0.5,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            typical_p: 1.0,
+            seed: 1,
+        };
+        let choose = |choice| Ask {
+            choose: Some(choice),
+            report: Report::TopLogprobs(2),
+        };
+        let (mask, counts) = ([u32::MAX], [(3, 1)]);
+        let sound = [
+            choose(greedy),
+            choose(Choice { draw: Some(draw), drafts: 1, ..greedy }),
+            choose(Choice { mask: Some(&mask), counts: &counts, ..greedy }),
+        ];
+        let asks = |ask, tokens| check(&[Row { ask, ..step(0, tokens, &[0]) }]);
+        for ask in sound {
+            asks(ask, 2).unwrap();
+        }
+        let hot = Draw { temperature: f32::NAN, ..draw };
+        let unsound = [
+            Ask { report: Report::TopLogprobs(21), ..choose(greedy) },
+            Ask { choose: None, ..choose(greedy) },
+            choose(Choice { draw: Some(hot), ..greedy }),
+            choose(Choice { draw: Some(Draw { temperature: 0.0, ..draw }), ..greedy }),
+            choose(Choice { mask: Some(&[]), ..greedy }),
+            choose(Choice { bias: &[(10, 1.0)], ..greedy }),
+            choose(Choice { counts: &[(10, 1)], ..greedy }),
+            choose(Choice { drafts: 2, ..greedy }),
+            choose(Choice { drafts: 1, mask: Some(&mask), ..greedy }),
+            choose(Choice { drafts: 1, counts: &counts, ..greedy }),
+        ];
+        for ask in unsound {
+            let found = asks(ask, 2);
+            assert!(matches!(found, Err(BackendError::Ask { row: 0, .. })), "{ask:?}: {found:?}");
+        }
+        let later = Row { tokens: NewTokens::ChosenBy(Ticket(0), 0), ..step(5, 1, &[0]) };
+        check(&[later]).unwrap();
     }
 }

@@ -3,12 +3,17 @@
 
 mod check;
 mod instrumented;
+mod row;
 mod trace;
 
 use std::sync::Arc;
 
 pub use check::check_step;
 pub use instrumented::{Instrumented, NotedLaunch};
+pub use row::{
+    Ask, Choice, Draw, Logprobs, MAX_LOGPROBS, NewTokens, Output, Penalties, Pooling, Report, Row,
+    RowError, RowResult, Ticket,
+};
 pub use trace::{NoTrace, RecordedTensor, Recorder, TensorName, TraceSink, Tracer};
 
 use crate::model::Model;
@@ -19,92 +24,6 @@ pub const PAGE_TOKENS: usize = 64;
 /// Index of a page in a backend's KV cache.
 pub type PageId = u32;
 
-/// What a step should give back for a sequence.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Want {
-    /// Nothing: a chunk of a prompt whose end is still to come.
-    Nothing,
-    /// Logits of the last new token.
-    LastLogits,
-    /// Logits of every new token.
-    AllLogits,
-    /// The most probable next token after the last one, chosen by the backend itself.
-    Argmax,
-    /// A random next token after the last one, drawn by the backend itself. Backends that do not
-    /// [draw](Backend::draws) give the logits.
-    Draw(Draw),
-}
-
-/// How a token is drawn from the logits of all: what [`crate::sampling`] calls by the same names.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Draw {
-    /// Divides the logits; above 0.
-    pub temperature: f32,
-    /// Tokens to keep; 0 keeps all.
-    pub top_k: u32,
-    /// Probability to keep; 1 keeps all.
-    pub top_p: f32,
-    /// Least share of the likeliest token's probability; 0 keeps all.
-    pub min_p: f32,
-    /// A random number, evenly from 0 to below 1.
-    pub uniform: f32,
-}
-
-/// The part of a step that belongs to one sequence.
-#[derive(Debug, Clone, Copy)]
-pub struct SequenceStep<'a> {
-    /// New tokens, at least one.
-    pub tokens: &'a [u32],
-    /// Position of the first of them: the number of tokens already in the cache.
-    pub start: usize,
-    /// The pages of positions `0..start + tokens.len()`, in order.
-    pub pages: &'a [PageId],
-    /// What to give back.
-    pub want: Want,
-}
-
-impl SequenceStep<'_> {
-    /// Number of positions after this step.
-    pub fn end(&self) -> usize {
-        self.start + self.tokens.len()
-    }
-}
-
-/// What a step gave for one sequence.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// For [`Want::Nothing`].
-    Nothing,
-    /// `[1 or tokens, vocab]`, row-major.
-    Logits(Vec<f32>),
-    /// For [`Want::Argmax`] and [`Want::Draw`].
-    Token(u32),
-    /// Instead of logits or a token where a wanted logit is NaN or infinite: any choice would hide it.
-    NotFinite(NotFinite),
-}
-
-impl Output {
-    /// The logits `[1 or tokens, vocab]` of sequence `sequence` of a step, the first row of which belongs to
-    /// `position`: as they are if all are finite.
-    pub fn logits(logits: Vec<f32>, vocab: usize, sequence: usize, position: usize) -> Output {
-        match logits.iter().position(|logit| !logit.is_finite()) {
-            None => Output::Logits(logits),
-            Some(index) => Output::NotFinite(NotFinite {
-                sequence,
-                position: position + index / vocab.max(1),
-            }),
-        }
-    }
-
-    /// The output itself, or the error that stands in its place.
-    pub fn finite(self) -> Result<Output, NotFinite> {
-        match self {
-            Output::NotFinite(error) => Err(error),
-            output => Ok(output),
-        }
-    }
-}
-
 /// A NaN or an infinity among the model's logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -112,7 +31,7 @@ impl Output {
      backend are broken (`hyperion verify` shows where)"
 )]
 pub struct NotFinite {
-    /// Which sequence of the step, from 0.
+    /// Which row of the step, from 0.
     pub sequence: usize,
     /// The position of the token whose successor was asked for.
     pub position: usize,
@@ -167,9 +86,37 @@ pub enum BackendError {
         /// The sequence that has it too; the same one where its own pages repeat.
         other: usize,
     },
-    /// Logits that are not finite, where a text is evaluated as a whole.
+    /// More than a step takes.
+    #[error(
+        "a step of {tokens} tokens of {sequences} sequences is over the {max_tokens} and {max_sequences} of a step"
+    )]
+    TooLarge {
+        /// New tokens of all rows.
+        tokens: usize,
+        /// Rows.
+        sequences: usize,
+        /// Most tokens.
+        max_tokens: usize,
+        /// Most rows.
+        max_sequences: usize,
+    },
+    /// A row that asks for what does not exist.
+    #[error("row {row} of a step: {what}")]
+    Ask {
+        /// The row.
+        row: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A row whose token belongs to a step that is not there any more, or a step collected out of turn.
+    #[error("step {0:?} is not under way")]
+    Ticket(Ticket),
+    /// As many steps under way as there may be.
+    #[error("{IN_FLIGHT} steps are under way and none was collected")]
+    InFlight,
+    /// A row's own error, where a text is evaluated as a whole.
     #[error(transparent)]
-    NotFinite(#[from] NotFinite),
+    Row(#[from] RowError),
     /// Somebody asked to stop in the middle of a step. What it wrote into the cache is void.
     #[error("interrupted")]
     Interrupted,
@@ -187,30 +134,64 @@ pub enum ActivationPrecision {
     F16,
 }
 
+/// Most steps that are submitted and not collected.
+pub const IN_FLIGHT: usize = 2;
+
+/// What a backend has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows of a step.
+    pub max_sequences: usize,
+    /// New tokens of a step, of all rows together.
+    pub max_tokens: usize,
+    /// Pages in the KV cache.
+    pub n_pages: usize,
+    /// Positions of a sequence; at most what the pages hold.
+    pub max_context: usize,
+}
+
 /// A model on some hardware, with its KV cache.
+///
+/// A step has two phases, so that the host can do its part of one while the device works on another:
+/// [`submit`](Self::submit) sends it, [`collect`](Self::collect) waits for it. Steps are collected in their order,
+/// and up to [`IN_FLIGHT`] of them are under way.
 pub trait Backend: Send {
     /// The model it runs.
     fn model(&self) -> &Arc<Model>;
 
-    /// Pages in its KV cache.
-    fn n_pages(&self) -> usize;
+    /// What it has room for.
+    fn limits(&self) -> Limits;
 
-    /// Positions that the backend can represent; at most what its pages hold.
-    fn max_context(&self) -> usize {
-        self.n_pages() * PAGE_TOKENS
-    }
-
-    /// Runs the new tokens of all `sequences`, writes their keys and values into their pages and
-    /// gives one output for each sequence. `trace` hears of the tensors it asks for. Logits that are not
-    /// finite are the [`Output`] of their sequence alone.
+    /// Starts a step: computes the new tokens of all `rows` and writes their keys and values into their pages.
+    /// `trace` hears of the tensors it asks for; with an active one the step is complete on return.
     ///
     /// # Errors
-    /// A step that [`check_step`] refuses, or a device that fails.
+    /// A step that [`check_step`] refuses, a token of a step that is not under way, too many steps under way, or a
+    /// device that fails.
+    fn submit(
+        &mut self,
+        rows: &[Row<'_>],
+        trace: &mut dyn TraceSink,
+    ) -> Result<Ticket, BackendError>;
+
+    /// Waits for the oldest step under way, which is `ticket`: a result for each of its rows.
+    ///
+    /// # Errors
+    /// Another step, or a device that failed.
+    fn collect(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError>;
+
+    /// Both phases of a step.
+    ///
+    /// # Errors
+    /// Those of [`submit`](Self::submit) and [`collect`](Self::collect).
     fn step(
         &mut self,
-        sequences: &[SequenceStep<'_>],
+        rows: &[Row<'_>],
         trace: &mut dyn TraceSink,
-    ) -> Result<Vec<Output>, BackendError>;
+    ) -> Result<Vec<RowResult>, BackendError> {
+        let ticket = self.submit(rows, trace)?;
+        self.collect(ticket)
+    }
 
     /// Short description for people: `"cpu, 8 threads"`, `"NVIDIA H100 80GB"`.
     fn description(&self) -> String;
@@ -238,14 +219,14 @@ pub trait Backend: Send {
         512
     }
 
+    /// Whether [`submit`](Self::submit) returns while the step is still being computed.
+    fn overlaps(&self) -> bool {
+        false
+    }
+
     /// What it rounds activations to; `None` where it computes in f32 or better.
     fn activations(&self) -> Option<ActivationPrecision> {
         None
-    }
-
-    /// Whether it draws random tokens itself.
-    fn draws(&self) -> bool {
-        false
     }
 
     /// Bytes of an element of its KV cache.

@@ -9,7 +9,7 @@ mod profile_output;
 mod svg;
 mod table;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 pub use figures::{Figures, Traffic};
@@ -17,8 +17,8 @@ pub use output::{Format, Header, write};
 pub use profile::{KernelRow, Profile, profile};
 pub use profile_output::write_profiles;
 
-use crate::backend::{Output, Want};
-use crate::engine::{Decode, Engine, EngineError, Sequence};
+use crate::backend::Ask;
+use crate::engine::{Engine, EngineError, Sequence};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,15 +114,14 @@ pub fn measure(
             Kind::Prompt(n) => {
                 let prompt = tokens.take(n);
                 let started = Instant::now();
-                engine.prefill(&mut sequences[0], &prompt, Want::Argmax, interrupt)?;
+                engine.prefill(&mut sequences[0], &prompt, Ask::GREEDY, interrupt)?;
                 started.elapsed()
             }
             Kind::Decode(n) => {
                 let mut newest = tokens.take(test.batch);
                 let started = Instant::now();
-                for _ in 0..n {
-                    decode(engine, &mut sequences, &mut newest, interrupt)?;
-                }
+                let ask = Ask::GREEDY;
+                engine.decode_ahead(&mut sequences, &mut newest, ask, n, interrupt)?;
                 started.elapsed()
             }
         };
@@ -144,38 +143,10 @@ fn prepare(
     for sequence in &mut sequences {
         if test.depth > 0 {
             let before = tokens.take(test.depth);
-            engine.prefill(sequence, &before, Want::Nothing, interrupt)?;
+            engine.prefill(sequence, &before, Ask::NOTHING, interrupt)?;
         }
     }
     Ok(sequences)
-}
-
-/// A step with the tokens `newest`, which the likeliest ones behind them replace, as when a text is written.
-fn decode(
-    engine: &mut Engine,
-    sequences: &mut [Sequence],
-    newest: &mut [u32],
-    interrupt: &AtomicBool,
-) -> Result<(), EngineError> {
-    if interrupt.load(Ordering::Relaxed) {
-        return Err(EngineError::Interrupted);
-    }
-    let mut batch: Vec<Decode<'_>> = sequences
-        .iter_mut()
-        .zip(&*newest)
-        .map(|(sequence, &token)| Decode {
-            sequence,
-            token,
-            want: Want::Argmax,
-        })
-        .collect();
-    let outputs = engine.decode(&mut batch)?;
-    for (newest, output) in newest.iter_mut().zip(outputs) {
-        if let Output::Token(token) = output? {
-            *newest = token;
-        }
-    }
-    Ok(())
 }
 
 /// The same random tokens in every run.

@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use super::{Kind, RandomTokens, Test, decode, prepare};
-use crate::backend::{BackendError, Instrumented, NotedLaunch, Want};
+use super::{Kind, RandomTokens, Test, prepare};
+use crate::backend::{Ask, BackendError, Instrumented, NotedLaunch};
 use crate::device::{DeviceError, KernelRun, Profiler};
 use crate::engine::{Engine, EngineError};
 
@@ -85,20 +85,16 @@ pub fn profile(
             sequences[0].truncate(test.depth);
             let prompt = tokens.take(n);
             engine
-                .prefill(&mut sequences[0], &prompt, Want::Argmax, interrupt)
+                .prefill(&mut sequences[0], &prompt, Ask::GREEDY, interrupt)
                 .map(drop)
         }
         Kind::Decode(_) => {
             sequences
                 .iter_mut()
                 .for_each(|s| s.truncate(test.depth + at));
-            // Not the tokens that the step before chose: a step that is sent ahead would be in two records.
-            decode(
-                engine,
-                &mut sequences,
-                &mut tokens.take(test.batch),
-                interrupt,
-            )
+            // One by one: a step that is sent ahead would be in two records.
+            let newest = &mut tokens.take(test.batch);
+            engine.decode_ahead(&mut sequences, newest, Ask::GREEDY, 1, interrupt)
         }
     };
     // Warms up, and records the graphs for all positions.

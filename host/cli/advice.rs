@@ -29,6 +29,7 @@ fn for_engine(error: &EngineError) -> Option<String> {
             Some("Raise it with --ctx, or shorten the prompt".to_owned())
         }
         EngineError::Backend(error) => for_backend(error),
+        EngineError::Step(error) => for_backend(error),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
 
-use super::device::{backend_on, fits, open_device};
+use super::device::{Room, backend_on, fits, open_device};
 use super::interrupt;
 use super::run_args::{RunArgs, start_threads};
 use super::session::of_file;
@@ -122,7 +122,7 @@ impl BenchArgs {
             let tests = plot::tests(lists, most);
             match device {
                 // Lists that the user gave may not fit at all, which opening the backend explains.
-                Some(device) if most > 0 && !fits(device, model, &self.run, pages(&tests))? => {
+                Some(device) if most > 0 && !fits(device, model, &self.run, room(&tests))? => {
                     most /= 2;
                 }
                 _ => return Ok(tests),
@@ -153,13 +153,13 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         // Better now than after minutes of measuring.
         save(file, "")?;
     }
-    let context = tests.iter().map(Test::context).max().unwrap_or(1);
-    let backend = backend_on(device.clone(), model.clone(), &args.run, pages(&tests))?;
+    let room = room(&tests);
+    let backend = backend_on(device.clone(), model.clone(), &args.run, room)?;
     let traffic = Traffic::new(&model, backend.kv_element_bytes());
     let copy = device.as_deref().and_then(measured_bandwidth);
     let header = header(args, &gguf, backend.description(), copy);
     let chunk = args.run.chunk(&*backend);
-    let mut engine = Engine::new(backend, context, chunk);
+    let mut engine = Engine::new(backend, room.context, chunk);
     let interrupt = interrupt::flag()?;
 
     let mut out = io::stdout().lock();
@@ -214,12 +214,14 @@ fn measured_bandwidth(device: &dyn Device) -> Option<f64> {
     measured?.ok()
 }
 
-/// Pages that the largest of `tests` needs.
-fn pages(tests: &[Test]) -> usize {
-    let pages = tests
-        .iter()
-        .map(|test| Engine::pages_for(test.context(), test.batch));
-    pages.max().unwrap_or(1)
+/// What the largest of `tests` need.
+fn room(tests: &[Test]) -> Room {
+    let most = |of: fn(&Test) -> usize| tests.iter().map(of).max().unwrap_or(1);
+    Room {
+        context: most(Test::context),
+        sequences: most(|test| test.batch),
+        n_pages: most(|test| Engine::pages_for(test.context(), test.batch)),
+    }
 }
 
 /// How the tests ended.
@@ -300,9 +302,9 @@ mod tests {
         let tests = |batch| Test::all(&[], &[1], &[0], &[1, batch]);
         check_batches(&tests(MAX_SEQUENCES), true).unwrap();
         check_batches(&tests(MAX_SEQUENCES + 1), false).unwrap();
-        let message = check_batches(&tests(65), true).unwrap_err().to_string();
+        let message = check_batches(&tests(257), true).unwrap_err().to_string();
         assert!(
-            message.contains("-b 65") && message.contains("at most 64"),
+            message.contains("-b 257") && message.contains("at most 256"),
             "{message}"
         );
     }

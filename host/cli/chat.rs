@@ -14,10 +14,10 @@ use super::generate::{shown, summary, token_limit};
 use super::interrupt;
 use super::run_args::RunArgs;
 use super::sampling_args::SamplingArgs;
-use super::session::Session;
+use super::session::{Session, show_progress};
 use crate::chat::Message;
-use crate::engine::{EngineError, Finish, Generator, Limits, Sequence};
-use crate::sampling::{Sampler, SamplingParams};
+use crate::engine::{EngineError, Finish, Limits, Request};
+use crate::sampling::{CheckedParams, SamplingParams};
 
 const COMMANDS: &str = "\
 /reset         forget the conversation
@@ -51,11 +51,8 @@ pub struct ChatArgs {
 
 /// Runs the command.
 pub fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
-    let mut session = Session::open(&args.model, &args.run)?;
+    let session = Session::open(&args.model, &args.run)?;
     session.template()?;
-    if !args.quiet {
-        session.show_progress();
-    }
     let mut conversation = Conversation::new(session, args)?;
     let mut editor = DefaultEditor::new().context("starting the line editor")?;
     let history = history_file();
@@ -67,7 +64,7 @@ pub fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
     eprintln!(
         "{} on {}; /help lists the commands",
         args.model,
-        conversation.session.engine.backend().description()
+        conversation.session.scheduler.backend().description()
     );
     loop {
         match editor.readline("> ") {
@@ -119,7 +116,6 @@ struct Conversation<'a> {
     args: &'a ChatArgs,
     sampling: SamplingParams,
     messages: Vec<Message>,
-    sequence: Sequence,
 }
 
 impl<'a> Conversation<'a> {
@@ -131,13 +127,12 @@ impl<'a> Conversation<'a> {
             .collect();
         let sampling = args.sampling.params();
         // What is wrong with the flags is said before the first line is typed.
-        Sampler::new(sampling.clone(), session.engine.model().vocab())?;
+        CheckedParams::new(sampling.clone(), session.scheduler.model().vocab())?;
         Ok(Conversation {
             session,
             args,
             sampling,
             messages,
-            sequence: Sequence::new(),
         })
     }
 
@@ -184,21 +179,17 @@ impl<'a> Conversation<'a> {
                 return Ok(());
             }
         };
-        let limits = Limits {
-            max_tokens: self.args.max_tokens.and_then(token_limit),
-            ..Limits::default()
+        let request = Request {
+            prompt: tokens,
+            sampling: self.sampling.clone(),
+            limits: Limits {
+                max_tokens: self.args.max_tokens.and_then(token_limit),
+                ..Limits::default()
+            },
+            logprobs: None,
         };
-        let vocab = self.session.engine.model().vocab();
-        let mut sampler = Sampler::new(self.sampling.clone(), vocab)?;
         // Each turn draws on; with one seed the same conversation gives the same answers.
         self.sampling.seed = self.sampling.seed.wrapping_add(1);
-        let mut generator = Generator {
-            engine: &mut self.session.engine,
-            tokenizer: &self.session.tokenizer,
-            sampler: &mut sampler,
-            limits: &limits,
-            interrupt: interrupt::flag()?,
-        };
         let mut emit = |piece: &str| {
             let mut stdout = io::stdout();
             let piece = shown(piece, stdout.is_terminal());
@@ -206,7 +197,9 @@ impl<'a> Conversation<'a> {
                 .write_all(piece.as_bytes())
                 .and_then(|()| stdout.flush())
         };
-        let answer = generator.run(&mut self.sequence, &tokens, &mut emit);
+        let progress = &mut *show_progress(self.args.quiet);
+        let scheduler = &mut self.session.scheduler;
+        let answer = scheduler.generate(request, interrupt::flag()?, progress, &mut emit);
         interrupt::reset();
         match answer {
             Ok(answer) => {

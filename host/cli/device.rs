@@ -13,14 +13,36 @@ use crate::device::{Device, choice};
 use crate::gpu::{GpuBackend, Limits};
 use crate::model::Model;
 
-/// Runs `model` where `args` say, with a KV cache of `n_pages` pages.
+/// What a backend is to have room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Tokens of a sequence.
+    pub context: usize,
+    /// Sequences of a step.
+    pub sequences: usize,
+    /// Pages of the KV cache.
+    pub n_pages: usize,
+}
+
+impl Room {
+    /// For `sequences` sequences of `context` tokens each.
+    pub fn new(context: usize, sequences: usize) -> Room {
+        Room {
+            context,
+            sequences,
+            n_pages: context.div_ceil(PAGE_TOKENS) * sequences,
+        }
+    }
+}
+
+/// Runs `model` where `args` say, with `room`.
 pub fn open_backend(
     model: Arc<Model>,
     args: &RunArgs,
-    n_pages: usize,
+    room: Room,
 ) -> anyhow::Result<Box<dyn Backend>> {
     let device = open_device(args)?;
-    backend_on(device, model, args, n_pages)
+    backend_on(device, model, args, room)
 }
 
 /// Opens the device that `args` name; none is the CPU.
@@ -32,23 +54,25 @@ pub fn open_device(args: &RunArgs) -> anyhow::Result<Option<Arc<dyn Device>>> {
     Ok(opened.device)
 }
 
-/// Whether a KV cache of `n_pages` pages fits the memory of `device` beside the model.
+/// Whether `room` fits the memory of `device` beside the model.
 pub fn fits(
     device: &dyn Device,
     model: &Model,
     args: &RunArgs,
-    n_pages: usize,
+    room: Room,
 ) -> anyhow::Result<bool> {
-    let plan = GpuBackend::plan(model, limits(args, n_pages))?;
+    let plan = GpuBackend::plan(model, limits(args, room))?;
     Ok(plan.total() <= device.memory()?.free)
 }
 
-fn limits(args: &RunArgs, n_pages: usize) -> Limits {
-    let context = n_pages * PAGE_TOKENS;
+fn limits(args: &RunArgs, room: Room) -> Limits {
+    // Whole pages: what a sequence could hold anyway.
+    let context = room.context.next_multiple_of(PAGE_TOKENS);
     Limits {
         context,
-        n_pages,
-        max_tokens: args.most_chunk().min(context),
+        n_pages: room.n_pages,
+        max_tokens: args.most_chunk().min(room.n_pages * PAGE_TOKENS),
+        max_sequences: room.sequences,
     }
 }
 
@@ -57,13 +81,13 @@ pub fn backend_on(
     device: Option<Arc<dyn Device>>,
     model: Arc<Model>,
     args: &RunArgs,
-    n_pages: usize,
+    room: Room,
 ) -> anyhow::Result<Box<dyn Backend>> {
     let Some(device) = device else {
-        let backend = CpuBackend::new(model, n_pages).interrupted_by(interrupt::flag()?);
+        let backend = CpuBackend::new(model, room.n_pages).interrupted_by(interrupt::flag()?);
         return Ok(Box::new(backend));
     };
-    let limits = limits(args, n_pages);
+    let limits = limits(args, room);
     let plan = GpuBackend::plan(&model, limits)?;
     let suiting = || GpuBackend::default_activations(&model);
     let activations = args.activations.map_or_else(suiting, Into::into);

@@ -11,12 +11,11 @@ use clap::Args;
 use super::interrupt;
 use super::run_args::RunArgs;
 use super::sampling_args::SamplingArgs;
-use super::session::Session;
+use super::session::{Session, show_progress};
 use super::warnings;
 use crate::chat::Message;
-use crate::engine::{EngineError, Finish, Generation, Generator, Limits, Sequence, Stats};
+use crate::engine::{Finish, Generation, Limits, Request, Stats};
 use crate::escape::escape_generated;
-use crate::sampling::Sampler;
 use crate::tokenizer::EncodeOptions;
 
 /// The prompt is a user's message when the model has a chat template, and the beginning of a text
@@ -81,22 +80,15 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let prompt = read_prompt(args)?;
     let interrupt = interrupt::flag()?;
     let mut session = Session::open(&args.model, &args.run)?;
-    if !args.quiet {
-        session.show_progress();
-    }
-    let tokens = prompt_tokens(args, &session, &prompt)?;
-    let limits = Limits {
-        max_tokens: args.max_tokens.and_then(token_limit),
-        stop: args.stop.clone(),
-        ignore_end: args.ignore_eos,
-    };
-    let mut sampler = Sampler::new(args.sampling.params(), session.engine.model().vocab())?;
-    let mut generator = Generator {
-        engine: &mut session.engine,
-        tokenizer: &session.tokenizer,
-        sampler: &mut sampler,
-        limits: &limits,
-        interrupt,
+    let request = Request {
+        prompt: prompt_tokens(args, &session, &prompt)?,
+        sampling: args.sampling.params(),
+        limits: Limits {
+            max_tokens: args.max_tokens.and_then(token_limit),
+            stop: args.stop.clone(),
+            ignore_end: args.ignore_eos,
+        },
+        logprobs: None,
     };
     let mut stdout = io::stdout().lock();
     let is_terminal = stdout.is_terminal();
@@ -106,9 +98,10 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
             .write_all(shown(piece, is_terminal).as_bytes())
             .and_then(|()| stdout.flush()),
     };
-    let generation = generator
-        .run(&mut Sequence::new(), &tokens, &mut emit)
-        .map_err(explain)?;
+    let progress = &mut *show_progress(args.quiet);
+    let generation = (session.scheduler)
+        .generate(request, interrupt, progress, &mut emit)
+        .context("generating")?;
     match args.json {
         true => print_json(&generation),
         false => writeln!(stdout).or_else(ignore_broken_pipe),
@@ -182,10 +175,6 @@ pub fn shown(piece: &str, is_terminal: bool) -> Cow<'_, str> {
         true => escape_generated(piece),
         false => Cow::Borrowed(piece),
     }
-}
-
-fn explain(error: EngineError) -> anyhow::Error {
-    anyhow::Error::new(error).context("generating")
 }
 
 fn ignore_broken_pipe(error: io::Error) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Opening a model for text: file, tokenizer, template, backend, engine.
+//! Opening a model for text: file, tokenizer, template, backend, scheduler.
 
 use std::io::{self, IsTerminal};
 use std::panic::resume_unwind;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 
-use super::device::{backend_on, open_device};
+use super::device::{Room, backend_on, open_device};
 use super::run_args::{RunArgs, start_threads};
 use super::warnings;
 use crate::chat::{ChatTemplate, Message, Variables};
-use crate::engine::Engine;
+use crate::engine::{Options, Scheduler};
 use crate::gguf::Gguf;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
@@ -59,16 +59,16 @@ fn context(args: &RunArgs, trained: usize) -> usize {
 
 /// A model that is ready to write.
 pub struct Session {
-    /// Its engine.
-    pub engine: Engine,
+    /// Runs requests on it.
+    pub scheduler: Scheduler,
     /// Its tokenizer.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     /// The file's chat template, or the fallback; an error where it is broken.
     template: anyhow::Result<ChatTemplate>,
 }
 
 impl Session {
-    /// Opens `model`, a path or a short name.
+    /// Opens `model`, a path or a short name, for one request at a time.
     pub fn open(model: &str, args: &RunArgs) -> anyhow::Result<Session> {
         start_threads(args)?;
         let path = model_cache::resolve(model)?;
@@ -83,29 +83,20 @@ impl Session {
         let (tokenizer, template, model) = contents?;
         warnings::about_vocabulary(&tokenizer);
         let context = context(args, model.config.context_length);
-        let backend = backend_on(device?, model, args, Engine::pages_for(context, 1))?;
+        let backend = backend_on(device?, model, args, Room::new(context, 1))?;
         let chunk = args.chunk(&*backend);
-        let engine = Engine::new(backend, context, chunk);
+        let options = Options {
+            context,
+            chunk,
+            mixed_chunk: chunk,
+            max_running: 1,
+        };
+        let tokenizer = Arc::new(tokenizer);
         Ok(Session {
-            engine,
+            scheduler: Scheduler::new(backend, tokenizer.clone(), options),
             tokenizer,
             template,
         })
-    }
-
-    /// Shows on a terminal how far a prompt of several chunks has got, and wipes it out at the end.
-    pub fn show_progress(&mut self) {
-        if !io::stderr().is_terminal() {
-            return;
-        }
-        self.engine.report_progress(Box::new(|done, total| {
-            const WIPE_LINE: &str = "\r\x1b[K";
-            if done < total {
-                eprint!("{WIPE_LINE}prompt: {done} of {total} tokens");
-            } else {
-                eprint!("{WIPE_LINE}");
-            }
-        }));
     }
 
     /// The file's chat template, or the fallback.
@@ -127,4 +118,19 @@ impl Session {
         warnings::about_prompt(&self.tokenizer, &tokens);
         Ok(tokens)
     }
+}
+
+/// Shows on a terminal how far a prompt of several chunks has got, and wipes it out at the end; nothing where `is_quiet`.
+pub fn show_progress(is_quiet: bool) -> Box<dyn FnMut(usize, usize)> {
+    const WIPE_LINE: &str = "\r\x1b[K";
+    if is_quiet || !io::stderr().is_terminal() {
+        return Box::new(|_, _| {});
+    }
+    Box::new(|done, total| {
+        if done < total {
+            eprint!("{WIPE_LINE}prompt: {done} of {total} tokens");
+        } else {
+            eprint!("{WIPE_LINE}");
+        }
+    })
 }

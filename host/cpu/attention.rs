@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::dot::{Element, add_scaled, dots};
+use super::dot::{add_scaled, dots};
 use super::interrupt::Interrupt;
-use super::kv_cache::{KvCache, Row};
-use crate::backend::{PAGE_TOKENS, SequenceStep};
+use super::kv_cache::{KvCache, Token};
+use crate::backend::PAGE_TOKENS;
 use crate::gguf::quant::simd::{Kernel, Simd, dispatch};
 use crate::model::Config;
 
@@ -15,23 +15,18 @@ pub struct Attention<'a> {
     pub config: &'a Config,
     /// The running block.
     pub layer: usize,
-    /// Keys and values of earlier steps.
+    /// Keys and values of all tokens, those of the step included: a key has the same bits for every token
+    /// that sees it, whichever step that one belongs to.
     pub cache: &'a KvCache,
     /// The tokens of this step.
-    pub rows: &'a [Row],
-    /// Their sequences.
-    pub sequences: &'a [SequenceStep<'a>],
-    /// Queries, `[rows, n_heads * head_dim]`.
+    pub tokens: &'a [Token<'a>],
+    /// Queries, `[tokens, n_heads * head_dim]`.
     pub q: &'a [f64],
-    /// Keys of this step, `[rows, n_kv_heads * head_dim]`: before the cache rounds them to f32.
-    pub k: &'a [f64],
-    /// Values of this step, likewise.
-    pub v: &'a [f64],
     /// Once it is requested, heads are left out.
     pub interrupt: Interrupt,
 }
 
-/// `softmax(scale * q . K) V` for every row and head, `[rows, n_heads * head_dim]`. A row sees its
+/// `softmax(scale * q . K) V` for every token and head, `[tokens, n_heads * head_dim]`. A token sees its
 /// own position and those before it, at most the layer's window of them.
 pub fn attend(attention: &Attention<'_>) -> Vec<f64> {
     let config = attention.config;
@@ -45,66 +40,48 @@ pub fn attend(attention: &Attention<'_>) -> Vec<f64> {
         if attention.interrupt.is_requested() {
             return;
         }
-        let row = index / config.n_heads;
+        let token = &attention.tokens[index / config.n_heads];
         let kv_head = index % config.n_heads / config.group_size();
-        attention.head(row, kv_head, q, scores, out);
+        attention.head(token, kv_head, q, scores, out);
     });
     out
 }
 
 impl Attention<'_> {
-    fn head(&self, row: usize, kv_head: usize, q: &[f64], scores: &mut Vec<f64>, out: &mut [f64]) {
-        let position = self.rows[row].position;
+    fn head(
+        &self,
+        token: &Token<'_>,
+        kv_head: usize,
+        q: &[f64],
+        scores: &mut Vec<f64>,
+        out: &mut [f64],
+    ) {
+        let visible = token.position + 1;
         let window = self.config.layers[self.layer].window;
-        let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
-        let start = self.sequences[self.rows[row].sequence].start;
-        let cached = first..start.max(first);
-        let own = first.max(start)..position + 1;
-
+        let first = window.map_or(0, |window| visible.saturating_sub(window));
         scores.clear();
-        scores.resize(position + 1 - first, 0.0);
-        let (of_cached, of_own) = scores.split_at_mut(cached.len());
+        scores.resize(visible - first, 0.0);
         dispatch(Scores {
             q,
-            key: |i| self.cached(row, cached.start + i, kv_head).0,
-            out: of_cached,
-        });
-        dispatch(Scores {
-            q,
-            key: |i| self.own(self.k, row, own.start + i, kv_head),
-            out: of_own,
+            key: |i| self.cached(token, first + i, kv_head).0,
+            out: scores,
         });
         softmax(scores, f64::from(self.config.attention_scale));
-        let (of_cached, of_own) = scores.split_at(cached.len());
         dispatch(Mix {
-            factors: of_cached,
-            value: |i| self.cached(row, cached.start + i, kv_head).1,
-            out,
-        });
-        dispatch(Mix {
-            factors: of_own,
-            value: |i| self.own(self.v, row, own.start + i, kv_head),
+            factors: scores,
+            value: |i| self.cached(token, first + i, kv_head).1,
             out,
         });
     }
 
-    /// Key and value of an earlier step.
+    /// Key and value at a position of the token's sequence.
     #[inline]
-    fn cached(&self, row: usize, position: usize, kv_head: usize) -> (&[f32], &[f32]) {
+    fn cached(&self, token: &Token<'_>, position: usize, kv_head: usize) -> (&[f32], &[f32]) {
         let dim = self.config.head_dim;
-        let pages = self.sequences[self.rows[row].sequence].pages;
-        let page = pages[position / PAGE_TOKENS];
+        let page = token.pages[position / PAGE_TOKENS];
         let (keys, values) = self.cache.head(self.layer, page, kv_head);
         let at = position % PAGE_TOKENS * dim;
         (&keys[at..at + dim], &values[at..at + dim])
-    }
-
-    /// Key or value of this step: a sequence's rows follow one another.
-    #[inline]
-    fn own<'b>(&self, of: &'b [f64], row: usize, position: usize, kv_head: usize) -> &'b [f64] {
-        let dim = self.config.head_dim;
-        let row = row - (self.rows[row].position - position);
-        &of[(row * self.config.n_kv_heads + kv_head) * dim..][..dim]
     }
 }
 
@@ -130,7 +107,7 @@ struct Scores<'a, F> {
     out: &'a mut [f64],
 }
 
-impl<'k, T: Element + 'k, F: Fn(usize) -> &'k [T]> Kernel for Scores<'_, F> {
+impl<'k, F: Fn(usize) -> &'k [f32]> Kernel for Scores<'_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -139,7 +116,7 @@ impl<'k, T: Element + 'k, F: Fn(usize) -> &'k [T]> Kernel for Scores<'_, F> {
         let (tiles, rest) = out.as_chunks_mut::<TILE>();
         let first_of_rest = tiles.len() * TILE;
         for (index, tile) in tiles.iter_mut().enumerate() {
-            let mut keys = [&[] as &[T]; TILE];
+            let mut keys = [&[] as &[f32]; TILE];
             for (i, slot) in keys.iter_mut().enumerate() {
                 *slot = key(index * TILE + i);
             }
@@ -162,7 +139,7 @@ struct Mix<'a, F> {
     out: &'a mut [f64],
 }
 
-impl<'v, T: Element + 'v, F: Fn(usize) -> &'v [T]> Kernel for Mix<'_, F> {
+impl<'v, F: Fn(usize) -> &'v [f32]> Kernel for Mix<'_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -175,7 +152,7 @@ impl<'v, T: Element + 'v, F: Fn(usize) -> &'v [T]> Kernel for Mix<'_, F> {
         let (tiles, rest) = factors.as_chunks::<TILE>();
         let first_of_rest = tiles.len() * TILE;
         for (index, &tile) in tiles.iter().enumerate() {
-            let mut values = [&[] as &[T]; TILE];
+            let mut values = [&[] as &[f32]; TILE];
             for (i, slot) in values.iter_mut().enumerate() {
                 *slot = value(index * TILE + i);
             }

@@ -1,35 +1,35 @@
 //! The paged float32 KV cache.
 
-use crate::backend::{PAGE_TOKENS, PageId, SequenceStep};
+use crate::backend::{PAGE_TOKENS, PageId, Row};
 use crate::model::Config;
 
 /// One token of a step: what is needed to place it.
-pub struct Row {
+pub struct Token<'a> {
     /// Its id.
-    pub token: u32,
+    pub id: u32,
     /// Its position in its sequence.
     pub position: usize,
-    /// Index of its sequence in the step.
-    pub sequence: usize,
-    /// The page that holds its position.
-    pub page: PageId,
+    /// The pages of its sequence.
+    pub pages: &'a [PageId],
 }
 
-/// The tokens of all sequences one after the other.
-pub fn rows_of(sequences: &[SequenceStep<'_>]) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for (sequence, step) in sequences.iter().enumerate() {
-        for (index, &token) in step.tokens.iter().enumerate() {
-            let position = step.start + index;
-            rows.push(Row {
-                token,
-                position,
-                sequence,
-                page: step.pages[position / PAGE_TOKENS],
-            });
-        }
+impl Token<'_> {
+    /// The page that holds its position.
+    fn page(&self) -> PageId {
+        self.pages[self.position / PAGE_TOKENS]
     }
-    rows
+}
+
+/// The tokens of all rows one after the other; `ids` has those of each.
+pub fn tokens_of<'a>(rows: &[Row<'a>], ids: &[Vec<u32>]) -> Vec<Token<'a>> {
+    let tokens = rows.iter().zip(ids).flat_map(|(row, ids)| {
+        ids.iter().enumerate().map(|(index, &id)| Token {
+            id,
+            position: row.start + index,
+            pages: row.pages,
+        })
+    });
+    tokens.collect()
 }
 
 /// Keys and values of all layers. A layer's page is `[kv_head][token][head_dim]`, keys and values
@@ -63,17 +63,17 @@ impl KvCache {
         self.n_kv_heads * PAGE_TOKENS * self.head_dim
     }
 
-    /// Stores the keys and values of `rows`, each `[rows, n_kv_heads * head_dim]`.
-    pub fn write(&mut self, layer: usize, rows: &[Row], k: &[f64], v: &[f64]) {
+    /// Stores the keys and values of `tokens`, each `[tokens, n_kv_heads * head_dim]`.
+    pub fn write(&mut self, layer: usize, tokens: &[Token<'_>], k: &[f64], v: &[f64]) {
         let (block, dim, heads) = (self.block(), self.head_dim, self.n_kv_heads);
         let page_elements = self.n_layers * 2 * block;
-        for (index, row) in rows.iter().enumerate() {
-            let page = &mut self.pages[row.page as usize];
+        for (index, token) in tokens.iter().enumerate() {
+            let page = &mut self.pages[token.page() as usize];
             page.resize(page_elements, 0.0);
             let (keys, values) = page[layer * 2 * block..][..2 * block].split_at_mut(block);
             for head in 0..heads {
                 let from = (index * heads + head) * dim;
-                let to = (head * PAGE_TOKENS + row.position % PAGE_TOKENS) * dim;
+                let to = (head * PAGE_TOKENS + token.position % PAGE_TOKENS) * dim;
                 store(&mut keys[to..to + dim], &k[from..from + dim]);
                 store(&mut values[to..to + dim], &v[from..from + dim]);
             }

@@ -1,19 +1,20 @@
 //! Matrix products with quantized weights.
 //!
-//! Several tokens are multiplied in f64, so that a prompt's values do not depend on the order of the
-//! sums. A single token, where speed counts, is multiplied in f32.
+//! All of them in f64, and the same way for one token as for many: an element's sum runs over the columns in one
+//! order, whatever is multiplied beside it, so that a token's values do not depend on the step that it is in.
 
 use rayon::prelude::*;
 
 use super::dot::dots;
 use super::interrupt::Interrupt;
-use crate::gguf::quant;
 use crate::gguf::quant::simd::{Kernel, Simd, dispatch};
 use crate::model::Linear;
 
 /// Rows of weights that a task takes: enough work to outweigh its scheduling, few enough that all
 /// cores get some even in the smallest matrices.
 const ROWS_PER_TASK: usize = 16;
+/// Rows that are multiplied together with a single token.
+const ROWS_OF_VECTOR: usize = 4;
 
 /// `x W^T + bias` for `x` of `[tokens, n_in]`: `[tokens, n_out]`. Rows are missing once `interrupt` is requested.
 pub fn linear(linear: &Linear, x: &[f64], interrupt: Interrupt) -> Vec<f64> {
@@ -21,11 +22,8 @@ pub fn linear(linear: &Linear, x: &[f64], interrupt: Interrupt) -> Vec<f64> {
     let n_tokens = x.len() / n_in;
     let mut out = match n_tokens {
         0 => return Vec::new(),
-        1 => product_with_vector(linear, x),
-        _ => {
-            let product = product_with_tokens(linear, x, n_tokens, interrupt);
-            transpose(&product, n_out, n_tokens)
-        }
+        1 => product(linear, x, 1, interrupt),
+        _ => transpose(&product(linear, x, n_tokens, interrupt), n_out, n_tokens),
     };
     if let Some(bias) = &linear.bias {
         for row in out.chunks_exact_mut(n_out) {
@@ -37,47 +35,35 @@ pub fn linear(linear: &Linear, x: &[f64], interrupt: Interrupt) -> Vec<f64> {
     out
 }
 
-/// One token: each row is decoded on its way through the dot product. `[n_out]`.
-fn product_with_vector(linear: &Linear, x: &[f64]) -> Vec<f64> {
-    let x: Vec<f32> = x.iter().map(|&value| value as f32).collect();
-    let mut out = vec![0.0; linear.n_out()];
-    out.par_chunks_mut(ROWS_PER_TASK)
-        .enumerate()
-        .for_each(|(task, out)| {
-            for (index, out) in out.iter_mut().enumerate() {
-                let row = linear.weight.row_bytes(task * ROWS_PER_TASK + index);
-                *out = f64::from(quant::dot(linear.weight.ty(), row, &x));
-            }
-        });
-    out
-}
-
-/// Several tokens: rows are decoded once and multiplied with every token. `[n_out, n_tokens]`.
-fn product_with_tokens(
-    linear: &Linear,
-    x: &[f64],
-    n_tokens: usize,
-    interrupt: Interrupt,
-) -> Vec<f64> {
+/// Rows are unpacked once and multiplied with every token. `[n_out, n_tokens]`.
+fn product(linear: &Linear, x: &[f64], n_tokens: usize, interrupt: Interrupt) -> Vec<f64> {
     let (n_in, n_out) = (linear.n_in(), linear.n_out());
     let mut out = vec![0.0; n_out * n_tokens];
+    // What is unpacked for a single token is used once: as few rows as the registers take stay in the first cache.
+    let at_a_time = match n_tokens {
+        1 => ROWS_OF_VECTOR,
+        _ => ROWS_PER_TASK,
+    };
     out.par_chunks_mut(ROWS_PER_TASK * n_tokens)
         .enumerate()
         .for_each_init(Vec::new, |rows, (task, out)| {
             if interrupt.is_requested() {
                 return;
             }
-            let first = task * ROWS_PER_TASK;
-            let last = (first + ROWS_PER_TASK).min(n_out);
-            rows.resize((last - first) * n_in, 0.0);
-            linear.weight.dequantize_rows(first..last, rows);
-            dispatch(Product {
-                rows,
-                x,
-                n_in,
-                n_tokens,
-                out,
-            });
+            let parts = out.chunks_mut(at_a_time * n_tokens).enumerate();
+            for (part, out) in parts {
+                let first = task * ROWS_PER_TASK + part * at_a_time;
+                let last = (first + at_a_time).min(n_out);
+                rows.resize((last - first) * n_in, 0.0);
+                linear.weight.dequantize_rows(first..last, rows);
+                dispatch(Product {
+                    rows,
+                    x,
+                    n_in,
+                    n_tokens,
+                    out,
+                });
+            }
         });
     out
 }

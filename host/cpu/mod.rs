@@ -1,9 +1,11 @@
 //! The reference backend: readable, parallel over the cores, weights left quantized in the mapping.
 //! The GPU is held against it.
 //!
-//! Keys and values of earlier steps are f32, and so are a single token's matrix products. All else
-//! is f64: random weights can cancel so well that the rounding of f32 activations grows a
-//! thousandfold from layer to layer, and a reference should not be what differs.
+//! Keys and values are f32. All else is f64: random weights can cancel so well that the rounding of f32
+//! activations grows a thousandfold from layer to layer, and a reference should not be what differs.
+//!
+//! A token's values depend on the tokens before it and on nothing else, bit for bit: not on what runs in the same
+//! step, and not on where a prompt was cut into chunks.
 
 mod attention;
 mod dot;
@@ -11,21 +13,24 @@ mod interrupt;
 mod kv_cache;
 mod linear;
 mod ops;
+mod outputs;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rayon::join;
 
 use crate::backend::{
-    Backend, BackendError, Output, SequenceStep, TraceSink, Tracer, Want, check_step,
+    Backend, BackendError, IN_FLIGHT, Limits, NewTokens, PAGE_TOKENS, Row, RowResult, Ticket,
+    TraceSink, Tracer, check_step,
 };
 use crate::model::{Layer, Linear, Model};
-use crate::sampling::argmax;
 use attention::{Attention, attend};
 use interrupt::Interrupt;
-use kv_cache::{KvCache, Row, rows_of};
+use kv_cache::{KvCache, Token, tokens_of};
 use linear::linear;
+use outputs::{Computed, wanted_tokens};
 use ops::{add, gated_activation, rms_norm, rms_norm_heads, rotate};
 
 /// A model on the CPU.
@@ -33,6 +38,10 @@ pub struct CpuBackend {
     model: Arc<Model>,
     cache: KvCache,
     interrupt: Interrupt,
+    /// Steps so far.
+    n_steps: u64,
+    /// Steps that nobody has collected, oldest first.
+    under_way: VecDeque<(Ticket, Vec<RowResult>)>,
 }
 
 impl CpuBackend {
@@ -43,6 +52,8 @@ impl CpuBackend {
             model,
             cache,
             interrupt: Interrupt::never(),
+            n_steps: 0,
+            under_way: VecDeque::new(),
         }
     }
 
@@ -52,25 +63,53 @@ impl CpuBackend {
         self
     }
 
-    /// Logits of the rows that `sequences` want, `[wanted, vocab]`.
+    /// The ids of each row's new tokens.
+    ///
+    /// # Errors
+    /// A token of a step that is not under way.
+    fn ids(&self, rows: &[Row<'_>]) -> Result<Vec<Vec<u32>>, BackendError> {
+        let ids = rows.iter().map(|row| match row.tokens {
+            NewTokens::Known(tokens) => Ok(tokens.to_vec()),
+            NewTokens::ChosenBy(ticket, index) => {
+                let step = self.under_way.iter().find(|(step, _)| *step == ticket);
+                let result = step.and_then(|(_, results)| results.get(index));
+                let result = result.ok_or(BackendError::Ticket(ticket))?;
+                // A failed row's successor is for nothing.
+                let token = result.as_ref().ok().and_then(|output| output.token());
+                Ok(vec![token.unwrap_or(0)])
+            }
+        });
+        ids.collect()
+    }
+
+    /// What `rows`, whose tokens are `ids`, ask for.
     fn forward(
         &mut self,
-        sequences: &[SequenceStep<'_>],
+        rows: &[Row<'_>],
+        ids: &[Vec<u32>],
         trace: &mut Tracer,
-    ) -> Result<Vec<f32>, BackendError> {
-        let rows = rows_of(sequences);
-        let mut x = self.embed(&rows, trace);
+    ) -> Result<Vec<RowResult>, BackendError> {
+        let tokens = tokens_of(rows, ids);
+        let mut x = self.embed(&tokens, trace);
         for layer in 0..self.model.config.n_layers {
             trace.layer = Some(layer);
-            self.attention_block(layer, &mut x, &rows, sequences, trace);
+            self.attention_block(layer, &mut x, &tokens, trace);
             self.feed_forward_block(layer, &mut x, trace);
             // What was skipped when the flag was set is not the model's: it must not get further.
             self.interrupt.check()?;
         }
         trace.layer = None;
-        let logits = self.logits(&x, &wanted_rows(sequences), trace);
+        let computed = Computed {
+            logits: self.logits(&x, &wanted_tokens(rows), trace),
+            vocab: self.model.vocab(),
+            hidden: &|token| {
+                let width = self.model.config.width;
+                let norm = &self.model.weights.output_norm;
+                rms_norm(&x[token * width..][..width], norm, self.model.config.rms_eps)
+            },
+        };
         self.interrupt.check()?;
-        Ok(logits)
+        Ok(computed.results(rows, ids))
     }
 
     fn linear(&self, weights: &Linear, x: &[f64]) -> Vec<f64> {
@@ -78,12 +117,12 @@ impl CpuBackend {
     }
 
     /// The residual stream before the first block, `[tokens, width]`.
-    fn embed(&self, rows: &[Row], trace: &mut Tracer) -> Vec<f64> {
+    fn embed(&self, tokens: &[Token<'_>], trace: &mut Tracer) -> Vec<f64> {
         let (config, table) = (&self.model.config, &self.model.weights.token_embd);
-        let mut embedded = vec![0.0; rows.len() * config.width];
-        for (row, out) in rows.iter().zip(embedded.chunks_exact_mut(config.width)) {
-            let token = row.token as usize;
-            table.dequantize_rows(token..token + 1, out);
+        let mut embedded = vec![0.0; tokens.len() * config.width];
+        for (token, out) in tokens.iter().zip(embedded.chunks_exact_mut(config.width)) {
+            let id = token.id as usize;
+            table.dequantize_rows(id..id + 1, out);
         }
         let mut x: Vec<f64> = embedded.iter().map(|&value| f64::from(value)).collect();
         trace.tensor("embd", config.width, &mut x);
@@ -100,8 +139,7 @@ impl CpuBackend {
         &mut self,
         layer: usize,
         x: &mut [f64],
-        rows: &[Row],
-        sequences: &[SequenceStep<'_>],
+        tokens: &[Token<'_>],
         trace: &mut Tracer,
     ) {
         let config = &self.model.config;
@@ -130,21 +168,18 @@ impl CpuBackend {
             trace.tensor("Kcur_normed", kv_width, &mut k);
         }
         let rope = config.rope(layer);
-        rotate(&mut q, rows, config.n_heads, head_dim, rope);
-        rotate(&mut k, rows, config.n_kv_heads, head_dim, rope);
+        rotate(&mut q, tokens, config.n_heads, head_dim, rope);
+        rotate(&mut k, tokens, config.n_kv_heads, head_dim, rope);
         trace.tensor("Qcur", q_width, &mut q);
         trace.tensor("Kcur", kv_width, &mut k);
 
-        self.cache.write(layer, rows, &k, &v);
+        self.cache.write(layer, tokens, &k, &v);
         let mut mixed = attend(&Attention {
             config,
             layer,
             cache: &self.cache,
-            rows,
-            sequences,
+            tokens,
             q: &q,
-            k: &k,
-            v: &v,
             interrupt: self.interrupt,
         });
         trace.tensor("kqv_out", q_width, &mut mixed);
@@ -186,7 +221,7 @@ impl CpuBackend {
         trace.tensor("l_out", width, x);
     }
 
-    /// Logits of the rows `wanted` of the residual stream, `[wanted, vocab]`.
+    /// Logits of the tokens `wanted`, `[wanted, vocab]`.
     fn logits(&self, x: &[f64], wanted: &[usize], trace: &mut Tracer) -> Vec<f32> {
         let (config, weights) = (&self.model.config, &self.model.weights);
         let width = config.width;
@@ -226,21 +261,41 @@ impl Backend for CpuBackend {
         &self.model
     }
 
-    fn n_pages(&self) -> usize {
-        self.cache.n_pages()
+    fn limits(&self) -> Limits {
+        Limits {
+            max_sequences: usize::MAX,
+            max_tokens: usize::MAX,
+            n_pages: self.cache.n_pages(),
+            max_context: self.cache.n_pages() * PAGE_TOKENS,
+        }
     }
 
-    fn step(
+    fn submit(
         &mut self,
-        sequences: &[SequenceStep<'_>],
+        rows: &[Row<'_>],
         trace: &mut dyn TraceSink,
-    ) -> Result<Vec<Output>, BackendError> {
-        let vocab = self.model.vocab();
-        check_step(vocab, self.n_pages(), self.max_context(), sequences)?;
+    ) -> Result<Ticket, BackendError> {
+        check_step(self.model.vocab(), self.limits(), rows)?;
+        if self.under_way.len() >= IN_FLIGHT {
+            return Err(BackendError::InFlight);
+        }
+        let ids = self.ids(rows)?;
         // All of it on a thread of the pool: any other would sleep through each of the hundreds of
         // parallel loops and be woken after it.
-        let logits = rayon::scope(|_| self.forward(sequences, &mut Tracer::new(trace)))?;
-        Ok(split_outputs(sequences, &logits, vocab))
+        let results = rayon::scope(|_| self.forward(rows, &ids, &mut Tracer::new(trace)))?;
+        let ticket = Ticket(self.n_steps);
+        self.n_steps += 1;
+        self.under_way.push_back((ticket, results));
+        Ok(ticket)
+    }
+
+    fn collect(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError> {
+        match self.under_way.front() {
+            Some(&(oldest, _)) if oldest == ticket => {}
+            _ => return Err(BackendError::Ticket(ticket)),
+        }
+        let step = self.under_way.pop_front();
+        Ok(step.map_or_else(Vec::new, |(_, results)| results))
     }
 
     fn kv_element_bytes(&self) -> usize {
@@ -250,45 +305,4 @@ impl Backend for CpuBackend {
     fn description(&self) -> String {
         format!("cpu, {} threads", rayon::current_num_threads())
     }
-}
-
-/// The rows of the step whose logits somebody wants.
-fn wanted_rows(sequences: &[SequenceStep<'_>]) -> Vec<usize> {
-    let mut first = 0;
-    let mut wanted = Vec::new();
-    for step in sequences {
-        let next = first + step.tokens.len();
-        match step.want {
-            Want::Nothing => {}
-            Want::LastLogits | Want::Argmax | Want::Draw(_) => wanted.push(next - 1),
-            Want::AllLogits => wanted.extend(first..next),
-        }
-        first = next;
-    }
-    wanted
-}
-
-fn split_outputs(sequences: &[SequenceStep<'_>], logits: &[f32], vocab: usize) -> Vec<Output> {
-    let mut rest = logits;
-    let mut take = |n: usize| {
-        let (taken, after) = rest.split_at(n * vocab);
-        rest = after;
-        taken
-    };
-    sequences
-        .iter()
-        .enumerate()
-        .map(|(sequence, step)| {
-            let (rows, position) = match step.want {
-                Want::Nothing => return Output::Nothing,
-                Want::AllLogits => (step.tokens.len(), step.start),
-                Want::LastLogits | Want::Argmax | Want::Draw(_) => (1, step.end() - 1),
-            };
-            let output = Output::logits(take(rows).to_vec(), vocab, sequence, position);
-            match (output, step.want) {
-                (Output::Logits(logits), Want::Argmax) => Output::Token(argmax(&logits)),
-                (output, _) => output,
-            }
-        })
-        .collect()
 }

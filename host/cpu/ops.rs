@@ -1,10 +1,10 @@
-//! Norms, rotation and elementwise operations on `[rows, width]` activations.
+//! Norms, rotation and elementwise operations on `[tokens, width]` activations.
 //!
 //! All of it in f64: the reference's own rounding should not show in a comparison.
 
 use rayon::prelude::*;
 
-use super::kv_cache::Row;
+use super::kv_cache::Token;
 use crate::model::{GateFunction, Rope, RopePairing};
 
 /// `x * weight / sqrt(mean(x^2) + eps)` for every row of `weight.len()` elements.
@@ -27,12 +27,12 @@ pub fn rms_norm_heads(x: &mut [f64], weight: &[f32], eps: f32) {
         });
 }
 
-/// Rotates the heads of `x`, `[rows, n_heads * head_dim]`, by their rows' positions.
-pub fn rotate(x: &mut [f64], rows: &[Row], n_heads: usize, head_dim: usize, rope: &Rope) {
+/// Rotates the heads of `x`, `[rows, n_heads * head_dim]`, by their tokens' positions.
+pub fn rotate(x: &mut [f64], tokens: &[Token<'_>], n_heads: usize, head_dim: usize, rope: &Rope) {
     let half = rope.rotated() / 2;
-    let tokens = x.par_chunks_exact_mut(n_heads * head_dim).zip(rows);
-    tokens.with_min_len(4).for_each(|(x, row)| {
-        let angles: Vec<[f64; 2]> = rope.cos_sin(row.position).collect();
+    let vectors = x.par_chunks_exact_mut(n_heads * head_dim).zip(tokens);
+    vectors.with_min_len(4).for_each(|(x, token)| {
+        let angles: Vec<[f64; 2]> = rope.cos_sin(token.position).collect();
         for head in x.chunks_exact_mut(head_dim) {
             for (pair, [cos, sin]) in angles.iter().enumerate() {
                 let (first, second) = match rope.pairing {

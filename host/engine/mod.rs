@@ -1,20 +1,28 @@
-//! Sequences over a backend: prompts in chunks, decode steps for several sequences, KV pages.
+//! From requests to steps of a backend: the scheduler of many requests, and KV pages; and an engine that runs
+//! sequences step by step, for what measures and compares.
 
+mod active;
 mod generate;
 mod pages;
+mod request;
+mod scheduler;
 mod sequence;
+mod text;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use generate::{Finish, Generation, Generator, Limits, Stats};
-pub use pages::{Page, PagePool};
+pub use pages::{ContentId, Page, PagePool};
+pub use request::{Finish, Generation, Limits, Request, RequestId, Stats};
+pub use scheduler::{Event, Options, Scheduler};
 pub use sequence::Sequence;
 
 use crate::backend::{
-    Backend, BackendError, NoTrace, NotFinite, Output, PAGE_TOKENS, SequenceStep, TraceSink, Want,
+    Ask, Backend, BackendError, MAX_LOGPROBS, NewTokens, NoTrace, Output, PAGE_TOKENS, Row,
+    RowError, RowResult, Ticket, TraceSink,
 };
 use crate::model::Model;
+use crate::sampling::SamplingError;
 
 /// Errors of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -45,15 +53,21 @@ pub enum EngineError {
     /// The user stopped it.
     #[error("interrupted")]
     Interrupted,
-    /// Logits that are not finite; no other sequence of the step is concerned.
+    /// A row without an output; no other sequence of the step is concerned.
     #[error(transparent)]
-    NotFinite(#[from] NotFinite),
+    Row(#[from] RowError),
+    /// A sampling parameter outside its range.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+    /// More alternatives than a token has.
+    #[error("log-probabilities are there for at most {MAX_LOGPROBS} tokens at a position")]
+    Logprobs,
     /// The backend failed.
     #[error(transparent)]
     Backend(BackendError),
-    /// The text side failed.
+    /// The backend failed in a step of several requests.
     #[error(transparent)]
-    Text(#[from] Box<dyn std::error::Error + Send + Sync>),
+    Step(Arc<BackendError>),
 }
 
 impl From<BackendError> for EngineError {
@@ -65,16 +79,12 @@ impl From<BackendError> for EngineError {
     }
 }
 
-/// Hears after each chunk of a prompt how many of its tokens are computed, and how many there are.
-pub type Progress = Box<dyn FnMut(usize, usize) + Send>;
-
 /// Runs sequences on a backend.
 pub struct Engine {
     backend: Box<dyn Backend>,
     pages: PagePool,
     context: usize,
     chunk: usize,
-    progress: Option<Progress>,
 }
 
 /// One sequence's part in a decode step.
@@ -84,27 +94,21 @@ pub struct Decode<'a> {
     /// Its newest token, not yet in the cache.
     pub token: u32,
     /// What to give back.
-    pub want: Want,
+    pub ask: Ask<'a>,
 }
 
 impl Engine {
     /// An engine whose sequences hold at most `context` tokens and whose prompts run in steps of
     /// `chunk` tokens.
     pub fn new(backend: Box<dyn Backend>, context: usize, chunk: usize) -> Engine {
-        let pages = PagePool::new(backend.n_pages());
-        let context = context.min(backend.max_context());
+        let pages = PagePool::new(backend.limits().n_pages);
+        let context = context.min(backend.limits().max_context);
         Engine {
             backend,
             pages,
             context,
             chunk: chunk.max(1),
-            progress: None,
         }
-    }
-
-    /// From now on `progress` hears of every prompt.
-    pub fn report_progress(&mut self, progress: Progress) {
-        self.progress = Some(progress);
     }
 
     /// Pages that a cache for `sequences` sequences of `context` tokens needs.
@@ -132,15 +136,15 @@ impl Engine {
         &self.pages
     }
 
-    /// Adds `tokens` to `sequence` in chunks and gives what `want` asks of the last chunk.
+    /// Adds `tokens` to `sequence` in chunks and gives what `ask` asks of the last chunk.
     pub fn prefill(
         &mut self,
         sequence: &mut Sequence,
         tokens: &[u32],
-        want: Want,
+        ask: Ask<'_>,
         interrupt: &AtomicBool,
     ) -> Result<Output, EngineError> {
-        self.prefill_traced(sequence, tokens, want, interrupt, &mut NoTrace)
+        self.prefill_traced(sequence, tokens, ask, interrupt, &mut NoTrace)
     }
 
     /// [`Engine::prefill`] with a trace; a trace sees each chunk as a step of its own.
@@ -148,7 +152,7 @@ impl Engine {
         &mut self,
         sequence: &mut Sequence,
         tokens: &[u32],
-        want: Want,
+        ask: Ask<'_>,
         interrupt: &AtomicBool,
         trace: &mut dyn TraceSink,
     ) -> Result<Output, EngineError> {
@@ -159,29 +163,22 @@ impl Engine {
             if interrupt.load(Ordering::Relaxed) {
                 return Err(EngineError::Interrupted);
             }
-            let want = if index + 1 == n_chunks {
-                want
-            } else {
-                Want::Nothing
-            };
-            let step = SequenceStep {
-                tokens: chunk,
+            let is_last = index + 1 == n_chunks;
+            let row = Row {
+                tokens: NewTokens::Known(chunk),
                 start: sequence.len(),
                 pages: sequence.page_ids(),
-                want,
+                ask: if is_last { ask } else { Ask::NOTHING },
             };
-            let outputs = self.backend.step(&[step], trace)?;
+            let results = self.backend.step(&[row], trace)?;
             sequence.append(chunk);
-            if let Some(progress) = &mut self.progress {
-                progress(index * self.chunk + chunk.len(), tokens.len());
-            }
-            output = outputs.into_iter().next().ok_or(EngineError::EmptyPrompt);
+            output = results.into_iter().next().ok_or(EngineError::EmptyPrompt);
         }
-        Ok(output?.finite()?)
+        Ok(output??)
     }
 
-    /// One token for each of several sequences in one step. A sequence that has no room, or whose logits are not
-    /// finite, gets its own error and does not hold the others up.
+    /// One token for each of several sequences in one step. A sequence that has no room, or whose row fails,
+    /// gets its own error and does not hold the others up.
     pub fn decode(
         &mut self,
         batch: &mut [Decode<'_>],
@@ -191,26 +188,92 @@ impl Engine {
             .map(|item| self.make_room(item.sequence, 1))
             .collect();
         let ready = || batch.iter().zip(&rooms).filter(|(_, room)| room.is_ok());
-        let steps: Vec<SequenceStep<'_>> = ready()
-            .map(|(item, _)| SequenceStep {
-                tokens: std::slice::from_ref(&item.token),
+        let rows: Vec<Row<'_>> = ready()
+            .map(|(item, _)| Row {
+                tokens: NewTokens::Known(std::slice::from_ref(&item.token)),
                 start: item.sequence.len(),
                 pages: item.sequence.page_ids(),
-                want: item.want,
+                ask: item.ask,
             })
             .collect();
-        let mut outputs = match steps.is_empty() {
+        let mut results = match rows.is_empty() {
             true => Vec::new(),
-            false => self.backend.step(&steps, &mut NoTrace)?,
+            false => self.backend.step(&rows, &mut NoTrace)?,
         }
         .into_iter();
         let results = batch.iter_mut().zip(rooms).map(|(item, room)| {
             room?;
             item.sequence.append(&[item.token]);
-            let output = outputs.next().ok_or(EngineError::EmptyPrompt)?;
-            Ok(output.finite()?)
+            let result = results.next().ok_or(EngineError::EmptyPrompt)?;
+            Ok(result?)
         });
         Ok(results.collect())
+    }
+
+    /// `n` steps of the `sequences`, each of which goes on with what `ask` chooses behind its token in `newest`,
+    /// which the last choices replace. As many steps are under way as the backend takes.
+    pub fn decode_ahead(
+        &mut self,
+        sequences: &mut [Sequence],
+        newest: &mut [u32],
+        ask: Ask<'_>,
+        n: usize,
+        interrupt: &AtomicBool,
+    ) -> Result<(), EngineError> {
+        let mut before: Option<Ticket> = None;
+        for step in 0..n {
+            if interrupt.load(Ordering::Relaxed) {
+                break;
+            }
+            let mut rows = Vec::with_capacity(sequences.len());
+            for (index, (sequence, token)) in sequences.iter_mut().zip(&*newest).enumerate() {
+                let ahead = usize::from(before.is_some());
+                self.make_room(sequence, ahead + 1)?;
+                rows.push(Row {
+                    tokens: match before {
+                        Some(ticket) => NewTokens::ChosenBy(ticket, index),
+                        None => NewTokens::Known(std::slice::from_ref(token)),
+                    },
+                    start: sequence.len() + ahead,
+                    pages: sequence.page_ids(),
+                    ask,
+                });
+            }
+            let ticket = self.backend.submit(&rows, &mut NoTrace)?;
+            if let Some(before) = before.replace(ticket)
+                && let Err(error) = self.complete(before, sequences, newest)
+            {
+                // What was sent behind a failed step is for nothing.
+                let _ = self.backend.collect(ticket);
+                return Err(error);
+            }
+            if step + 1 == n || !self.backend.overlaps() {
+                self.complete(ticket, sequences, newest)?;
+                before = None;
+            }
+        }
+        match before {
+            Some(ticket) => self
+                .complete(ticket, sequences, newest)
+                .and(Err(EngineError::Interrupted)),
+            None if interrupt.load(Ordering::Relaxed) => Err(EngineError::Interrupted),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the results of a step of one token for each of `sequences`.
+    fn complete(
+        &mut self,
+        ticket: Ticket,
+        sequences: &mut [Sequence],
+        newest: &mut [u32],
+    ) -> Result<(), EngineError> {
+        let results: Vec<RowResult> = self.backend.collect(ticket)?;
+        for ((sequence, newest), result) in sequences.iter_mut().zip(newest).zip(results) {
+            sequence.append(&[*newest]);
+            *newest = result?.token().ok_or(EngineError::EmptyPrompt)?;
+        }
+        Ok(())
     }
 
     fn make_room(&self, sequence: &mut Sequence, n: usize) -> Result<(), EngineError> {
@@ -221,7 +284,7 @@ impl Engine {
                 context: self.context,
             });
         }
-        if !sequence.reserve(n, &self.pages) {
+        if !sequence.reserve(needed, &self.pages) {
             let (free, total) = (self.pages.n_free(), self.pages.n_pages());
             return Err(EngineError::CacheFull {
                 needed: n,

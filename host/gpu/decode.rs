@@ -13,7 +13,7 @@ use super::ops::matvec::{Product, Residual, Vectors};
 use super::pass::Pass;
 use super::weights::{GpuLayer, GpuLinear};
 use super::workspace::DECODE_SEQUENCES;
-use crate::backend::SequenceStep;
+use crate::backend::Row;
 use crate::device::{Buffer, Result};
 use crate::model::GateFunction;
 
@@ -48,14 +48,14 @@ impl<'a> Stream<'a> {
 
 impl<'a> Pass<'a> {
     /// Sends the kernels of a step of one token for each sequence.
-    pub fn send_decode_step(&self, key: GraphKey, sequences: &[SequenceStep<'_>]) -> Result<()> {
+    pub fn send_decode_step(&self, key: GraphKey, rows: &[Row<'_>]) -> Result<()> {
         match key.n <= DECODE_SEQUENCES {
-            true => self.send_decode(key, sequences),
-            false => self.send_decode_batch(key, sequences),
+            true => self.send_decode(key, rows),
+            false => self.send_decode_batch(key, rows),
         }
     }
 
-    fn send_decode(&self, key: GraphKey, sequences: &[SequenceStep<'_>]) -> Result<()> {
+    fn send_decode(&self, key: GraphKey, rows: &[Row<'_>]) -> Result<()> {
         self.embed(key.n)?;
         self.spread.restart();
         let mut stream = Stream {
@@ -65,14 +65,14 @@ impl<'a> Pass<'a> {
         };
         for layer in 0..self.config.n_layers {
             self.trace.layer.set(Some(layer));
-            self.decode_layer(layer, key, &mut stream, sequences)?;
+            self.decode_layer(layer, key, &mut stream, rows)?;
         }
         self.trace.layer.set(None);
         let w = self.workspace;
         let vectors = stream.vectors(key.n, &self.weights.output_norm);
         let head = Product::new(&self.weights.output, &w.logits);
         self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn)?;
-        self.choose_next(key.n, key.choice)?;
+        self.choose(key.n, key.choice)?;
         self.trace.layer.set(Some(self.config.n_layers - 1));
         self.trace_post_norm_sum("l_out", &stream)?;
         self.trace.layer.set(None);
@@ -84,7 +84,7 @@ impl<'a> Pass<'a> {
         layer: usize,
         key: GraphKey,
         stream: &mut Stream<'a>,
-        sequences: &[SequenceStep<'_>],
+        rows: &[Row<'_>],
     ) -> Result<()> {
         let (config, w) = (self.config, self.workspace);
         let weights = &self.weights.layers[layer];
@@ -105,9 +105,9 @@ impl<'a> Pass<'a> {
         self.trace.f32("Kcur_raw", config.kv_width(), &w.k)?;
         self.trace.f32("Vcur", config.kv_width(), &w.v)?;
 
-        self.decode_attention(layer, key, MixedType::F32, sequences)?;
+        self.decode_attention(layer, key.splits, MixedType::F32, rows)?;
         self.spread.restart();
-        self.trace_cache(layer, sequences)?;
+        self.trace_cache(layer, rows)?;
         self.trace.f32("kqv_out", config.q_width(), &w.mixed)?;
         let post_norm = weights.post_attn_norm.as_deref();
         let names = ["attn_out", "ffn_inp"];

@@ -6,19 +6,19 @@ use super::ops::attention_decode::MixedType;
 use super::ops::matvec::Product;
 use super::ops::norm::Norm;
 use super::pass::Pass;
-use crate::backend::SequenceStep;
+use crate::backend::Row;
 use crate::device::Result;
 
 impl Pass<'_> {
     /// Sends the kernels of a step of one token for each sequence.
-    pub fn send_decode_batch(&self, key: GraphKey, sequences: &[SequenceStep<'_>]) -> Result<()> {
+    pub fn send_decode_batch(&self, key: GraphKey, rows: &[Row<'_>]) -> Result<()> {
         let (n, w) = (key.n, self.workspace);
         self.embed(n)?;
         for layer in 0..self.config.n_layers {
             self.trace.layer.set(Some(layer));
             self.project(layer, n)?;
-            self.decode_attention(layer, key, MixedType::F16, sequences)?;
-            self.trace_cache(layer, sequences)?;
+            self.decode_attention(layer, key.splits, MixedType::F16, rows)?;
+            self.trace_cache(layer, rows)?;
             self.add_attention(layer, n)?;
             self.feed_forward(layer, n)?;
         }
@@ -30,6 +30,6 @@ impl Pass<'_> {
         let normed = self.norm_rows(&w.x, 0, norm, n)?;
         let head = Product::new(&self.weights.output, &w.logits);
         self.multiply(normed, &[head], false)?;
-        self.choose_next(n, key.choice)
+        self.choose(n, key.choice)
     }
 }

@@ -7,7 +7,6 @@ use super::cache::{KvCache, RopeTable};
 use super::inputs::Inputs;
 use super::weights::GpuWeights;
 use super::workspace::Workspace;
-use crate::backend::{SequenceStep, Want};
 use crate::device::plan::{GRANULE, LOADED_LATER};
 use crate::device::{Device, Graph, Mailbox, Result};
 use crate::model::Config;
@@ -65,29 +64,15 @@ pub struct GraphKey {
     pub choice: Choice,
 }
 
-/// How a step's tokens are chosen.
+/// How the device chooses a step's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Choice {
-    /// By the host, from the logits.
-    Host,
+    /// Not at all.
+    Nothing,
     /// The likeliest ones.
     Argmax,
     /// At random, some of them perhaps the likeliest.
     Draw,
-}
-
-impl Choice {
-    /// The quickest that gives what all of `sequences` want, on a device that draws or does not.
-    pub fn of(sequences: &[SequenceStep<'_>], draws: bool) -> Choice {
-        let all = |wanted: fn(Want) -> bool| sequences.iter().all(|step| wanted(step.want));
-        if all(|want| want == Want::Argmax) {
-            Choice::Argmax
-        } else if draws && all(|want| matches!(want, Want::Argmax | Want::Draw(_))) {
-            Choice::Draw
-        } else {
-            Choice::Host
-        }
-    }
 }
 
 /// The memory, and the steps recorded on it.

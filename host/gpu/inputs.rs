@@ -4,8 +4,9 @@ use bytemuck::Zeroable;
 use kernels_gpu::abi::{DevicePtr, NOT_FINITE, SampleSettings};
 
 use super::workspace::{Limits, MAX_SEQUENCES};
-use crate::backend::{Draw, SequenceStep, Want};
+use crate::backend::{Draw, Row};
 use crate::device::{Buffer, Device, Result};
+use crate::sampling::uniform;
 
 /// The device's view of a step; all fields are u32.
 pub struct Inputs {
@@ -32,11 +33,11 @@ const TOKENS_AT: usize = SETTINGS_AT + SETTINGS_WORDS * MAX_SEQUENCES;
 impl Inputs {
     /// Bytes of the buffer.
     pub fn bytes(limits: Limits) -> usize {
-        4 * (Self::page_table_at(limits) + MAX_SEQUENCES * limits.max_pages())
+        4 * (Self::page_table_at(limits) + limits.sequences() * limits.max_pages())
     }
 
     fn most_tokens(limits: Limits) -> usize {
-        limits.max_tokens.max(MAX_SEQUENCES)
+        limits.tokens()
     }
 
     fn page_table_at(limits: Limits) -> usize {
@@ -61,10 +62,15 @@ impl Inputs {
         self.limits.max_pages() as u32
     }
 
-    /// Uploads what differs from the step before. The addresses of the parts are good until the next upload;
+    /// Uploads what differs from the step before; the device chooses tokens of the rows `choosing`, in that order. The addresses of the parts are good until the next upload;
     /// they are the same for all steps of as many tokens, as a graph needs them.
-    pub fn upload(&mut self, device: &dyn Device, sequences: &[SequenceStep<'_>]) -> Result<()> {
-        let n_tokens: usize = sequences.iter().map(|step| step.tokens.len()).sum();
+    pub fn upload(
+        &mut self,
+        device: &dyn Device,
+        rows: &[Row<'_>],
+        choosing: &[usize],
+    ) -> Result<()> {
+        let n_tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
         // Without gaps: what lies between them would be uploaded too.
         self.stride = n_tokens;
         let stride = self.stride;
@@ -78,59 +84,37 @@ impl Inputs {
                 changed = Some((first.min(index), last.max(index)));
             }
         };
-        let is_decode = n_tokens == sequences.len();
+        let is_decode = n_tokens == rows.len();
         let mut token = 0;
-        for (index, step) in sequences.iter().enumerate() {
+        for (index, row) in rows.iter().enumerate() {
             set(STARTS_AT + index, token as u32);
             // Not read by such steps, which then can follow each other without an upload.
             if !is_decode {
-                set(FIRST_POSITIONS_AT + index, step.start as u32);
+                set(FIRST_POSITIONS_AT + index, row.start as u32);
             }
-            for (offset, &id) in step.tokens.iter().enumerate() {
+            for (offset, &id) in row.tokens.known().iter().enumerate() {
                 set(TOKENS_AT + token, id);
-                set(TOKENS_AT + stride + token, (step.start + offset) as u32);
+                set(TOKENS_AT + stride + token, (row.start + offset) as u32);
                 set(TOKENS_AT + 2 * stride + token, index as u32);
                 token += 1;
             }
-            let settings = settings(step.want);
-            let words: [u32; SETTINGS_WORDS] = bytemuck::cast(settings);
+            let table = Self::page_table_at(self.limits) + index * max_pages;
+            for (offset, &page) in row.pages.iter().take(max_pages).enumerate() {
+                set(table + offset, page);
+            }
+        }
+        set(STARTS_AT + rows.len(), token as u32);
+        for (index, &row) in choosing.iter().enumerate() {
+            let words: [u32; SETTINGS_WORDS] = bytemuck::cast(settings(&rows[row]));
             for (offset, word) in words.into_iter().enumerate() {
                 set(SETTINGS_AT + SETTINGS_WORDS * index + offset, word);
             }
-            let row = Self::page_table_at(self.limits) + index * max_pages;
-            for (offset, &page) in step.pages.iter().take(max_pages).enumerate() {
-                set(row + offset, page);
-            }
         }
-        set(STARTS_AT + sequences.len(), token as u32);
         if let Some((first, last)) = changed {
             let to = self.buffer.slice(4 * first, 4 * (last + 1 - first))?;
             device.upload(to, bytemuck::cast_slice(&self.mirror[first..=last]))?;
         }
         Ok(())
-    }
-
-    /// A step of one token for each of `n` sequences was sent that makes its results the next inputs.
-    pub fn moved_on(&mut self, n: usize) {
-        self.tokens_are(&vec![UNKNOWN; n]);
-        for position in &mut self.mirror[TOKENS_AT + self.stride..][..n] {
-            *position += 1;
-        }
-    }
-
-    /// The tokens on the device, as far as they became known.
-    pub fn tokens_are(&mut self, tokens: &[u32]) {
-        self.mirror[TOKENS_AT..][..tokens.len()].copy_from_slice(tokens);
-    }
-
-    /// Whether the device has the pages of `sequences`.
-    pub fn has_pages_of(&self, sequences: &[SequenceStep<'_>]) -> bool {
-        let max_pages = self.limits.max_pages();
-        let rows = self.mirror[Self::page_table_at(self.limits)..].chunks(max_pages);
-        sequences.iter().zip(rows).all(|(step, row)| {
-            let pages = &step.pages[..step.pages.len().min(max_pages)];
-            row.starts_with(pages)
-        })
     }
 
     fn at(&self, index: usize) -> DevicePtr<u32> {
@@ -142,40 +126,40 @@ impl Inputs {
         self.at(TOKENS_AT)
     }
 
-    /// Position of each token, `[T]`.
-    pub fn positions(&self) -> DevicePtr<u32> {
-        self.at(TOKENS_AT + self.stride)
+    /// Position of each token from `first` on.
+    pub fn positions(&self, first: usize) -> DevicePtr<u32> {
+        self.at(TOKENS_AT + self.stride + first)
     }
 
-    /// Sequence of each token, `[T]`.
-    pub fn sequences(&self) -> DevicePtr<u32> {
-        self.at(TOKENS_AT + 2 * self.stride)
+    /// Row of each token from `first` on.
+    pub fn sequences(&self, first: usize) -> DevicePtr<u32> {
+        self.at(TOKENS_AT + 2 * self.stride + first)
     }
 
-    /// First token of each sequence, and behind the last one the number of tokens.
-    pub fn query_starts(&self) -> DevicePtr<u32> {
-        self.at(STARTS_AT)
+    /// First token of each row from `first` on, and behind the last one the number of tokens.
+    pub fn query_starts(&self, first: usize) -> DevicePtr<u32> {
+        self.at(STARTS_AT + first)
     }
 
-    /// Position of each sequence's first token.
-    pub fn first_positions(&self) -> DevicePtr<u32> {
-        self.at(FIRST_POSITIONS_AT)
+    /// Position of the first token of each row from `first` on.
+    pub fn first_positions(&self, first: usize) -> DevicePtr<u32> {
+        self.at(FIRST_POSITIONS_AT + first)
     }
 
-    /// How the tokens of sequences from `first` on are chosen.
-    pub fn settings(&self, first: usize) -> DevicePtr<SampleSettings> {
-        self.at(SETTINGS_AT + SETTINGS_WORDS * first).cast()
+    /// How tokens are chosen, for each row of logits.
+    pub fn settings(&self) -> DevicePtr<SampleSettings> {
+        self.at(SETTINGS_AT).cast()
     }
 
-    /// Pages of each sequence, `[sequences][max_pages]`.
-    pub fn page_table(&self) -> DevicePtr<u32> {
-        self.at(Self::page_table_at(self.limits))
+    /// Pages of each row from `first` on, `[rows][max_pages]`.
+    pub fn page_table(&self, first: usize) -> DevicePtr<u32> {
+        self.at(Self::page_table_at(self.limits) + first * self.limits.max_pages())
     }
 }
 
 /// What the sampling kernel is told; for anything but a draw it takes the likeliest token.
-fn settings(want: Want) -> SampleSettings {
-    let Want::Draw(draw) = want else {
+fn settings(row: &Row<'_>) -> SampleSettings {
+    let Some(draw) = row.ask.choose.and_then(|choice| choice.draw) else {
         return SampleSettings::zeroed();
     };
     // In full, so that a part of a draw that the kernel does not know cannot be forgotten here.
@@ -184,13 +168,14 @@ fn settings(want: Want) -> SampleSettings {
         top_k,
         top_p,
         min_p,
-        uniform,
+        typical_p: _, // the host's choice
+        seed,
     } = draw;
     SampleSettings {
         temperature,
         top_k,
         top_p,
         min_p,
-        uniform,
+        uniform: uniform(seed, (row.end() - 1) as u32),
     }
 }

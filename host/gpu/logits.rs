@@ -5,94 +5,144 @@ use kernels_gpu::abi::{DevicePtr, MatvecEpilogue, MatvecOrder, NOT_FINITE};
 use super::graphs::Choice;
 use super::ops::matvec::{Product, Vectors};
 use super::pass::Pass;
-use super::workspace::{DECODE_SEQUENCES, LOGIT_ROWS};
-use crate::backend::{NotFinite, Output, SequenceStep, Want};
+use super::workspace::DECODE_SEQUENCES;
+use crate::backend::{NotFinite, Output, Pooling, Report, Row, RowResult};
 use crate::device::Result;
+use crate::model::Config;
+use crate::sampling::{choose, logprobs};
+
+/// How the device chooses the tokens of `rows`, as far as it can.
+pub fn device_choice(config: &Config, rows: &[Row<'_>]) -> Choice {
+    let chosen = rows.iter().filter(|row| is_chosen_there(config, row));
+    let draws = chosen.map(|row| row.ask.choose.is_some_and(|choice| choice.draw.is_some()));
+    match draws.max() {
+        None => Choice::Nothing,
+        Some(false) => Choice::Argmax,
+        Some(true) => Choice::Draw,
+    }
+}
+
+/// The rows of a step in the order in which the device chooses their tokens: in a step of one token for each all of
+/// them, otherwise those that it chooses for.
+pub fn choosing_order(config: &Config, rows: &[Row<'_>]) -> Vec<usize> {
+    let is_decode = rows.iter().all(|row| row.tokens.len() == 1);
+    let chosen = |&row: &usize| is_decode || is_chosen_there(config, &rows[row]);
+    (0..rows.len()).filter(chosen).collect()
+}
+
+/// Whether the device chooses the row's token: the kernels choose from the logits as they are.
+fn is_chosen_there(config: &Config, row: &Row<'_>) -> bool {
+    let Some(choice) = &row.ask.choose else {
+        return false;
+    };
+    let is_plain = !choice.adjusts() && choice.drafts == 0 && config.logit_softcap.is_none();
+    is_plain
+        && choice.draw.is_none_or(|draw| draw.typical_p >= 1.0)
+        && row.ask.report == Report::Nothing
+}
+
+/// A token whose logits a row needs.
+#[derive(Clone, Copy)]
+struct Wanted {
+    row: usize,
+    /// Its place among the step's tokens.
+    token: usize,
+}
 
 impl Pass<'_> {
-    /// The outputs of a step whose residual stream lies in the workspace.
-    pub fn prefill_outputs(&self, sequences: &[SequenceStep<'_>]) -> Result<Vec<Output>> {
-        let ends = sequences.iter().scan(0, |end, step| {
-            *end += step.tokens.len();
-            Some(*end)
-        });
-        let ends: Vec<usize> = ends.collect();
-        let rows = sequences.iter().map(|step| match step.want {
-            Want::Nothing => 0,
-            Want::AllLogits => step.tokens.len(),
-            Want::LastLogits | Want::Argmax | Want::Draw(_) => 1,
-        });
-        let few = rows.sum::<usize>() <= DECODE_SEQUENCES;
-        let mut outputs = Vec::with_capacity(sequences.len());
+    /// The results of a step whose residual stream lies in the workspace.
+    pub fn outputs(&self, rows: &[Row<'_>]) -> Result<Vec<RowResult>> {
+        let mut wanted = wanted(rows);
+        // All of those that the device chooses from are in the first group.
+        let on_host = |wanted: &Wanted| !is_chosen_there(self.config, &rows[wanted.row]);
+        wanted.sort_by_key(on_host);
+        let few = wanted.len() <= DECODE_SEQUENCES;
+        let mut logits_of: Vec<Vec<f32>> = vec![Vec::new(); rows.len()];
+        let mut tokens = vec![None; rows.len()];
         let mut traced = Vec::new();
-        while outputs.len() < sequences.len() {
-            let first = outputs.len();
-            let (step, end) = (&sequences[first], ends[first]);
-            match step.want {
-                Want::Nothing => outputs.push(Output::Nothing),
-                Want::AllLogits => {
-                    let logits = self.all_logits(end - step.tokens.len(), end, &mut traced)?;
-                    let vocab = self.model.vocab();
-                    outputs.push(Output::logits(logits, vocab, first, step.start));
+        for group in wanted.chunks(self.workspace.logit_rows) {
+            self.logits_of(group, few)?;
+            let chosen = group.partition_point(|wanted| !on_host(wanted));
+            if chosen > 0 {
+                self.choose(chosen, device_choice(self.config, rows))?;
+                for (wanted, token) in group.iter().zip(self.read_tokens(chosen)?) {
+                    tokens[wanted.row] = Some(token);
                 }
-                Want::LastLogits | Want::Argmax | Want::Draw(_) => {
-                    let neighbours = sequences[first..].iter().take(LOGIT_ROWS);
-                    let together = neighbours
-                        .take_while(|step| !matches!(step.want, Want::Nothing | Want::AllLogits))
-                        .count();
-                    let range = first..first + together;
-                    let steps = &sequences[range.clone()];
-                    self.last_logits(&ends[range], few)?;
-                    let choice = Choice::of(steps, self.draws());
-                    self.choose(first, together, choice)?;
-                    if self.trace.wants("result_output") {
-                        traced.extend(self.read_logits(0, together)?);
+            }
+            let is_traced = self.trace.wants("result_output");
+            for (index, wanted) in group.iter().enumerate() {
+                if is_traced || on_host(wanted) {
+                    let logits = self.read_logits(index, 1)?;
+                    if is_traced {
+                        traced.push((wanted.token, logits.clone()));
                     }
-                    outputs.extend(self.chosen(first, steps, choice)?);
+                    if on_host(wanted) {
+                        logits_of[wanted.row].extend(logits);
+                    }
                 }
             }
         }
         if !traced.is_empty() {
+            traced.sort_by_key(|&(token, _)| token);
+            let traced: Vec<f32> = traced.into_iter().flat_map(|(_, logits)| logits).collect();
             self.trace
                 .values("result_output", self.model.vocab(), &traced);
         }
-        Ok(outputs)
-    }
-
-    /// Logits of rows `first..end`, in f16 arithmetic like the products before them.
-    fn all_logits(&self, first: usize, end: usize, traced: &mut Vec<f32>) -> Result<Vec<f32>> {
-        let (vocab, w) = (self.model.vocab(), self.workspace);
-        let mut all = Vec::with_capacity((end - first) * vocab);
-        for row in (first..end).step_by(LOGIT_ROWS) {
-            let rows = LOGIT_ROWS.min(end - row);
-            let normed = self.norm_rows(&w.x, row, self.output_norm(), rows)?;
-            let head = Product::new(&self.weights.output, &w.logits);
-            self.multiply(normed, &[head], false)?;
-            all.extend(self.read_logits(0, rows)?);
+        let mut first_token = 0;
+        let mut results = Vec::with_capacity(rows.len());
+        for ((row, logits), token) in rows.iter().zip(logits_of).zip(tokens) {
+            let result = match token {
+                Some(token) if is_chosen_there(self.config, row) => chosen(row, token),
+                _ => self.from_logits(row, logits),
+            };
+            results.push(self.with_hidden(row, first_token, result)?);
+            first_token += row.tokens.len();
         }
-        traced.extend_from_slice(&all);
-        Ok(all)
+        Ok(results)
     }
 
-    /// The logits of the rows before `ends` of the residual stream, by the kernel for decoding where the step
-    /// has `few` rows of logits.
-    fn last_logits(&self, ends: &[usize], few: bool) -> Result<()> {
+    /// Waits for a decode step and takes its results.
+    pub fn read_outputs(&self, rows: &[Row<'_>]) -> Result<Vec<RowResult>> {
+        if self.trace.wants("result_output") {
+            let logits = self.read_logits(0, rows.len())?;
+            self.trace
+                .values("result_output", self.model.vocab(), &logits);
+        }
+        let tokens = match device_choice(self.config, rows) {
+            Choice::Nothing => vec![0; rows.len()],
+            _ => self.read_tokens(rows.len())?,
+        };
+        let mut results = Vec::with_capacity(rows.len());
+        for (index, (row, token)) in rows.iter().zip(tokens).enumerate() {
+            let result = if is_chosen_there(self.config, row) {
+                chosen(row, token)
+            } else if needs_logits(row) {
+                self.from_logits(row, self.read_logits(index, 1)?)
+            } else {
+                Ok(Output::default())
+            };
+            results.push(self.with_hidden(row, index, result)?);
+        }
+        Ok(results)
+    }
+
+    /// The logits of `group` to the workspace, by the kernel for decoding where the step has `few` rows of logits.
+    fn logits_of(&self, group: &[Wanted], few: bool) -> Result<()> {
         let (width, w) = (self.config.width, self.workspace);
         let mut copied = 0;
-        for rows in ends.chunk_by(|end, next| end + 1 == *next) {
-            let bytes = 4 * rows.len() * width;
-            let from = w.x.slice(4 * (rows[0] - 1) * width, bytes)?;
+        for run in group.chunk_by(|wanted, next| wanted.token + 1 == next.token) {
+            let bytes = 4 * run.len() * width;
+            let from = w.x.slice(4 * run[0].token * width, bytes)?;
             let to = w.last.slice(4 * copied * width, bytes)?;
             self.launcher.device().copy(to, from)?;
-            copied += rows.len();
+            copied += run.len();
         }
-        let norm = &self.weights.output_norm;
         let head = Product::new(&self.weights.output, &w.logits);
         if few {
             let vectors = Vectors {
                 x: &w.last,
                 count: copied,
-                norm: Some(norm),
+                norm: Some(&self.weights.output_norm),
                 residual: None,
             };
             return self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn);
@@ -101,69 +151,78 @@ impl Pass<'_> {
         self.multiply(normed, &[head], false)
     }
 
-    /// Starts choosing tokens for the `n` sequences from `first` on, whose logits are there.
-    pub fn choose(&self, first: usize, n: usize, choice: Choice) -> Result<()> {
+    /// Starts choosing tokens for the first `n` rows of logits.
+    pub fn choose(&self, n: usize, choice: Choice) -> Result<()> {
         match choice {
-            Choice::Host => Ok(()),
+            Choice::Nothing => Ok(()),
             Choice::Argmax => self.send_argmax(n, [DevicePtr::NULL; 3]),
-            Choice::Draw => self.send_draw(first, n),
+            Choice::Draw => self.send_draw(n),
         }
     }
 
-    /// Starts choosing tokens for the `n` sequences of a step of one token each; the likeliest ones become the
-    /// inputs of the step that follows.
-    pub fn choose_next(&self, n: usize, choice: Choice) -> Result<()> {
-        match choice {
-            Choice::Argmax => {
-                let inputs = [self.inputs.token_ids(), self.inputs.positions()];
-                self.send_argmax(n, [inputs[0], inputs[1], self.posted])
-            }
-            _ => self.choose(0, n, choice),
+    /// What `row` asks of the logits of its last tokens.
+    fn from_logits(&self, row: &Row<'_>, logits: Vec<f32>) -> RowResult {
+        let vocab = self.model.vocab();
+        let first_position = row.end() - logits.len() / vocab;
+        if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
+            let position = first_position + index / vocab;
+            let sequence = 0;
+            return Err(NotFinite { sequence, position }.into());
         }
-    }
-
-    /// Waits for a decode step and takes its results.
-    pub fn read_outputs(
-        &self,
-        sequences: &[SequenceStep<'_>],
-        choice: Choice,
-    ) -> Result<Vec<Output>> {
-        if self.trace.wants("result_output") {
-            let logits = self.read_logits(0, sequences.len())?;
-            self.trace
-                .values("result_output", self.model.vocab(), &logits);
-        }
-        self.chosen(0, sequences, choice)
-    }
-
-    /// What each of `sequences`, those of the step from `first` on, wants of the logits, of which each has a row,
-    /// or of the chosen tokens.
-    fn chosen(
-        &self,
-        first: usize,
-        sequences: &[SequenceStep<'_>],
-        choice: Choice,
-    ) -> Result<Vec<Output>> {
-        let n = sequences.len();
-        if choice != Choice::Host {
-            return Ok(token_outputs(first, sequences, &self.read_tokens(n)?));
-        }
-        let mut outputs = Vec::with_capacity(n);
-        for (row, step) in sequences.iter().enumerate() {
-            if step.want == Want::Nothing {
-                outputs.push(Output::Nothing);
-                continue;
-            }
-            let (logits, vocab) = (self.read_logits(row, 1)?, self.model.vocab());
-            let output = Output::logits(logits, vocab, first + row, step.end() - 1);
-            outputs.push(match (output, step.want) {
-                (Output::Logits(logits), Want::Argmax) => {
-                    Output::Token(crate::sampling::argmax(&logits))
+        let mut output = Output::default();
+        if let Some(choice) = &row.ask.choose {
+            for at in row.first_chosen()..row.tokens.len() {
+                let position = row.start + at;
+                let logits = &logits[(position - first_position) * vocab..][..vocab];
+                let token = choose(logits, choice, position)?;
+                output.tokens.push(token);
+                if let Report::TopLogprobs(most) = row.ask.report {
+                    output.logprobs.push(logprobs(logits, token, most));
                 }
-                (output, _) => output,
-            });
+                if row.tokens.known().get(at + 1) != Some(&token) {
+                    break;
+                }
+            }
         }
-        Ok(outputs)
+        match row.ask.report {
+            Report::AllLogits => output.logits = logits,
+            Report::Logits => output.logits = logits[logits.len() - vocab..].to_vec(),
+            Report::Nothing | Report::TopLogprobs(_) | Report::Hidden(_) => {}
+        }
+        Ok(output)
+    }
+
+    /// `result` with the hidden state, where `row`, whose first token is `first` of the step, asks for it: the last
+    /// norm in f64, of which no product follows.
+    fn with_hidden(&self, row: &Row<'_>, first: usize, result: RowResult) -> Result<RowResult> {
+        let Report::Hidden(pooling) = row.ask.report else {
+            return Ok(result);
+        };
+        let end = first + row.tokens.len();
+        let tokens = match pooling {
+            Pooling::Last => end - 1..end,
+            Pooling::Mean => first..end,
+        };
+        let width = self.config.width;
+        let mut x = vec![0f32; tokens.len() * width];
+        let from = self.workspace.x.slice(4 * tokens.start * width, 4 * x.len())?;
+        self.launcher
+            .device()
+            .download(bytemuck::cast_slice_mut(&mut x), from)?;
+        let weight = &self.model.weights.output_norm;
+        let mut sum = vec![0f64; width];
+        for x in x.chunks_exact(width) {
+            let squares: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum();
+            let scale = 1.0 / (squares / width as f64 + f64::from(self.config.rms_eps)).sqrt();
+            for ((sum, &x), &weight) in sum.iter_mut().zip(x).zip(weight) {
+                *sum += f64::from(x) * scale * f64::from(weight);
+            }
+        }
+        let n = tokens.len() as f64;
+        Ok(result.map(|output| Output {
+            hidden: sum.into_iter().map(|sum| (sum / n) as f32).collect(),
+            ..output
+        }))
     }
 
     fn read_tokens(&self, n: usize) -> Result<Vec<u32>> {
@@ -196,15 +255,43 @@ impl Pass<'_> {
     }
 }
 
-/// The tokens that the device chose for `sequences`, those of the step from `first` on.
-pub fn token_outputs(first: usize, sequences: &[SequenceStep<'_>], tokens: &[u32]) -> Vec<Output> {
-    let rows = sequences.iter().zip(tokens).enumerate();
-    rows.map(|(row, (step, &token))| match token {
-        NOT_FINITE => Output::NotFinite(NotFinite {
-            sequence: first + row,
-            position: step.end() - 1,
+/// Whether a row gives something that follows from logits.
+fn needs_logits(row: &Row<'_>) -> bool {
+    row.ask.choose.is_some() || matches!(row.ask.report, Report::Logits | Report::AllLogits)
+}
+
+/// The tokens of a step whose logits are needed.
+fn wanted(rows: &[Row<'_>]) -> Vec<Wanted> {
+    let mut first = 0;
+    let mut wanted = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let n = row.tokens.len();
+        let begin = match row.ask.report {
+            Report::AllLogits => 0,
+            _ if row.ask.choose.is_some() => row.first_chosen(),
+            Report::Logits => n - 1,
+            _ => n,
+        };
+        wanted.extend((begin..n).map(|at| Wanted {
+            row: index,
+            token: first + at,
+        }));
+        first += n;
+    }
+    wanted
+}
+
+/// The result of a row for which the device chose `token`.
+fn chosen(row: &Row<'_>, token: u32) -> RowResult {
+    match token {
+        NOT_FINITE => Err(NotFinite {
+            sequence: 0,
+            position: row.end() - 1,
+        }
+        .into()),
+        token => Ok(Output {
+            tokens: vec![token],
+            ..Output::default()
         }),
-        token => Output::Token(token),
-    })
-    .collect()
+    }
 }

@@ -6,7 +6,6 @@
 //! f16 on tensor cores: quantized matrices straight from their blocks with few tokens, unpacked and with cuBLAS with
 //! more (`products`). `ops` has the launches of the kernels, a file each.
 
-mod ahead;
 mod blocks;
 mod cache;
 mod decode;
@@ -22,6 +21,7 @@ mod products;
 mod scales;
 mod steps;
 mod trace;
+mod under_way;
 mod weights;
 mod workspace;
 
@@ -29,13 +29,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::backend::{
-    ActivationPrecision, Backend, BackendError, Instrumented, NoTrace, NotedLaunch, Output,
-    PAGE_TOKENS, SequenceStep, TraceSink, check_step,
+    self, ActivationPrecision, Backend, BackendError, Instrumented, NoTrace, NotedLaunch,
+    PAGE_TOKENS, Row, RowResult, Ticket, TraceSink, check_step,
 };
 use crate::device::plan::{ContextCost, LOADED_LATER, MemoryPlan};
 use crate::device::{Buffer, Device, DeviceError, Result};
 use crate::model::Model;
-use ahead::Ahead;
 use cache::{KvCache, RopeTable};
 use graphs::{Graphs, Memory};
 use inputs::Inputs;
@@ -43,6 +42,7 @@ use launcher::Launcher;
 use pass::Setup;
 use scales::NormScales;
 use trace::DeviceTracer;
+use under_way::UnderWay;
 use weights::GpuWeights;
 use workspace::Workspace;
 pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits, MAX_SEQUENCES};
@@ -55,7 +55,7 @@ pub struct GpuBackend {
     graphs: Graphs,
     setup: Setup,
     limits: Limits,
-    ahead: Ahead,
+    under_way: UnderWay,
 }
 
 impl GpuBackend {
@@ -77,7 +77,7 @@ impl GpuBackend {
             limits.n_pages as u64 * cache::page_bytes(config) as u64,
         );
         plan.add_each("RoPE tables", ropes);
-        let inputs = [Inputs::bytes(limits) as u64, ahead::MAILBOX_BYTES];
+        let inputs = [Inputs::bytes(limits) as u64, under_way::MAILBOX_BYTES];
         plan.add_each("step inputs", inputs);
         workspace::plan(&mut plan, model, limits);
         plan.reserve("kernels and cuBLAS, when used", LOADED_LATER);
@@ -121,7 +121,7 @@ impl GpuBackend {
                 .collect::<Result<_>>()?,
             inputs: Inputs::new(&*device, limits)?,
             workspace: Workspace::new(&*device, &model, limits)?,
-            mailbox: device.mailbox(ahead::MAILBOX_WORDS)?,
+            mailbox: device.mailbox(under_way::MAILBOX_WORDS)?,
         };
         Ok(GpuBackend {
             graphs: Graphs::new(memory, graphs::graph_bytes(config)),
@@ -132,7 +132,7 @@ impl GpuBackend {
                 model,
             },
             limits,
-            ahead: Ahead::default(),
+            under_way: UnderWay::default(),
         })
     }
 
@@ -196,26 +196,26 @@ impl Backend for GpuBackend {
         &self.setup.model
     }
 
-    fn n_pages(&self) -> usize {
-        self.limits.n_pages
+    fn limits(&self) -> backend::Limits {
+        backend::Limits {
+            max_sequences: self.limits.sequences(),
+            max_tokens: self.limits.tokens(),
+            n_pages: self.limits.n_pages,
+            max_context: self.limits.context,
+        }
     }
 
-    fn max_context(&self) -> usize {
-        self.limits.context
-    }
-
-    fn step(
+    fn submit(
         &mut self,
-        sequences: &[SequenceStep<'_>],
+        rows: &[Row<'_>],
         trace: &mut dyn TraceSink,
-    ) -> Result<Vec<Output>, BackendError> {
-        let vocab = self.setup.model.vocab();
-        let Limits {
-            context, n_pages, ..
-        } = self.limits;
-        check_step(vocab, n_pages, context, sequences)?;
-        self.run(sequences, trace)
-            .map_err(|error| BackendError::Device(Box::new(error)))
+    ) -> Result<Ticket, BackendError> {
+        check_step(self.setup.model.vocab(), Backend::limits(self), rows)?;
+        self.send(rows, trace)
+    }
+
+    fn collect(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError> {
+        self.under_way.take(ticket)
     }
 
     fn description(&self) -> String {
@@ -228,11 +228,6 @@ impl Backend for GpuBackend {
 
     fn activations(&self) -> Option<ActivationPrecision> {
         Some(self.setup.activations)
-    }
-
-    fn draws(&self) -> bool {
-        // The kernel draws from the logits as they are.
-        self.setup.model.config.logit_softcap.is_none()
     }
 
     fn read_weight(&self, name: &str) -> Option<Result<Vec<u16>, BackendError>> {

@@ -13,7 +13,7 @@ use super::scales::NormScales;
 use super::trace::DeviceTracer;
 use super::weights::GpuWeights;
 use super::workspace::Workspace;
-use crate::backend::{ActivationPrecision, SequenceStep};
+use crate::backend::{ActivationPrecision, Row};
 use crate::device::Result;
 use crate::model::{Config, Model};
 
@@ -67,23 +67,18 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Whether the device draws tokens: its kernel draws from the logits as they are.
-    pub fn draws(&self) -> bool {
-        self.config.logit_softcap.is_none()
-    }
-
     /// Reports keys and values from where the kernels put them in the cache, so that a wrong page
     /// shows.
-    pub fn trace_cache(&self, layer: usize, sequences: &[SequenceStep<'_>]) -> Result<()> {
+    pub fn trace_cache(&self, layer: usize, rows: &[Row<'_>]) -> Result<()> {
         if !self.trace.wants("Kcur") {
             return Ok(());
         }
         let config = self.config;
         let mut keys = Vec::new();
-        for step in sequences {
-            for position in step.start..step.end() {
+        for row in rows {
+            for position in row.start..row.end() {
                 let page_tokens = crate::backend::PAGE_TOKENS;
-                let place = (step.pages[position / page_tokens], position % page_tokens);
+                let place = (row.pages[position / page_tokens], position % page_tokens);
                 let device = self.launcher.device();
                 let heads = 0..config.n_kv_heads;
                 keys.extend(

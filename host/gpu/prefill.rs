@@ -1,22 +1,29 @@
-//! Steps of any tokens: products in f16, and attention over tiles of a sequence's tokens.
+//! Steps of any tokens: products in f16 over all of them. Rows of one token keep decoding's attention, which shares
+//! long contexts among blocks; the others take attention over tiles of their tokens.
 
+use super::ops::attention_decode::MixedType;
 use super::pass::Pass;
-use crate::backend::{Output, SequenceStep};
+use crate::backend::{Row, RowResult};
 use crate::device::Result;
 
 impl Pass<'_> {
-    /// Runs a step of any tokens.
-    pub fn prefill(&self, sequences: &[SequenceStep<'_>]) -> Result<Vec<Output>> {
-        let n_tokens = sequences.iter().map(|step| step.tokens.len()).sum();
+    /// Runs a step of any tokens, of which the first `n_decode` rows have one each, whose contexts `splits` blocks
+    /// share.
+    pub fn mixed(&self, rows: &[Row<'_>], n_decode: usize, splits: u32) -> Result<Vec<RowResult>> {
+        let n_tokens = rows.iter().map(|row| row.tokens.len()).sum();
+        let (decoding, reading) = rows.split_at(n_decode);
         self.embed(n_tokens)?;
         for layer in 0..self.config.n_layers {
             self.trace.layer.set(Some(layer));
             self.project(layer, n_tokens)?;
-            self.rotate_and_cache(layer, n_tokens)?;
+            if !decoding.is_empty() {
+                self.decode_attention(layer, splits, MixedType::F16, decoding)?;
+            }
+            self.rotate_and_cache(layer, n_decode..n_tokens)?;
             self.trace
                 .f16("Qcur", self.config.q_width(), &self.workspace.q_rotated)?;
-            self.trace_cache(layer, sequences)?;
-            self.attention_prefill(layer, sequences)?;
+            self.trace_cache(layer, rows)?;
+            self.attention_prefill(layer, n_decode, reading)?;
             self.add_attention(layer, n_tokens)?;
             self.feed_forward(layer, n_tokens)?;
         }
@@ -24,6 +31,6 @@ impl Pass<'_> {
         if self.stream_scales(self.config.n_layers, n_tokens).is_some() {
             self.restore_rows(&self.workspace.x, n_tokens)?;
         }
-        self.prefill_outputs(sequences)
+        self.outputs(rows)
     }
 }

@@ -1,93 +1,87 @@
 //! What becomes of a step: its inputs go to the device, and it is sent, recorded or replayed.
 
 use super::GpuBackend;
-use super::graphs::{Choice, GraphKey};
+use super::graphs::GraphKey;
+use super::logits::{choosing_order, device_choice};
 use super::ops::attention_decode::attention_splits;
 use super::pass::Pass;
 use super::trace::DeviceTracer;
-use super::workspace::MAX_SEQUENCES;
-use crate::backend::{Backend, NoTrace, Output, SequenceStep, TraceSink};
-use crate::device::{DeviceError, Result};
+use crate::backend::{NoTrace, Row, RowError, RowResult, TraceSink};
+use crate::device::Result;
 
 impl GpuBackend {
-    /// Runs a step.
+    /// Runs a step: a result for each of `rows`.
     pub(super) fn run(
         &mut self,
-        sequences: &[SequenceStep<'_>],
+        rows: &[Row<'_>],
         sink: &mut dyn TraceSink,
-    ) -> Result<Vec<Output>> {
-        let n_tokens: usize = sequences.iter().map(|step| step.tokens.len()).sum();
-        let most_tokens = self.limits.max_tokens.max(MAX_SEQUENCES);
-        if n_tokens > most_tokens || sequences.len() > MAX_SEQUENCES {
-            return Err(DeviceError::Unsupported(format!(
-                "a step of {n_tokens} tokens of {} sequences is over this backend's {most_tokens} and \
-                 {MAX_SEQUENCES}",
-                sequences.len()
-            )));
+    ) -> Result<Vec<RowResult>> {
+        let n_tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
+        if n_tokens == rows.len() {
+            return self.decode(rows, sink);
         }
-        if n_tokens == sequences.len() {
-            return self.decode(sequences, sink);
+        // On the device those of one token come first, for which there is attention of their own. Traces show
+        // tensors in the order of the rows, and queries where attention over many tokens leaves them.
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        let mut n_decode = 0;
+        if !sink.is_active() {
+            order.sort_by_key(|&index| rows[index].tokens.len() > 1);
+            n_decode = rows.iter().filter(|row| row.tokens.len() == 1).count();
         }
-        self.ahead.forget();
-        self.upload(sequences)?;
+        let ordered: Vec<Row<'_>> = order.iter().map(|&index| rows[index]).collect();
+        self.upload(&ordered)?;
         let trace = DeviceTracer::new(self.device(), sink, n_tokens);
-        self.pass(&trace).prefill(sequences)
+        let longest = ordered[..n_decode].iter().map(Row::end).max().unwrap_or(1);
+        let splits = self.splits(n_decode, longest);
+        let results = self.pass(&trace).mixed(&ordered, n_decode, splits)?;
+        let mut placed: Vec<(usize, RowResult)> = order.into_iter().zip(results).collect();
+        placed.sort_by_key(|&(index, _)| index);
+        Ok(placed.into_iter().map(in_row).collect())
     }
 
     /// Runs a step of one token for each sequence.
-    fn decode(
-        &mut self,
-        sequences: &[SequenceStep<'_>],
-        sink: &mut dyn TraceSink,
-    ) -> Result<Vec<Output>> {
-        let n = sequences.len();
-        let choice = Choice::of(sequences, self.draws());
-        let longest = sequences.iter().map(SequenceStep::end).max().unwrap_or(1);
-        let key = self.graph_key(n, longest, choice);
+    fn decode(&mut self, rows: &[Row<'_>], sink: &mut dyn TraceSink) -> Result<Vec<RowResult>> {
+        let n = rows.len();
+        let longest = rows.iter().map(Row::end).max().unwrap_or(1);
+        let key = GraphKey {
+            n,
+            splits: self.splits(n, longest),
+            choice: device_choice(&self.setup.model.config, rows),
+        };
         let is_observed = sink.is_active() || self.setup.launcher.is_noting();
-        if choice == Choice::Argmax && !is_observed {
-            return self.decode_greedily(key, sequences);
-        }
-        self.ahead.forget();
-        self.upload(sequences)?;
+        self.upload(rows)?;
         if !is_observed {
-            self.run_step(key, sequences)?;
+            self.run_step(key, rows)?;
         }
         let trace = DeviceTracer::new(self.setup.launcher.device(), sink, n);
         let pass = self.pass(&trace);
         if is_observed {
-            pass.send_decode_step(key, sequences)?;
+            pass.send_decode_step(key, rows)?;
         }
-        let outputs = pass.read_outputs(sequences, choice)?;
-        if choice == Choice::Argmax {
-            self.graphs.inputs().moved_on(n);
-        }
-        Ok(outputs)
+        let results = pass.read_outputs(rows)?;
+        Ok(results.into_iter().enumerate().map(in_row).collect())
     }
 
-    /// What a step for `n` sequences depends on, the longest of which will have `longest` tokens.
-    pub(super) fn graph_key(&self, n: usize, longest: usize, choice: Choice) -> GraphKey {
+    /// Blocks that share the context of each of `n` sequences, the longest of which has `longest` tokens.
+    fn splits(&self, n: usize, longest: usize) -> u32 {
         let multiprocessors = self.device().info().multiprocessors;
-        GraphKey {
-            n,
-            splits: attention_splits(&self.setup.model.config, multiprocessors, n, longest),
-            choice,
-        }
+        attention_splits(&self.setup.model.config, multiprocessors, n, longest)
     }
 
     /// Sends the inputs of a step.
-    pub(super) fn upload(&mut self, sequences: &[SequenceStep<'_>]) -> Result<()> {
+    fn upload(&mut self, rows: &[Row<'_>]) -> Result<()> {
         let device = self.setup.launcher.device();
-        self.graphs.inputs().upload(device, sequences)
+        let choosing = choosing_order(&self.setup.model.config, rows);
+        self.graphs.inputs().upload(device, rows, &choosing)
     }
 
     /// Runs the step of `key`, from its recording where there is one.
-    pub(super) fn run_step(&mut self, key: GraphKey, sequences: &[SequenceStep<'_>]) -> Result<()> {
+    fn run_step(&mut self, key: GraphKey, rows: &[Row<'_>]) -> Result<()> {
         let (setup, device) = (&self.setup, self.setup.launcher.device());
         self.graphs.run(device, key, &|memory| {
             let mut unheard = NoTrace;
             let trace = DeviceTracer::new(device, &mut unheard, key.n);
-            Pass::new(setup, memory, &trace).send_decode_step(key, sequences)
+            Pass::new(setup, memory, &trace).send_decode_step(key, rows)
         })
     }
 
@@ -95,4 +89,15 @@ impl GpuBackend {
     pub(super) fn pass<'a>(&'a self, trace: &'a DeviceTracer<'a>) -> Pass<'a> {
         Pass::new(&self.setup, self.graphs.memory(), trace)
     }
+}
+
+/// A result whose error names its row.
+fn in_row((row, result): (usize, RowResult)) -> RowResult {
+    result.map_err(|error| match error {
+        RowError::NotFinite(mut error) => {
+            error.sequence = row;
+            error.into()
+        }
+        error => error,
+    })
 }

@@ -6,8 +6,8 @@ use crate::device::plan::MemoryPlan;
 use crate::device::{Buffer, Device, DeviceError, Result};
 use crate::model::{Config, Model};
 
-/// Most sequences of a step, and at least as many one-token ones fit whatever the limits.
-pub const MAX_SEQUENCES: usize = 64;
+/// Most sequences of a step.
+pub const MAX_SEQUENCES: usize = 256;
 /// Most sequences of a step that takes the matrix-vector kernels. With more of them these are bound by their
 /// arithmetic: on an H100 a step of llama-8b q4_k_m took 5.8 ms with 8 vectors a kernel, and less on tensor cores
 /// with 16.
@@ -15,8 +15,8 @@ pub const DECODE_SEQUENCES: usize = 4;
 /// Prompt tokens of a step, unless asked otherwise. On an H100 a prompt of 2,048 tokens is 1.4 times as fast
 /// in one step as in four (Llama 8B): the matrices are decoded once, and the products fill the GPU.
 pub const DEFAULT_CHUNK: usize = 2048;
-/// Rows of logits that are computed at a time.
-pub const LOGIT_ROWS: usize = MAX_SEQUENCES;
+/// Rows of logits that are computed at a time, at least.
+const LOGIT_ROWS: usize = 64;
 /// Most blocks of decoding attention that share contexts: more than any GPU runs at the same time.
 pub const SHARED_BLOCKS: u32 = 1024;
 /// Most bytes of a weight matrix that is decoded to f16 at a time: large enough that the product's
@@ -32,6 +32,8 @@ pub struct Limits {
     pub n_pages: usize,
     /// New tokens of a step; as many as there may be sequences fit in any case.
     pub max_tokens: usize,
+    /// Sequences of a step, up to [`MAX_SEQUENCES`].
+    pub max_sequences: usize,
 }
 
 impl Limits {
@@ -44,7 +46,23 @@ impl Limits {
             // As many sequences as before.
             n_pages: (self.n_pages * pages).div_ceil(before),
             max_tokens: self.max_tokens.min(context),
+            ..*self
         }
+    }
+
+    /// Sequences of a step.
+    pub fn sequences(&self) -> usize {
+        self.max_sequences.clamp(1, MAX_SEQUENCES)
+    }
+
+    /// Tokens of a step.
+    pub fn tokens(&self) -> usize {
+        self.max_tokens.max(self.sequences())
+    }
+
+    /// Rows of logits that are computed at a time: those of all sequences.
+    pub fn logit_rows(&self) -> usize {
+        LOGIT_ROWS.max(self.sequences())
     }
 
     /// Pages of a sequence.
@@ -85,14 +103,16 @@ pub struct Workspace {
     pub gated_scales: Buffer,
     /// The bits of the largest magnitude of each row of `gate` and `up` where that is large, u32.
     pub gated_maxima: Buffer,
-    /// Residual rows whose logits are wanted, f32 `[LOGIT_ROWS, width]`.
+    /// Residual rows whose logits are wanted, f32 `[logit_rows, width]`.
     pub last: Buffer,
-    /// f32 `[LOGIT_ROWS, vocab]`.
+    /// f32 `[logit_rows, vocab]`.
     pub logits: Buffer,
     /// A part of a weight matrix, f16.
     pub decoded: Buffer,
     /// Elements that fit there.
     pub decoded_elements: usize,
+    /// Rows that fit in `logits`.
+    pub logit_rows: usize,
     /// Partial results of decoding attention.
     pub partial: Buffer,
     /// Counters of decoding attention, zero between launches.
@@ -105,13 +125,12 @@ pub struct Workspace {
     pub best_arrived: Buffer,
 }
 
-// Results are f32 in a step that takes the matrix-vector kernels, and f16 in any other.
-const _: () = assert!(2 * DECODE_SEQUENCES <= MAX_SEQUENCES);
-
 /// Label and bytes of each buffer, in the order of [`Workspace`]'s fields.
 fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 23] {
     let config = &model.config;
-    let tokens = limits.max_tokens.max(MAX_SEQUENCES);
+    // Results are f32 in a step that takes the matrix-vector kernels, and f16 in any other.
+    let tokens = limits.tokens().max(2 * DECODE_SEQUENCES);
+    let (sequences, logit_rows) = (limits.sequences(), limits.logit_rows());
     let (width, ffn, vocab) = (config.width, config.ffn_width, model.vocab());
     let (q, kv) = (config.q_width(), config.kv_width());
     let grid_y = grid_y(config) as usize;
@@ -132,14 +151,14 @@ fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 23] {
         ("gated", 2 * tokens * ffn),
         ("gated, scales", 4 * tokens),
         ("gated, maxima", 4 * tokens),
-        ("last residual rows", 4 * LOGIT_ROWS * width),
-        ("logits", 4 * LOGIT_ROWS * vocab),
+        ("last residual rows", 4 * logit_rows * width),
+        ("logits", 4 * logit_rows * vocab),
         ("decoded weights", decoded_bytes(model)),
         ("attention parts", 4 * partial as usize),
-        ("attention counters", 4 * MAX_SEQUENCES * grid_y),
-        ("chosen tokens", 4 * LOGIT_ROWS),
-        ("argmax", 8 * LOGIT_ROWS),
-        ("argmax counters", 4 * LOGIT_ROWS),
+        ("attention counters", 4 * sequences * grid_y),
+        ("chosen tokens", 4 * logit_rows),
+        ("argmax", 8 * logit_rows),
+        ("argmax counters", 4 * logit_rows),
     ]
 }
 
@@ -194,6 +213,7 @@ impl Workspace {
             logits: next()?,
             decoded: next()?,
             decoded_elements: decoded_bytes(model) / 2,
+            logit_rows: limits.logit_rows(),
             partial: next()?,
             arrived: next()?,
             tokens: next()?,

@@ -1,33 +1,23 @@
 //! Choosing the next token: penalties, filters, temperature and a seeded draw, in llama.cpp's
 //! default order; and the texts that end a generation.
 
+mod choose;
 mod filters;
 mod params;
+mod random;
 mod stop;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
-
-use crate::backend::Draw;
-use filters::Candidate;
+use crate::backend::{Choice, Draw, Penalties};
+pub use choose::{argmax, choose, logprobs};
 pub use params::{CheckedParams, SamplingParams};
+pub use random::uniform;
 pub use stop::{StopStrings, Stopped};
 
-/// Errors of sampling.
+/// Errors of sampling parameters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SamplingError {
-    /// A NaN or infinity among the model's logits: its numbers are broken, and any choice would
-    /// hide it.
-    #[error("the logit of token {token} is not finite: the model or the backend is broken")]
-    NotFinite {
-        /// The first such token.
-        token: usize,
-    },
-    /// There are no logits, or the bias forbids all tokens.
-    #[error("no token may be chosen: the logit bias forbids all {0}")]
-    NothingAllowed(usize),
     /// A parameter outside its range.
     #[error("{name} is {value}; expected {expected}")]
     Parameter {
@@ -40,12 +30,13 @@ pub enum SamplingError {
     },
 }
 
-/// Chooses tokens of one sequence.
+/// How the tokens of one sequence are chosen: its parameters, and what the penalties remember of its tokens.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     params: CheckedParams,
     recent: VecDeque<u32>,
-    random: ChaCha8Rng,
+    /// How often each of `recent` occurs there, in the order of the tokens.
+    counts: Vec<(u32, u32)>,
 }
 
 impl Sampler {
@@ -54,178 +45,88 @@ impl Sampler {
     /// # Errors
     /// A parameter outside its range; see [`CheckedParams::new`].
     pub fn new(params: SamplingParams, vocab: usize) -> Result<Sampler, SamplingError> {
-        let params = CheckedParams::new(params, vocab)?;
         Ok(Sampler {
-            random: ChaCha8Rng::seed_from_u64(params.seed),
+            params: CheckedParams::new(params, vocab)?,
             recent: VecDeque::new(),
-            params,
+            counts: Vec::new(),
         })
     }
 
-    /// Whether [`Sampler::sample`] is the largest logit and nothing else, so that a backend can
-    /// choose by itself.
-    pub fn is_argmax(&self) -> bool {
-        // In full, as in `draw_elsewhere`.
-        let SamplingParams {
-            temperature,
-            // Filters do nothing where the most probable token is always taken.
-            top_k: _,
-            top_p: _,
-            min_p: _,
-            typical_p: _,
-            repeat_last_n: _,     // of the penalties
-            repeat_penalty: _,    // in `penalizes`
-            presence_penalty: _,  // in `penalizes`
-            frequency_penalty: _, // in `penalizes`
-            ref logit_bias,
-            seed: _,
-        } = *self.params;
-        temperature <= 0.0 && logit_bias.is_empty() && !self.params.penalizes()
-    }
-
-    /// The next draw for a backend that draws by itself, which gives the same distribution; `None` where
-    /// the parameters ask for more than it can.
-    pub fn draw_elsewhere(&mut self) -> Option<Draw> {
-        // In full, so that a parameter that a draw does not know cannot be forgotten: who adds one has to decide
-        // here what a backend makes of it.
+    /// How the next token is chosen.
+    pub fn choice(&self) -> Choice<'_> {
+        // In full, so that a parameter cannot be forgotten: who adds one has to decide here what becomes of it.
         let SamplingParams {
             temperature,
             top_k,
             top_p,
             min_p,
             typical_p,
-            repeat_last_n: _,     // of the penalties
-            repeat_penalty: _,    // in `penalizes`
-            presence_penalty: _,  // in `penalizes`
-            frequency_penalty: _, // in `penalizes`
+            repeat_last_n: _, // in `accept`
+            repeat_penalty,
+            presence_penalty,
+            frequency_penalty,
             ref logit_bias,
-            seed: _, // in `random`
+            seed,
         } = *self.params;
-        let plain = temperature > 0.0
-            && typical_p >= 1.0
-            && logit_bias.is_empty()
-            && !self.params.penalizes();
-        plain.then(|| Draw {
+        let draw = Draw {
             temperature,
             // A vocabulary has fewer tokens than that.
             top_k: u32::try_from(top_k).unwrap_or(0),
             top_p,
             min_p,
-            // 24 random bits: every f32 in [0, 1) of that spacing is equally likely.
-            uniform: (self.random.next_u32() >> 8) as f32 / (1u32 << 24) as f32,
-        })
+            typical_p,
+            seed,
+        };
+        Choice {
+            draw: (temperature > 0.0).then_some(draw),
+            mask: None,
+            bias: logit_bias,
+            counts: &self.counts,
+            penalties: Penalties {
+                repeat: repeat_penalty,
+                presence: presence_penalty,
+                frequency: frequency_penalty,
+            },
+            drafts: 0,
+        }
+    }
+
+    /// Whether the choice of a token depends on the token before it other than through the model.
+    pub fn remembers(&self) -> bool {
+        self.params.penalizes()
     }
 
     /// Takes note of a token of the sequence, prompt included, for the penalties.
     pub fn accept(&mut self, token: u32) {
-        if self.params.penalizes() {
-            self.recent.push_back(token);
-            if self.recent.len() > self.params.repeat_last_n {
-                self.recent.pop_front();
+        if !self.params.penalizes() {
+            return;
+        }
+        self.recent.push_back(token);
+        match self.place(token) {
+            Ok(at) => self.counts[at].1 += 1,
+            Err(at) => self.counts.insert(at, (token, 1)),
+        }
+        if self.recent.len() > self.params.repeat_last_n
+            && let Some(oldest) = self.recent.pop_front()
+            && let Ok(at) = self.place(oldest)
+        {
+            self.counts[at].1 -= 1;
+            if self.counts[at].1 == 0 {
+                self.counts.remove(at);
             }
         }
     }
 
-    /// Chooses the next token from the logits of all tokens.
-    pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplingError> {
-        // The model's own, before a bias forbids anything.
-        if let Some(token) = logits.iter().position(|logit| !logit.is_finite()) {
-            return Err(SamplingError::NotFinite { token });
-        }
-        let mut candidates = self.penalized(logits);
-        // What is forbidden must not come back as the rounding error of a draw.
-        candidates.retain(|candidate| candidate.logit > f32::NEG_INFINITY);
-        if candidates.is_empty() {
-            return Err(SamplingError::NothingAllowed(logits.len()));
-        }
-        let params = &self.params;
-        if params.temperature <= 0.0 {
-            return Ok(filters::top_k(candidates, 1)[0].token);
-        }
-        let mut candidates = filters::top_k(candidates, params.top_k);
-        filters::typical(&mut candidates, params.typical_p);
-        filters::top_p(&mut candidates, params.top_p);
-        filters::min_p(&mut candidates, params.min_p);
-        // Relative to the largest, so that a small temperature cannot make infinities.
-        let max = candidates[0].logit;
-        for candidate in &mut candidates {
-            candidate.logit = (candidate.logit - max) / params.temperature;
-        }
-        let probabilities = filters::softmax(&candidates);
-        Ok(candidates[self.draw(&probabilities)].token)
+    fn place(&self, token: u32) -> Result<usize, usize> {
+        self.counts.binary_search_by_key(&token, |&(token, _)| token)
     }
-
-    /// All tokens with bias and penalties applied. The ranges of the parameters keep real logits far from
-    /// overflow; larger ones saturate, so that minus infinity always means forbidden, and nothing becomes NaN.
-    fn penalized(&self, logits: &[f32]) -> Vec<Candidate> {
-        let with_token = |(token, &logit)| Candidate {
-            token: token as u32,
-            logit,
-        };
-        let mut candidates: Vec<Candidate> = logits.iter().enumerate().map(with_token).collect();
-        for &(token, bias) in &self.params.logit_bias {
-            if let Some(candidate) = candidates.get_mut(token as usize) {
-                candidate.logit = match bias {
-                    f32::NEG_INFINITY => bias,
-                    bias => saturated(candidate.logit, candidate.logit + bias),
-                };
-            }
-        }
-        let mut counts: HashMap<u32, u32> = HashMap::new();
-        for &token in &self.recent {
-            *counts.entry(token).or_default() += 1;
-        }
-        for (token, count) in counts {
-            let Some(candidate) = candidates.get_mut(token as usize) else {
-                continue;
-            };
-            let logit = match candidate.logit > 0.0 {
-                true => candidate.logit / self.params.repeat_penalty,
-                false => candidate.logit * self.params.repeat_penalty,
-            };
-            let frequency = count as f32 * self.params.frequency_penalty;
-            let penalized = logit - frequency - self.params.presence_penalty;
-            candidate.logit = saturated(candidate.logit, penalized);
-        }
-        candidates
-    }
-
-    /// An index with the given probabilities.
-    fn draw(&mut self, probabilities: &[f64]) -> usize {
-        // 53 random bits: every double in [0, 1) of that spacing is equally likely.
-        let uniform = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let mut sum = 0.0;
-        let chosen = probabilities.iter().position(|probability| {
-            sum += probability;
-            uniform < sum
-        });
-        // Rounding can leave the sum just below one.
-        chosen.unwrap_or(probabilities.len() - 1)
-    }
-}
-
-/// `changed`, no farther out than f32 reaches; what was forbidden stays so.
-fn saturated(logit: f32, changed: f32) -> f32 {
-    match logit {
-        f32::NEG_INFINITY => logit,
-        _ => changed.clamp(f32::MIN, f32::MAX),
-    }
-}
-
-/// Index of the largest of finite logits, the first of equals.
-pub fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (index, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = index;
-        }
-    }
-    best as u32
 }
 
 #[cfg(test)]
 mod tests {
+    use super::choose::adjusted;
     use super::*;
+    use crate::backend::{NotFinite, RowError};
 
     const LOGITS: [f32; 4] = [1.0, 3.0, 2.0, 0.0];
 
@@ -233,13 +134,17 @@ mod tests {
         Sampler::new(params, LOGITS.len()).unwrap()
     }
 
+    fn sample(sampler: &Sampler, logits: &[f32], position: usize) -> Result<u32, RowError> {
+        choose(logits, &sampler.choice(), position)
+    }
+
     #[test]
     fn temperature_zero_is_greedy() {
-        let mut greedy = sampler(SamplingParams::greedy());
-        assert!(greedy.is_argmax());
-        assert_eq!(greedy.sample(&LOGITS), Ok(1));
+        let greedy = sampler(SamplingParams::greedy());
+        assert_eq!(greedy.choice(), Choice { bias: &[], ..Choice::GREEDY });
+        assert_eq!(sample(&greedy, &LOGITS, 0), Ok(1));
         assert_eq!(
-            greedy.sample(&[2.0, 5.0, 5.0, 1.0]),
+            sample(&greedy, &[2.0, 5.0, 5.0, 1.0], 0),
             Ok(1),
             "the first of equals"
         );
@@ -248,12 +153,12 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_tokens() {
         let draw = |seed| {
-            let mut sampler = sampler(SamplingParams {
+            let sampler = sampler(SamplingParams {
                 seed,
                 ..SamplingParams::default()
             });
             (0..50)
-                .map(|_| sampler.sample(&LOGITS).unwrap())
+                .map(|position| sample(&sampler, &LOGITS, position).unwrap())
                 .collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
@@ -266,34 +171,28 @@ mod tests {
             temperature: 1e-37,
             ..SamplingParams::default()
         };
-        assert_eq!(sampler(params).sample(&[30.0, 20.0, 40.0, -10.0]), Ok(2));
+        assert_eq!(sample(&sampler(params), &[30.0, 20.0, 40.0, -10.0], 0), Ok(2));
     }
 
     #[test]
-    fn only_plain_draws_are_left_to_a_backend() {
-        let mut plain = sampler(SamplingParams::default());
-        let draw = plain.draw_elsewhere().unwrap();
-        assert_eq!((draw.temperature, draw.top_k), (0.8, 40));
-        assert!((0.0..1.0).contains(&draw.uniform));
-        assert_ne!(plain.draw_elsewhere(), Some(draw), "the next random number");
-        let others = [
-            SamplingParams::greedy(),
-            SamplingParams {
-                presence_penalty: 0.5,
-                ..SamplingParams::default()
-            },
-            SamplingParams {
-                typical_p: 0.9,
-                ..SamplingParams::default()
-            },
-            SamplingParams {
-                logit_bias: vec![(1, 1.0)],
-                ..SamplingParams::default()
-            },
-        ];
-        for params in others {
-            assert_eq!(sampler(params).draw_elsewhere(), None);
-        }
+    fn a_mask_forbids() {
+        let masked = |mask: u32| {
+            let choice = Choice { mask: Some(&[mask]), ..Choice::GREEDY };
+            choose(&LOGITS, &choice, 7)
+        };
+        assert_eq!([0b1111, 0b1101, 0b1001].map(masked), [Ok(1), Ok(2), Ok(0)]);
+        assert_eq!(masked(0), Err(RowError::NothingAllowed { position: 7 }));
+    }
+
+    #[test]
+    fn log_probabilities_add_up_to_one() {
+        let found = logprobs(&LOGITS, 3, 9);
+        let tokens: Vec<u32> = found.top.iter().map(|&(token, _)| token).collect();
+        assert_eq!(tokens, [1, 2, 0, 3]);
+        let sum: f32 = found.top.iter().map(|&(_, logprob)| logprob.exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+        assert_eq!(found.chosen, found.top[3].1);
+        assert!(logprobs(&LOGITS, 3, 0).top.is_empty());
     }
 
     /// Chi-squared with 3 degrees of freedom is above 16.3 once in a thousand times; the seed is
@@ -308,11 +207,11 @@ mod tests {
             seed: 1,
             ..SamplingParams::default()
         };
-        let mut sampler = sampler(params);
+        let sampler = sampler(params);
         let mut counts = [0f64; 4];
         let n = 20_000;
-        for _ in 0..n {
-            counts[sampler.sample(&LOGITS).unwrap() as usize] += 1.0;
+        for position in 0..n as usize {
+            counts[sample(&sampler, &LOGITS, position).unwrap() as usize] += 1.0;
         }
         let weights = LOGITS.map(|logit| (f64::from(logit) / 2.0).exp());
         let sum: f64 = weights.iter().sum();
@@ -341,9 +240,10 @@ mod tests {
         [1, 2, 2]
             .into_iter()
             .for_each(|token| sampler.accept(token));
-        let logits: Vec<f32> = sampler.penalized(&LOGITS).iter().map(|c| c.logit).collect();
+        let logits = adjusted(&LOGITS, &sampler.choice());
+        let logits: Vec<f32> = logits.iter().map(|c| c.logit).collect();
         assert_eq!(logits, [1.0, 3.0, 2.0 / 2.0 - 2.0 * 0.5 - 0.25, 0.0]);
-        assert!(!sampler.is_argmax());
+        assert_eq!(sampler.choice().counts, [(2, 2)]);
     }
 
     #[test]
@@ -353,7 +253,7 @@ mod tests {
                 logit_bias,
                 ..SamplingParams::greedy()
             };
-            sampler(params).sample(&LOGITS).unwrap()
+            sample(&sampler(params), &LOGITS, 0).unwrap()
         };
         assert_eq!(bias(vec![(3, 10.0)]), 3);
         assert_eq!(bias(vec![(1, f32::NEG_INFINITY)]), 2);
@@ -374,12 +274,12 @@ mod tests {
             for penalty in [-1e6, 1e6] {
                 let mut sampler = sampler(extremes(repeat_penalty, penalty));
                 (0..40).for_each(|i| sampler.accept(i % 4));
-                let found = sampler.penalized(&logits);
+                let found = adjusted(&logits, &sampler.choice());
                 for (index, candidate) in found.iter().enumerate() {
                     assert_eq!(candidate.logit.is_finite(), index != 2, "{candidate:?}");
                 }
                 assert_eq!(found[2].logit, f32::NEG_INFINITY);
-                assert!(sampler.sample(&logits).is_ok());
+                assert!(sample(&sampler, &logits, 0).is_ok());
             }
         }
     }
@@ -395,21 +295,21 @@ mod tests {
             SamplingParams::default(),
             forbids(2),
         ] {
-            let mut sampler = sampler(params);
+            let sampler = sampler(params);
             for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                let found = sampler.sample(&[0.0, 1.0, broken, 0.0]);
-                assert_eq!(found, Err(SamplingError::NotFinite { token: 2 }));
+                let found = sample(&sampler, &[0.0, 1.0, broken, 0.0], 5);
+                let expected = NotFinite { sequence: 0, position: 5 };
+                assert_eq!(found, Err(expected.into()));
             }
-            assert_eq!(sampler.sample(&[]), Err(SamplingError::NothingAllowed(0)));
         }
         let all = (0..4).map(|token| (token, f32::NEG_INFINITY)).collect();
-        let mut nothing = sampler(SamplingParams {
+        let nothing = sampler(SamplingParams {
             logit_bias: all,
             ..SamplingParams::default()
         });
         assert_eq!(
-            nothing.sample(&LOGITS),
-            Err(SamplingError::NothingAllowed(4))
+            sample(&nothing, &LOGITS, 1),
+            Err(RowError::NothingAllowed { position: 1 })
         );
     }
 }

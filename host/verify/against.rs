@@ -6,8 +6,7 @@ use super::difference::Difference;
 use super::report::{CheckedRow, Report, StepKind, StepReport};
 use super::trace_file::TraceFile;
 use crate::backend::{
-    Backend, BackendError, Output, PAGE_TOKENS, RecordedTensor, Recorder, SequenceStep, TensorName,
-    Want,
+    Ask, Backend, BackendError, NewTokens, PAGE_TOKENS, RecordedTensor, Recorder, Row, TensorName,
 };
 
 /// The tensors and the logits of one forward over a prompt.
@@ -23,23 +22,21 @@ pub struct Forward {
 pub fn forward<'a>(
     backend: &mut dyn Backend,
     tokens: &[u32],
-    want: Want,
+    ask: Ask<'_>,
     wanted: impl Fn(TensorName) -> bool + Send + 'a,
 ) -> Result<Forward, BackendError> {
     let pages: Vec<u32> = (0..tokens.len().div_ceil(PAGE_TOKENS) as u32).collect();
-    let step = SequenceStep {
-        tokens,
+    let row = Row {
+        tokens: NewTokens::Known(tokens),
         start: 0,
         pages: &pages,
-        want,
+        ask,
     };
     let mut recorder = Recorder::new(wanted);
-    let output = backend.step(&[step], &mut recorder)?;
-    let logits = match output.into_iter().next() {
-        Some(Output::Logits(logits)) => logits,
-        Some(Output::NotFinite(error)) => return Err(error.into()),
-        _ => Vec::new(),
-    };
+    let mut logits = Vec::new();
+    for result in backend.step(&[row], &mut recorder)? {
+        logits = result?.logits;
+    }
     Ok(Forward {
         tensors: recorder.tensors,
         logits,
@@ -64,13 +61,9 @@ pub fn compare(
     why: &str,
 ) -> Result<Comparison, BackendError> {
     let all = file.tensors.contains_key("logits");
-    let want = if all {
-        Want::AllLogits
-    } else {
-        Want::LastLogits
-    };
+    let ask = if all { Ask::ALL_LOGITS } else { Ask::LOGITS };
     let in_file = |name: TensorName| file.tensors.contains_key(&name.to_string());
-    let forward = forward(backend, &file.tokens, want, in_file)?;
+    let forward = forward(backend, &file.tokens, ask, in_file)?;
     let logits = RecordedTensor {
         name: TensorName {
             base: if all { "logits" } else { "logits_last" },

@@ -1,7 +1,7 @@
 //! Next-token distributions of a backend against the reference's over a text.
 
 use super::divergence::Collector;
-use crate::backend::{Backend, BackendError, NoTrace, Output, PAGE_TOKENS, SequenceStep, Want};
+use crate::backend::{Ask, Backend, BackendError, NewTokens, NoTrace, PAGE_TOKENS, Row};
 
 /// Tokens whose logits are held at a time: 100 of a vocabulary of 262,144 are 100 MB.
 const PIECE: usize = 100;
@@ -41,17 +41,15 @@ fn logits(
 ) -> Result<Vec<f32>, BackendError> {
     let n_pages = (start + tokens.len()).div_ceil(PAGE_TOKENS) as u32;
     let pages: Vec<u32> = (0..n_pages).collect();
-    let step = SequenceStep {
-        tokens,
+    let row = Row {
+        tokens: NewTokens::Known(tokens),
         start,
         pages: &pages,
-        want: Want::AllLogits,
+        ask: Ask::ALL_LOGITS,
     };
-    let output = backend.step(&[step], &mut NoTrace)?.into_iter().next();
-    match output.map(Output::finite).transpose()? {
-        Some(Output::Logits(logits)) => Ok(logits),
-        other => Err(BackendError::Device(
-            format!("asked for logits, got {other:?}").into(),
-        )),
+    let mut logits = Vec::new();
+    for result in backend.step(&[row], &mut NoTrace)? {
+        logits = result?.logits;
     }
+    Ok(logits)
 }

@@ -4,8 +4,8 @@ use super::bounds::{Bounds, Computed};
 use super::isolate::{Isolate, Row};
 use super::report::{CheckedRow, Report, StepKind, StepReport};
 use crate::backend::{
-    Backend, BackendError, Output, PAGE_TOKENS, PageId, RecordedTensor, Recorder, SequenceStep,
-    TensorName, TraceSink, Want,
+    self, Ask, Backend, BackendError, NewTokens, PAGE_TOKENS, PageId, RecordedTensor, Recorder,
+    RowResult, TensorName, TraceSink,
 };
 
 /// What to run.
@@ -85,11 +85,11 @@ pub fn verify(
     for (index, prompt) in plan.prompts().enumerate() {
         let n_chunks = prompt.chunks(plan.chunk.max(1)).len();
         for (chunk_index, chunk) in prompt.chunks(plan.chunk.max(1)).enumerate() {
-            let want = match chunk_index + 1 == n_chunks {
-                true => Want::LastLogits,
-                false => Want::Nothing,
+            let ask = match chunk_index + 1 == n_chunks {
+                true => Ask::LOGITS,
+                false => Ask::NOTHING,
             };
-            run.step(StepKind::Prefill, &[(index, chunk)], want)?;
+            run.step(StepKind::Prefill, &[(index, chunk)], ask)?;
         }
     }
     for _ in 0..plan.decode_steps {
@@ -136,7 +136,7 @@ impl Run<'_> {
             .map(std::slice::from_ref)
             .enumerate()
             .collect();
-        self.step(kind, &parts, Want::LastLogits)
+        self.step(kind, &parts, Ask::LOGITS)
     }
 
     /// One step of both with new tokens for some sequences.
@@ -144,16 +144,16 @@ impl Run<'_> {
         &mut self,
         kind: StepKind,
         parts: &[(usize, &[u32])],
-        want: Want,
+        ask: Ask<'static>,
     ) -> Result<(), BackendError> {
-        let steps = |pages: fn(&State) -> &[PageId]| -> Vec<SequenceStep<'_>> {
+        let steps = |pages: fn(&State) -> &[PageId]| -> Vec<backend::Row<'_>> {
             let steps = parts.iter().map(|&(index, tokens)| {
                 let sequence = &self.sequences[index];
-                SequenceStep {
-                    tokens,
+                backend::Row {
+                    tokens: NewTokens::Known(tokens),
                     start: sequence.position,
                     pages: pages(sequence),
-                    want,
+                    ask,
                 }
             });
             steps.collect()
@@ -165,7 +165,7 @@ impl Run<'_> {
         let mut recorder = Recorder::new(|_| true);
         let outputs = (self.subject).step(&steps(|state| &state.subject_pages), &mut recorder)?;
         let mut recorded = recorder.tensors;
-        add_logits(&mut recorded, vocab, outputs);
+        add_logits(&mut recorded, vocab, &outputs);
         let mut comparison = Comparison {
             isolate: Isolate::new(&recorded),
             recorded: &recorded,
@@ -185,8 +185,8 @@ impl Run<'_> {
             missing,
             ..
         } = comparison;
-        let n_wanted = match want {
-            Want::Nothing => 0,
+        let n_wanted = match ask {
+            Ask::NOTHING => 0,
             _ => parts.len(),
         };
         let rows = isolate.rows.into_iter().map(|row| {
@@ -220,7 +220,7 @@ impl Run<'_> {
 }
 
 /// A backend that does not trace its logits still gives them.
-fn add_logits(recorded: &mut Vec<RecordedTensor>, vocab: usize, outputs: Vec<Output>) {
+fn add_logits(recorded: &mut Vec<RecordedTensor>, vocab: usize, results: &[RowResult]) {
     let name = TensorName {
         base: "result_output",
         layer: None,
@@ -228,10 +228,8 @@ fn add_logits(recorded: &mut Vec<RecordedTensor>, vocab: usize, outputs: Vec<Out
     if recorded.iter().any(|tensor| tensor.name == name) {
         return;
     }
-    let logits = outputs.into_iter().flat_map(|output| match output {
-        Output::Logits(logits) => logits,
-        _ => Vec::new(),
-    });
+    let outputs = results.iter().flatten();
+    let logits = outputs.flat_map(|output| output.logits.iter().copied());
     recorded.push(RecordedTensor {
         name,
         elements: vocab,
@@ -239,15 +237,10 @@ fn add_logits(recorded: &mut Vec<RecordedTensor>, vocab: usize, outputs: Vec<Out
     });
 }
 
-fn most_probable(output: &Output) -> Option<u32> {
-    match output {
-        Output::Logits(logits) => {
-            let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-            best.map(|(index, _)| index as u32)
-        }
-        Output::Token(token) => Some(*token),
-        Output::Nothing | Output::NotFinite(_) => None,
-    }
+fn most_probable(result: &RowResult) -> Option<u32> {
+    let logits = &result.as_ref().ok()?.logits;
+    let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+    best.map(|(index, _)| index as u32)
 }
 
 fn check(row: Row, n_rows: usize, bounds: &Bounds, computed: &Computed) -> CheckedRow {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hyperion::backend::{
-    Backend, BackendError, Output, PageId, SequenceStep, TensorName, TraceSink,
+    Backend, BackendError, Output, PageId, Row, TensorName, TraceSink,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::model::Model;
@@ -75,7 +75,7 @@ impl Backend for Engine {
 
     fn step(
         &mut self,
-        sequences: &[SequenceStep<'_>],
+        sequences: &[Row<'_>],
         trace: &mut dyn TraceSink,
     ) -> Result<Vec<Output>, BackendError> {
         let rerouted: Vec<(usize, Vec<PageId>)> = sequences
@@ -85,10 +85,10 @@ impl Backend for Engine {
                 ((self.reroute)(step.start, &mut pages), pages)
             })
             .collect();
-        let steps: Vec<SequenceStep<'_>> = sequences
+        let steps: Vec<Row<'_>> = sequences
             .iter()
             .zip(&rerouted)
-            .map(|(step, (start, pages))| SequenceStep {
+            .map(|(step, (start, pages))| Row {
                 start: *start,
                 pages,
                 ..*step

@@ -338,7 +338,7 @@ fn an_engine_that_reports_too_little_fails() {
         }
         fn step(
             &mut self,
-            sequences: &[hyperion::backend::SequenceStep<'_>],
+            sequences: &[hyperion::backend::Row<'_>],
             _: &mut dyn hyperion::backend::TraceSink,
         ) -> Result<Vec<hyperion::backend::Output>, hyperion::backend::BackendError> {
             self.0.step(sequences, &mut hyperion::backend::NoTrace)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use half::f16;
 use hyperion::backend::{
-    ActivationPrecision, Backend, BackendError, NoTrace, Output, SequenceStep, TraceSink,
+    ActivationPrecision, Backend, BackendError, NoTrace, Output, Row, TraceSink,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::gguf::Gguf;
@@ -86,7 +86,7 @@ impl Backend for Holder {
 
     fn step(
         &mut self,
-        sequences: &[SequenceStep<'_>],
+        sequences: &[Row<'_>],
         _: &mut dyn TraceSink,
     ) -> Result<Vec<Output>, BackendError> {
         self.backend.step(sequences, &mut NoTrace)

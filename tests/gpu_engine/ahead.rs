@@ -1,6 +1,6 @@
 //! Steps that the backend sends before they are asked for: what comes of them, and of those that are dropped.
 
-use hyperion::backend::{ActivationPrecision, Backend, NoTrace, Output, SequenceStep, Want};
+use hyperion::backend::{ActivationPrecision, Backend, NoTrace, Output, Row, Ask};
 use hyperion::gpu::GpuBackend;
 use hyperion::sampling::argmax;
 
@@ -13,12 +13,12 @@ struct Writer {
 }
 
 impl Writer {
-    fn step(&self, first: usize, want: Want) -> SequenceStep<'_> {
-        SequenceStep {
+    fn step(&self, first: usize, ask: Ask) -> Row<'_> {
+        Row {
             tokens: &self.tokens[first..],
             start: first,
             pages: &self.pages[..self.tokens.len().div_ceil(64)],
-            want,
+            ask: want,
         }
     }
 }
@@ -26,7 +26,7 @@ impl Writer {
 /// A backend whose every token is chosen by `want`: on the device, or here from logits.
 struct Run {
     backend: GpuBackend,
-    want: Want,
+    ask: Ask,
     chosen: Vec<u32>,
 }
 
@@ -61,11 +61,11 @@ impl Run {
 
 /// Two texts, one of which goes over the end of a page, with everything in between that makes a step sent ahead
 /// one that nobody asked for.
-fn tokens(want: Want, name: &str) -> Vec<u32> {
+fn tokens(ask: Ask, name: &str) -> Vec<u32> {
     let model = model(name);
     let mut run = Run {
         backend: gpu(&model, ActivationPrecision::F16),
-        want,
+        ask: want,
         chosen: Vec::new(),
     };
     let vocab = model.vocab();
@@ -103,7 +103,7 @@ fn tokens(want: Want, name: &str) -> Vec<u32> {
 fn steps_sent_ahead_change_nothing() {
     let _lock = device_lock();
     for name in ["tiny-llama-q4_0-2", "tiny-qwen2-f16-1"] {
-        let ours = tokens(Want::Argmax, name);
-        assert_eq!(ours, tokens(Want::LastLogits, name), "{name}");
+        let ours = tokens(Ask::GREEDY, name);
+        assert_eq!(ours, tokens(Ask::LOGITS, name), "{name}");
     }
 }

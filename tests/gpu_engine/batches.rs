@@ -1,7 +1,7 @@
 //! Steps of more sequences than the matrix-vector kernels take.
 
 use hyperion::backend::{
-    ActivationPrecision, Backend, Draw, NoTrace, Output, Recorder, SequenceStep, TraceSink, Want,
+    ActivationPrecision, Backend, Draw, NoTrace, Output, Recorder, Row, TraceSink, Ask,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::model::Model;
@@ -90,7 +90,7 @@ fn batches_whose_tokens_are_chosen_on_the_device() {
         let mut logits = run_batch(&mut gpu, &members, &mut NoTrace);
         let last = logits.split_off(n * (STEPS - 1));
         let likeliest: Vec<u32> = last.iter().map(|logits| argmax(logits)).collect();
-        let mut tokens = |want: &dyn Fn(usize) -> Want| -> Vec<u32> {
+        let mut tokens = |want: &dyn Fn(usize) -> Ask| -> Vec<u32> {
             let steps = batch_step(&members, STEPS - 1, want);
             let outputs = gpu.step(&steps, &mut NoTrace).expect("a step");
             let tokens = outputs.into_iter().map(|output| match output {
@@ -100,14 +100,14 @@ fn batches_whose_tokens_are_chosen_on_the_device() {
             tokens.collect()
         };
         for _ in 0..STEPS {
-            assert_eq!(tokens(&|_| Want::Argmax), likeliest, "{n} sequences");
+            assert_eq!(tokens(&|_| Ask::GREEDY), likeliest, "{n} sequences");
         }
         // Every third sequence has but one token to draw from, all others the likeliest two: at this
         // temperature both have a share of the random numbers.
         let has_one = |s: usize| s.is_multiple_of(3);
         let draw = |uniform: f32| {
             move |s: usize| {
-                Want::Draw(Draw {
+                Ask::Draw(Draw {
                     temperature: 5.0,
                     top_k: if has_one(s) { 1 } else { 2 },
                     top_p: 1.0,
@@ -146,20 +146,20 @@ fn a_long_prompt_and_a_step_of_many_sequences() {
             .map(|s| text(s, prompt(s) + 1, vocab))
             .collect();
         let pages: Vec<[u32; 2]> = (0..SEQUENCES as u32).map(|s| [s, 15]).collect();
-        let step = |s: usize, start: usize, end: usize, want| SequenceStep {
+        let step = |s: usize, start: usize, end: usize, want| Row {
             tokens: &texts[s][start..end],
             start,
             pages: &pages[s],
-            want,
+            ask: want,
         };
         let last = |s: usize, want| step(s, prompt(s), prompt(s) + 1, want);
         let run = |backend: &mut dyn Backend, sink: &mut dyn TraceSink| {
             let mut all = Vec::new();
             for s in 0..SEQUENCES {
-                let prompt = step(s, 0, prompt(s), Want::AllLogits);
+                let prompt = step(s, 0, prompt(s), Ask::ALL_LOGITS);
                 all.extend(backend.step(&[prompt], sink).expect("a prompt"));
             }
-            let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, Want::LastLogits)).collect();
+            let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, Ask::LOGITS)).collect();
             all.extend(backend.step(&steps, sink).expect("a step"));
             all.into_iter().flat_map(logits).collect::<Vec<f32>>()
         };
@@ -176,7 +176,7 @@ fn a_long_prompt_and_a_step_of_many_sequences() {
         assert_close(&shares, name);
 
         // The same step once more, for the likeliest tokens of all but one.
-        let want = |s: usize| if s == 4 { Want::Nothing } else { Want::Argmax };
+        let want = |s: usize| if s == 4 { Ask::NOTHING } else { Ask::GREEDY };
         let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, want(s))).collect();
         let outputs = backend.step(&steps, &mut NoTrace).expect("a step");
         let first = ours.len() / vocab - SEQUENCES;
@@ -195,7 +195,7 @@ fn a_long_prompt_and_a_step_of_many_sequences() {
         let (mut in_8_bits, mut reference) = (gpu(&model, ActivationPrecision::Q8), cpu());
         run(&mut in_8_bits, &mut NoTrace);
         run(&mut reference, &mut NoTrace);
-        let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, Want::LastLogits)).collect();
+        let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, Ask::LOGITS)).collect();
         let mut recorder = Recorder::new(|_| true);
         in_8_bits.step(&steps, &mut recorder).expect("a step");
         let mut isolate = Isolate::new(&recorder.tensors);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyperion::backend::{
-    ActivationPrecision, Backend, Draw, NoTrace, NotFinite, Output, SequenceStep, Want,
+    ActivationPrecision, Backend, Draw, NoTrace, NotFinite, Output, Row, Ask,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, EngineError, Sequence};
@@ -37,28 +37,28 @@ fn backends(model: &Arc<Model>) -> Vec<(&'static str, Box<dyn Backend>)> {
     ]
 }
 
-const DRAW: Want = Want::Draw(Draw {
+const DRAW: Ask = Ask::Draw(Draw {
     temperature: 0.8,
     top_k: 40,
     top_p: 0.95,
     min_p: 0.05,
     uniform: 0.5,
 });
-const WANTS: [Want; 4] = [Want::Argmax, DRAW, Want::LastLogits, Want::AllLogits];
+const WANTS: [Ask; 4] = [Ask::GREEDY, DRAW, Ask::LOGITS, Ask::ALL_LOGITS];
 
 /// One step of sequences with these tokens from `start` on, each on two pages of its own.
-fn step(backend: &mut dyn Backend, texts: &[Vec<u32>], start: usize, want: Want) -> Vec<Output> {
+fn step(backend: &mut dyn Backend, texts: &[Vec<u32>], start: usize, ask: Ask) -> Vec<Output> {
     let pages: Vec<[u32; 2]> = (0..texts.len() as u32)
         .map(|s| [2 * s, 2 * s + 1])
         .collect();
-    let steps: Vec<SequenceStep<'_>> = texts
+    let steps: Vec<Row<'_>> = texts
         .iter()
         .zip(&pages)
-        .map(|(text, pages)| SequenceStep {
+        .map(|(text, pages)| Row {
             tokens: &text[start..],
             start,
             pages,
-            want,
+            ask: want,
         })
         .collect();
     backend.step(&steps, &mut NoTrace).expect("a step")
@@ -86,8 +86,8 @@ fn a_prompt_with_a_broken_token_spoils_no_other() {
             let until = |length: usize| -> Vec<Vec<u32>> {
                 sound.iter().map(|text| text[..length].to_vec()).collect()
             };
-            let mut outputs = step(backend, &until(3), 0, Want::LastLogits);
-            outputs.extend(step(backend, &until(4), 3, Want::LastLogits));
+            let mut outputs = step(backend, &until(3), 0, Ask::LOGITS);
+            outputs.extend(step(backend, &until(4), 3, Ask::LOGITS));
             outputs
         };
         for (kind, mut backend) in backends(&model) {
@@ -104,8 +104,8 @@ fn a_prompt_with_a_broken_token_spoils_no_other() {
                 // All logits: the first ones that the token takes part in. On a device it spoils those before it in
                 // its tile of keys too, whose weight for it is 0: 0 times NaN is NaN.
                 let positions = match (want, kind) {
-                    (Want::AllLogits, "cpu") => AT..=AT,
-                    (Want::AllLogits, _) => 0..=AT,
+                    (Ask::ALL_LOGITS, "cpu") => AT..=AT,
+                    (Ask::ALL_LOGITS, _) => 0..=AT,
                     _ => 9..=9,
                 };
                 assert!(
@@ -137,8 +137,8 @@ fn a_decode_step_with_a_broken_token_spoils_no_other() {
                 let until = |length: usize| -> Vec<Vec<u32>> {
                     sound.iter().map(|text| text[..length].to_vec()).collect()
                 };
-                for want in [Want::Argmax, DRAW, Want::LastLogits] {
-                    step(&mut *backend, &until(7), 0, Want::Nothing);
+                for want in [Ask::GREEDY, DRAW, Ask::LOGITS] {
+                    step(&mut *backend, &until(7), 0, Ask::NOTHING);
                     for length in 8..10 {
                         let mut texts = until(length);
                         let mut expected = step(&mut *backend, &texts, length - 1, want);
@@ -170,7 +170,7 @@ fn a_step_sent_ahead_reports_what_is_broken() {
             let mut all = text(prompt, 5, model.vocab());
             let mut start = 0;
             while all.len() < 5 + tokens {
-                match step(&mut backend, &[all.clone()], start, Want::Argmax).remove(0) {
+                match step(&mut backend, &[all.clone()], start, Ask::GREEDY).remove(0) {
                     Output::Token(token) => {
                         start = all.len();
                         all.push(token);
@@ -179,7 +179,7 @@ fn a_step_sent_ahead_reports_what_is_broken() {
                         // What was sent behind it is dropped: with a sound token the text goes on.
                         let last = all.len() - 1;
                         all[last] = all[0];
-                        let next = step(&mut backend, &[all.clone()], last, Want::Argmax).remove(0);
+                        let next = step(&mut backend, &[all.clone()], last, Ask::GREEDY).remove(0);
                         assert!(matches!(next, Output::Token(_)), "{next:?}");
                         return (all, Some(error));
                     }
@@ -215,7 +215,7 @@ fn the_engine_gives_the_error_to_the_sequence_that_has_it() {
         let mut engine = Engine::new(backend, CONTEXT, 16);
         let mut sequences = [Sequence::new(), Sequence::new()];
         for sequence in &mut sequences {
-            let prompt = engine.prefill(sequence, &[1, 2, 3], Want::Argmax, &RUN);
+            let prompt = engine.prefill(sequence, &[1, 2, 3], Ask::GREEDY, &RUN);
             prompt.expect("a prompt");
         }
         let mut batch: Vec<Decode<'_>> = sequences
@@ -224,7 +224,7 @@ fn the_engine_gives_the_error_to_the_sequence_that_has_it() {
             .map(|(sequence, token)| Decode {
                 sequence,
                 token,
-                want: Want::Argmax,
+                ask: Ask::GREEDY,
             })
             .collect();
         let results = engine.decode(&mut batch).expect("a step");
@@ -239,7 +239,7 @@ fn the_engine_gives_the_error_to_the_sequence_that_has_it() {
             }
             other => panic!("{kind}: {other:?}"),
         }
-        let prompt = engine.prefill(&mut Sequence::new(), &[1, TOKEN], Want::LastLogits, &RUN);
+        let prompt = engine.prefill(&mut Sequence::new(), &[1, TOKEN], Ask::LOGITS, &RUN);
         assert!(
             matches!(prompt, Err(EngineError::NotFinite(_))),
             "{kind}: {prompt:?}"

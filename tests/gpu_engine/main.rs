@@ -13,7 +13,7 @@ mod support;
 mod wide;
 
 use hyperion::backend::{
-    ActivationPrecision, Backend, Draw, NoTrace, Output, PAGE_TOKENS, Recorder, SequenceStep, Want,
+    ActivationPrecision, Backend, Draw, NoTrace, Output, PAGE_TOKENS, Recorder, Row, Ask,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, Sequence};
@@ -42,7 +42,7 @@ fn prefill_in_one_step_and_in_chunks() {
             let output = engine.prefill_traced(
                 &mut Sequence::new(),
                 &tokens,
-                Want::AllLogits,
+                Ask::ALL_LOGITS,
                 &RUN,
                 &mut sink,
             );
@@ -54,7 +54,7 @@ fn prefill_in_one_step_and_in_chunks() {
             let mut sequence = Sequence::new();
             let mut all = Vec::new();
             for part in tokens.chunks(chunk) {
-                let output = engine.prefill(&mut sequence, part, Want::AllLogits, &RUN);
+                let output = engine.prefill(&mut sequence, part, Ask::ALL_LOGITS, &RUN);
                 all.extend(logits(output.expect("a prefill")));
             }
             assert_eq!(all.len(), tokens.len() * vocab);
@@ -89,7 +89,7 @@ fn greedy_tokens() {
         let mut engine = Engine::new(Box::new(gpu(&model, ActivationPrecision::F16)), CONTEXT, 64);
         let (mut sequence, mut follower) = (Sequence::new(), Follower::new(text));
         let mut output = engine
-            .prefill(&mut sequence, text.prompt, Want::Argmax, &RUN)
+            .prefill(&mut sequence, text.prompt, Ask::GREEDY, &RUN)
             .expect("a prefill");
         loop {
             let Output::Token(token) = output else {
@@ -101,7 +101,7 @@ fn greedy_tokens() {
             let item = Decode {
                 sequence: &mut sequence,
                 token,
-                want: Want::Argmax,
+                ask: Ask::GREEDY,
             };
             let results = engine.decode(&mut [item]).expect("a step");
             output = results.into_iter().next().expect("one").expect("a token");
@@ -158,10 +158,10 @@ fn a_step_of_mixed_sequences_gives_each_its_own() {
     let model = model("tiny-qwen3-q8_0-1");
     let vocab = model.vocab();
     let texts = [text(0, 20, vocab), text(1, 7, vocab), text(2, 1, vocab)];
-    let wants = [Want::AllLogits, Want::LastLogits, Want::Argmax];
+    let wants = [Ask::ALL_LOGITS, Ask::LOGITS, Ask::GREEDY];
     let run = |backend: &mut dyn Backend| {
-        let steps: Vec<SequenceStep<'_>> = (0..3)
-            .map(|i| SequenceStep {
+        let steps: Vec<Row<'_>> = (0..3)
+            .map(|i| Row {
                 tokens: &texts[i],
                 start: 0,
                 pages: &SCATTERED[i],
@@ -190,7 +190,7 @@ fn tokens_drawn_on_the_device() {
     let vocab = model.vocab();
     let prompts = [text(0, 20, vocab), text(1, 7, vocab), text(2, 1, vocab)];
     let draw = |top_k, uniform| {
-        Want::Draw(Draw {
+        Ask::Draw(Draw {
             temperature: 5.0,
             top_k,
             top_p: 1.0,
@@ -199,9 +199,9 @@ fn tokens_drawn_on_the_device() {
         })
     };
     let mut gpu = gpu(&model, ActivationPrecision::F16);
-    let mut step = |start: bool, want: [Want; 3]| {
-        let steps: Vec<SequenceStep<'_>> = (0..3)
-            .map(|i| SequenceStep {
+    let mut step = |start: bool, want: [Ask; 3]| {
+        let steps: Vec<Row<'_>> = (0..3)
+            .map(|i| Row {
                 tokens: if start { &prompts[i] } else { &prompts[i][..1] },
                 start: if start { 0 } else { prompts[i].len() },
                 pages: &SCATTERED[i],
@@ -212,7 +212,7 @@ fn tokens_drawn_on_the_device() {
     };
     for start in [true, false] {
         // The likeliest two of each sequence.
-        let logits = step(start, [Want::LastLogits; 3]);
+        let logits = step(start, [Ask::LOGITS; 3]);
         let likeliest = logits.iter().map(|output| {
             let Output::Logits(logits) = output else {
                 panic!("{output:?} instead of logits");
@@ -222,7 +222,7 @@ fn tokens_drawn_on_the_device() {
             [order[0], order[1]]
         });
         let likeliest: Vec<[u32; 2]> = likeliest.collect();
-        let first = step(start, [draw(1, 0.9), Want::Argmax, draw(1, 0.0)]);
+        let first = step(start, [draw(1, 0.9), Ask::GREEDY, draw(1, 0.0)]);
         let expected: Vec<Output> = likeliest.iter().map(|&[a, _]| Output::Token(a)).collect();
         assert_eq!(first, expected);
         // At this temperature both of two tokens have a share of the random numbers.
@@ -259,11 +259,11 @@ fn each_operation_alone() {
                 (32..33, decode_bound),
                 (33..34, decode_bound),
             ] {
-                let step = SequenceStep {
+                let step = Row {
                     tokens: &text[range.clone()],
                     start: range.start,
                     pages: &SCATTERED[0],
-                    want: Want::LastLogits,
+                    ask: Ask::LOGITS,
                 };
                 let mut recorder = Recorder::new(|_| true);
                 gpu.step(&[step], &mut recorder).expect("a step");

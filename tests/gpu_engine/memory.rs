@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use hyperion::backend::{ActivationPrecision, Backend, Draw, Output, Want};
+use hyperion::backend::{ActivationPrecision, Backend, Draw, Output, Ask};
 use hyperion::device::plan::GRANULE;
 use hyperion::device::sim::{DriverCosts, DriverMemory, SimDevice};
 use hyperion::device::{Device, DeviceError, choice};
@@ -88,7 +88,7 @@ fn run(device: &dyn Device, backend: GpuBackend, what: &str) {
     report("with all buffers");
     let (vocab, context) = (backend.model().vocab(), backend.max_context());
     let mut engine = Engine::new(Box::new(backend), context, 512);
-    let draw = Want::Draw(Draw {
+    let draw = Ask::Draw(Draw {
         temperature: 0.8,
         top_k: 40,
         top_p: 0.95,
@@ -104,17 +104,17 @@ fn run(device: &dyn Device, backend: GpuBackend, what: &str) {
         }
         for sequence in &mut sequences {
             let prompt = text(n, length, vocab);
-            let output = engine.prefill(sequence, &prompt, Want::Argmax, &RUN);
+            let output = engine.prefill(sequence, &prompt, Ask::GREEDY, &RUN);
             output.expect("a prompt");
         }
-        for want in [Want::Argmax, draw, Want::LastLogits] {
+        for want in [Ask::GREEDY, draw, Ask::LOGITS] {
             for _ in 0..3 {
                 let mut batch: Vec<Decode<'_>> = sequences
                     .iter_mut()
                     .map(|sequence| Decode {
                         sequence,
                         token: 1,
-                        want,
+                        ask: want,
                     })
                     .collect();
                 for output in engine.decode(&mut batch).expect("a step") {
@@ -177,7 +177,7 @@ fn without_memory_for_graphs_steps_run_as_they_are() {
         let prompt = text(1, 9, model.vocab());
         let mut tokens = Vec::new();
         let mut output = engine
-            .prefill(&mut sequence, &prompt, Want::Argmax, &RUN)
+            .prefill(&mut sequence, &prompt, Ask::GREEDY, &RUN)
             .expect("a prompt");
         for _ in 0..5 {
             let Output::Token(token) = output else {
@@ -187,7 +187,7 @@ fn without_memory_for_graphs_steps_run_as_they_are() {
             let item = Decode {
                 sequence: &mut sequence,
                 token,
-                want: Want::Argmax,
+                ask: Ask::GREEDY,
             };
             let mut outputs = engine.decode(&mut [item]).expect("a step");
             output = outputs.remove(0).expect("a token");

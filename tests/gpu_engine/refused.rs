@@ -1,16 +1,16 @@
 //! Steps that a backend refuses, because they would read or write what is not theirs.
 
-use hyperion::backend::{ActivationPrecision, Backend, BackendError, NoTrace, SequenceStep, Want};
+use hyperion::backend::{ActivationPrecision, Backend, BackendError, NoTrace, Row, Ask};
 use hyperion::cpu::CpuBackend;
 
 use crate::setup::*;
 
-fn step(start: usize, pages: &[u32]) -> SequenceStep<'_> {
-    SequenceStep {
+fn step(start: usize, pages: &[u32]) -> Row<'_> {
+    Row {
         tokens: &[1],
         start,
         pages,
-        want: Want::Argmax,
+        ask: Ask::GREEDY,
     }
 }
 
@@ -25,7 +25,7 @@ fn steps_beyond_the_context_and_onto_shared_pages() {
     for mut backend in backends {
         let kind = backend.description();
         let context = backend.max_context();
-        let mut refused = |steps: &[SequenceStep<'_>]| match backend.step(steps, &mut NoTrace) {
+        let mut refused = |steps: &[Row<'_>]| match backend.step(steps, &mut NoTrace) {
             Err(error) => error,
             Ok(outputs) => panic!("{kind}: {outputs:?}"),
         };

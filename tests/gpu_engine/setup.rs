@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use half::f16;
 use hyperion::backend::{
-    ActivationPrecision, Backend, Output, SequenceStep, TensorName, TraceSink, Want,
+    ActivationPrecision, Backend, Output, Row, TensorName, TraceSink, Ask,
 };
 use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, choice};
@@ -169,18 +169,18 @@ pub fn run_batch(
 ) -> Vec<Vec<f32>> {
     for member in members {
         for first in (0..member.length).step_by(48) {
-            let step = SequenceStep {
+            let step = Row {
                 tokens: &member.text[first..(first + 48).min(member.length)],
                 start: first,
                 pages: &member.pages,
-                want: Want::Nothing,
+                ask: Ask::NOTHING,
             };
             backend.step(&[step], sink).expect("a chunk");
         }
     }
     let mut results = Vec::new();
     for extra in 0..members[0].text.len() - members[0].length {
-        let steps = batch_step(members, extra, |_| Want::LastLogits);
+        let steps = batch_step(members, extra, |_| Ask::LOGITS);
         let outputs = backend.step(&steps, sink).expect("a step");
         results.extend(outputs.into_iter().map(logits));
     }
@@ -191,11 +191,11 @@ pub fn run_batch(
 pub fn batch_step(
     members: &[Member],
     extra: usize,
-    want: impl Fn(usize) -> Want,
-) -> Vec<SequenceStep<'_>> {
+    want: impl Fn(usize) -> Ask,
+) -> Vec<Row<'_>> {
     let steps = members.iter().enumerate().map(|(i, member)| {
         let start = member.length + extra;
-        SequenceStep {
+        Row {
             tokens: &member.text[start..][..1],
             start,
             pages: &member.pages,

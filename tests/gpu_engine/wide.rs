@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyperion::backend::{
-    ActivationPrecision, Backend, NoTrace, Recorder, SequenceStep, TensorName, TraceSink, Want,
+    ActivationPrecision, Backend, NoTrace, Recorder, Row, TensorName, TraceSink, Ask,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::gguf::{GgmlType, Gguf, Tensor};
@@ -90,11 +90,11 @@ fn run(backend: &mut dyn Backend, sink: &mut dyn TraceSink) -> Vec<(String, Vec<
     let pages: Vec<[u32; 1]> = (0..20).map(|page| [page * 7 % 20]).collect();
     let mut all = Vec::new();
     for length in [1, 2, 40] {
-        let step = SequenceStep {
+        let step = Row {
             tokens: &text(0, length, vocab),
             start: 0,
             pages: &pages[0],
-            want: Want::LastLogits,
+            ask: Ask::LOGITS,
         };
         let outputs = backend.step(&[step], sink).expect("a prompt");
         let what = format!("prompt of {length}");
@@ -102,21 +102,21 @@ fn run(backend: &mut dyn Backend, sink: &mut dyn TraceSink) -> Vec<(String, Vec<
     }
     let texts: Vec<Vec<u32>> = (0..20).map(|s| text(s, 3, vocab)).collect();
     for n in [1, 5, 20] {
-        let step = |range: std::ops::Range<usize>, want| -> Vec<SequenceStep<'_>> {
+        let step = |range: std::ops::Range<usize>, want| -> Vec<Row<'_>> {
             let steps = texts.iter().zip(&pages).take(n);
-            let steps = steps.map(|(text, pages)| SequenceStep {
+            let steps = steps.map(|(text, pages)| Row {
                 tokens: &text[range.clone()],
                 start: range.start,
                 pages,
-                want,
+                ask: want,
             });
             steps.collect()
         };
         backend
-            .step(&step(0..2, Want::Nothing), sink)
+            .step(&step(0..2, Ask::NOTHING), sink)
             .expect("prompts");
         let outputs = backend
-            .step(&step(2..3, Want::LastLogits), sink)
+            .step(&step(2..3, Ask::LOGITS), sink)
             .expect("a batch");
         let what = format!("batch of {n}");
         all.extend(outputs.into_iter().map(|o| (what.clone(), logits(o))));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hyperion::backend::{Output, Want};
+use hyperion::backend::{Output, Ask};
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Engine, Sequence};
 use hyperion::model::Model;
@@ -92,7 +92,7 @@ fn best_two_tokens(model: &Arc<Model>, tokens: &[u32]) -> Vec<[u32; 2]> {
     let backend = CpuBackend::new(model.clone(), Engine::pages_for(tokens.len(), 1));
     let mut engine = Engine::new(Box::new(backend), tokens.len(), tokens.len());
     let run = AtomicBool::new(false);
-    let output = engine.prefill(&mut Sequence::new(), tokens, Want::AllLogits, &run);
+    let output = engine.prefill(&mut Sequence::new(), tokens, Ask::ALL_LOGITS, &run);
     let Output::Logits(logits) = output.expect("a forward") else {
         panic!("no logits")
     };

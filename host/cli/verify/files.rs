@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 
 use super::{Opened, VerifyArgs, write_report};
-use crate::backend::{ActivationPrecision, Want};
+use crate::backend::{ActivationPrecision, Ask};
 use crate::tokenizer::EncodeOptions;
 use crate::verify::against::{compare, forward};
 use crate::verify::kl;
@@ -53,7 +53,7 @@ pub fn dump(args: &VerifyArgs, opened: &Opened, file: &Path) -> anyhow::Result<b
     let tokens = opened.prompt(args)?;
     let (mut subject, _) = opened.subject(args, tokens.len())?;
     // The logits are written under their own name.
-    let forward = forward(&mut *subject, &tokens, Want::AllLogits, |name| {
+    let forward = forward(&mut *subject, &tokens, Ask::ALL_LOGITS, |name| {
         name.base != "result_output"
     })?;
     trace_file::write(file, &tokens, &forward.tensors, &forward.logits)?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::device::open_backend;
+use super::device::{Room, open_backend};
 use super::run_args::{RunArgs, start_threads};
 use super::session::of_file;
 use super::warnings;
@@ -162,8 +162,11 @@ impl Opened {
         args: &VerifyArgs,
         n_tokens: usize,
     ) -> anyhow::Result<(Box<dyn Backend>, Option<ActivationPrecision>)> {
-        let pages = n_tokens.div_ceil(PAGE_TOKENS);
-        let backend = open_backend(self.model.clone(), &args.run, pages)?;
+        let room = Room {
+            sequences: args.batch,
+            ..Room::new(n_tokens, 1)
+        };
+        let backend = open_backend(self.model.clone(), &args.run, room)?;
         if args.run.device == DeviceChoice::Auto && backend.activations().is_none() {
             eprintln!("no GPU was found: this holds the CPU against itself (see --device)");
         }

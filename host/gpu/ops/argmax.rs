@@ -26,7 +26,7 @@ impl Pass<'_> {
             stride: vocab,
         };
         let geometry = Geometry::new([vocab.div_ceil(BLOCK_LOGITS), rows as u32, 1], 256);
-        // SAFETY: logits, tokens and scratch have `LOGIT_ROWS` rows, of which `rows` are written.
+        // SAFETY: logits, tokens and scratch have as many rows, of which `rows` are written.
         unsafe { self.launcher.launch(&ARGMAX, geometry, &params) }
     }
 }

@@ -7,9 +7,8 @@ use kernels_gpu::abi::{
 };
 use kernels_gpu::ops::attention_decode::*;
 
-use crate::backend::{PAGE_TOKENS, SequenceStep};
+use crate::backend::{PAGE_TOKENS, Row};
 use crate::device::{DeviceError, Result};
-use crate::gpu::graphs::GraphKey;
 use crate::gpu::launcher::{Geometry, at, untyped};
 use crate::gpu::pass::Pass;
 use crate::gpu::weights::optional;
@@ -51,27 +50,28 @@ pub fn attention_splits(config: &Config, multiprocessors: u32, n: usize, longest
 
 impl Pass<'_> {
     /// Bytes of keys and values that a layer's attention reads.
-    fn cache_bytes(&self, layer: usize, sequences: &[SequenceStep<'_>]) -> usize {
+    fn cache_bytes(&self, layer: usize, rows: &[Row<'_>]) -> usize {
         let config = self.config;
         let window = config.layers[layer].window.unwrap_or(usize::MAX);
-        let tokens: usize = sequences.iter().map(|step| step.end().min(window)).sum();
+        let tokens: usize = rows.iter().map(|row| row.end().min(window)).sum();
         2 * tokens * config.kv_width() * KV_ELEMENT_BYTES
     }
 
-    /// Attention from Q, K and V as the products left them, to `mixed` in type `ty`.
+    /// Attention of the step's first rows, of one token each, from Q, K and V as the products left them, to `mixed`
+    /// in type `ty`; `splits` blocks share a context.
     pub fn decode_attention(
         &self,
         layer: usize,
-        key: GraphKey,
+        splits: u32,
         ty: MixedType,
-        sequences: &[SequenceStep<'_>],
+        rows: &[Row<'_>],
     ) -> Result<()> {
         let (config, w) = (self.config, self.workspace);
         let weights = &self.weights.layers[layer];
         let rope = &self.ropes[config.layers[layer].rope];
         // A block that has a short context for itself takes its pages side by side; of those that share a long
         // one, more fit on the device the fewer threads they have.
-        let block = match key.splits {
+        let block = match splits {
             1 => decode_threads(config.head_dim as u32),
             _ => 128,
         };
@@ -83,8 +83,8 @@ impl Pass<'_> {
             k_norm: optional(&weights.k_norm),
             rope: at(&rope.table, 0),
             kv: self.cache.layer(layer),
-            page_table: self.inputs.page_table(),
-            positions: self.inputs.positions(),
+            page_table: self.inputs.page_table(0),
+            positions: self.inputs.positions(0),
             out: untyped(&w.mixed),
             partial: at(&w.partial, 0),
             arrived: at(&w.arrived, 0),
@@ -103,12 +103,12 @@ impl Pass<'_> {
         };
         let (n_heads, n_kv_heads) = (config.n_heads as u32, config.n_kv_heads as u32);
         let geometry = Geometry {
-            grid: [key.splits, decode_grid_y(n_heads, n_kv_heads), key.n as u32],
+            grid: [splits, decode_grid_y(n_heads, n_kv_heads), rows.len() as u32],
             block,
             shared_bytes: decode_shared_bytes(config.head_dim as u32, block),
         };
         let kernel = decode_kernel(config.head_dim)?;
-        self.launcher.moves(self.cache_bytes(layer, sequences));
+        self.launcher.moves(self.cache_bytes(layer, rows));
         // SAFETY: the workspace has room for these sequences and splits; `check_step` saw to pages.
         unsafe { self.launcher.launch(&kernel, geometry, &params) }
     }

@@ -5,25 +5,26 @@ use kernels_gpu::abi::{
 };
 use kernels_gpu::ops::attention_prefill::*;
 
-use crate::backend::SequenceStep;
+use crate::backend::Row;
 use crate::device::Result;
 use crate::gpu::launcher::{Geometry, at};
 use crate::gpu::pass::Pass;
 
 impl Pass<'_> {
-    /// Attention of all tokens of `sequences`, whose keys are in the cache, to `mixed` as f16.
-    pub fn attention_prefill(&self, layer: usize, sequences: &[SequenceStep<'_>]) -> Result<()> {
+    /// Attention of all tokens of `reading`, the step's rows from `first` on, whose keys are in the cache, to `mixed` as
+    /// f16.
+    pub fn attention_prefill(&self, layer: usize, first: usize, reading: &[Row<'_>]) -> Result<()> {
         let (config, w) = (self.config, self.workspace);
-        let most = sequences.iter().map(|step| step.tokens.len()).max();
+        let most = reading.iter().map(|row| row.tokens.len()).max();
         let rows = (most.unwrap_or(0) * config.group_size()) as u32;
         let (kernel, row_tiles) = prefill_kernel(config.head_dim, rows);
         let params = AttentionPrefillParams {
             q: at(&w.q_rotated, 0),
             out: at(&w.mixed, 0),
             kv: self.cache.layer(layer),
-            page_table: self.inputs.page_table(),
-            query_starts: self.inputs.query_starts(),
-            first_positions: self.inputs.first_positions(),
+            page_table: self.inputs.page_table(first),
+            query_starts: self.inputs.query_starts(first),
+            first_positions: self.inputs.first_positions(first),
             n_heads: config.n_heads as u32,
             n_kv_heads: config.n_kv_heads as u32,
             max_pages: self.inputs.max_pages(),
@@ -35,7 +36,7 @@ impl Pass<'_> {
             grid: [
                 rows.div_ceil(PREFILL_TILE_ROWS * row_tiles),
                 config.n_kv_heads as u32,
-                sequences.len() as u32,
+                reading.len() as u32,
             ],
             block: 128,
             shared_bytes: prefill_shared_bytes(config.head_dim as u32, row_tiles),

@@ -1,5 +1,7 @@
 //! Launch of `rope_kv`: queries rotated, keys and values into their pages.
 
+use std::ops::Range;
+
 use kernels_gpu::abi::{DevicePtr, ROPE_ADJACENT, ROPE_HALVES, RopeKvParams};
 use kernels_gpu::ops::rope_kv::ROPE_KV;
 
@@ -10,26 +12,26 @@ use crate::gpu::weights::optional;
 use crate::model::RopePairing;
 
 impl Pass<'_> {
-    /// Rotates Q and K of the step's `n_tokens` tokens; K and V go to the cache.
-    pub fn rotate_and_cache(&self, layer: usize, n_tokens: usize) -> Result<()> {
-        let (config, w) = (self.config, self.workspace);
+    /// Rotates Q and K of the step's tokens `tokens`; K and V go to the cache.
+    pub fn rotate_and_cache(&self, layer: usize, tokens: Range<usize>) -> Result<()> {
+        let (config, w, first) = (self.config, self.workspace, tokens.start);
         let weights = &self.weights.layers[layer];
         let rope = &self.ropes[config.layers[layer].rope];
         let params = RopeKvParams {
-            q: at(&w.q, 0),
-            k: at(&w.k, 0),
-            v: at(&w.v, 0),
+            q: at(&w.q, first * config.q_width()),
+            k: at(&w.k, first * config.kv_width()),
+            v: at(&w.v, first * config.kv_width()),
             q_bias: DevicePtr::NULL,
             k_bias: DevicePtr::NULL,
             v_bias: DevicePtr::NULL,
             q_norm: optional(&weights.q_norm),
             k_norm: optional(&weights.k_norm),
             rope: at(&rope.table, 0),
-            q_out: at(&w.q_rotated, 0),
+            q_out: at(&w.q_rotated, first * config.q_width()),
             kv: self.cache.layer(layer),
-            page_table: self.inputs.page_table(),
-            positions: self.inputs.positions(),
-            sequences: self.inputs.sequences(),
+            page_table: self.inputs.page_table(0),
+            positions: self.inputs.positions(first),
+            sequences: self.inputs.sequences(first),
             n_heads: config.n_heads as u32,
             n_kv_heads: config.n_kv_heads as u32,
             head_dim: config.head_dim as u32,
@@ -42,8 +44,8 @@ impl Pass<'_> {
             epsilon: config.rms_eps,
         };
         let heads = (config.n_heads + 2 * config.n_kv_heads) as u32;
-        let geometry = Geometry::new([n_tokens as u32, heads.div_ceil(4), 1], 128);
-        // SAFETY: the workspace has room for `n_tokens`; `check_step` saw to pages for all positions.
+        let geometry = Geometry::new([tokens.len() as u32, heads.div_ceil(4), 1], 128);
+        // SAFETY: the workspace has room for the tokens; `check_step` saw to pages for all positions.
         unsafe { self.launcher.launch(&ROPE_KV, geometry, &params) }
     }
 

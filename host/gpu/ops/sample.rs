@@ -8,18 +8,18 @@ use crate::gpu::launcher::{Geometry, at};
 use crate::gpu::pass::Pass;
 
 impl Pass<'_> {
-    /// Starts choosing a token for each of `rows` rows of logits, as the sequences from `first` on want.
-    pub fn send_draw(&self, first: usize, rows: usize) -> Result<()> {
+    /// Starts choosing a token for each of the first `rows` rows of logits.
+    pub fn send_draw(&self, rows: usize) -> Result<()> {
         let (vocab, w) = (self.model.vocab() as u32, self.workspace);
         let params = SampleParams {
             logits: at(&w.logits, 0),
             tokens: at(&w.tokens, 0),
-            settings: self.inputs.settings(first),
+            settings: self.inputs.settings(),
             vocab,
             stride: vocab,
         };
         let geometry = Geometry::new([rows as u32, 1, 1], SAMPLE.max_threads);
-        // SAFETY: logits and tokens have `LOGIT_ROWS` rows; every sequence of the step has settings.
+        // SAFETY: logits and tokens have as many rows; each has settings.
         unsafe { self.launcher.launch(&SAMPLE, geometry, &params) }
     }
 }

@@ -1,0 +1,253 @@
+//! A request on its way through the scheduler.
+
+use std::time::Instant;
+
+use super::text::AnswerText;
+use super::{Finish, Generation, Limits, Request, RequestId, Sequence, Stats};
+use crate::backend::{Ask, Logprobs, NewTokens, Output, Report, Row, Ticket};
+use crate::sampling::{Sampler, SamplingError};
+use crate::tokenizer::Tokenizer;
+
+/// Its tokens, how far they are computed, and its text.
+pub struct Active {
+    pub id: RequestId,
+    /// The prompt, and what was generated behind it.
+    tokens: Vec<u32>,
+    n_prompt: usize,
+    /// The tokens that are computed, and pages for those on their way.
+    pub sequence: Sequence,
+    /// Positions that were sent to the backend, computed or not.
+    pub sent: usize,
+    /// Rows under way.
+    pub n_under_way: usize,
+    /// Those of them that choose a token.
+    n_choosing: usize,
+    /// The newest of these.
+    newest: Option<(Ticket, usize)>,
+    sampler: Sampler,
+    limits: Limits,
+    logprobs: Option<usize>,
+    token_logprobs: Vec<Logprobs>,
+    text: AnswerText,
+    pub is_cancelled: bool,
+    arrived: Instant,
+    stats: Stats,
+}
+
+/// What a token did to its answer.
+pub struct Taken {
+    /// The token.
+    pub token: u32,
+    /// The text that is certain with it.
+    pub text: String,
+    /// What is known of it, where that was asked for.
+    pub logprobs: Option<Logprobs>,
+    /// Whether it is the last one.
+    pub finish: Option<Finish>,
+}
+
+impl Active {
+    pub fn new(
+        id: RequestId,
+        request: Request,
+        tokenizer: &Tokenizer,
+        vocab: usize,
+    ) -> Result<Active, SamplingError> {
+        let mut sampler = Sampler::new(request.sampling, vocab)?;
+        request.prompt.iter().for_each(|&token| sampler.accept(token));
+        Ok(Active {
+            id,
+            n_prompt: request.prompt.len(),
+            tokens: request.prompt,
+            sequence: Sequence::new(),
+            sent: 0,
+            n_under_way: 0,
+            n_choosing: 0,
+            newest: None,
+            sampler,
+            text: AnswerText::new(tokenizer, &request.limits.stop),
+            limits: request.limits,
+            logprobs: request.logprobs,
+            token_logprobs: Vec::new(),
+            is_cancelled: false,
+            arrived: Instant::now(),
+            stats: Stats::default(),
+        })
+    }
+
+    /// All tokens that are known.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    fn n_generated(&self) -> usize {
+        self.tokens.len() - self.n_prompt
+    }
+
+    /// Prompt tokens, and how many of them are computed.
+    pub fn prompt_progress(&self) -> (usize, usize) {
+        (self.sequence.len().min(self.n_prompt), self.n_prompt)
+    }
+
+    /// Begins, or begins again, with what `sequence` holds of its tokens.
+    pub fn start(&mut self, sequence: Sequence) {
+        if self.n_generated() == 0 && self.stats.preemptions == 0 {
+            self.stats.cached_tokens = sequence.len();
+        }
+        self.sent = sequence.len();
+        self.sequence = sequence;
+    }
+
+    /// Gives its pages back, to be computed again later. Nothing of it is under way.
+    pub fn preempt(&mut self) {
+        debug_assert_eq!(self.n_under_way, 0);
+        self.sequence = Sequence::new();
+        self.sent = 0;
+        self.stats.preemptions += 1;
+    }
+
+    /// Known tokens that were not sent yet.
+    pub fn n_waiting(&self) -> usize {
+        self.tokens.len().saturating_sub(self.sent)
+    }
+
+    /// Whether its next row can be sent, in a context of `context`: there is a token that is known, or one that is
+    /// on its way and that nothing but the model depends on.
+    pub fn can_go(&self, context: usize) -> bool {
+        if self.sent >= context {
+            return false;
+        }
+        if self.n_waiting() > 0 {
+            return true;
+        }
+        let will_have = self.n_generated() + self.n_choosing;
+        let is_last = self.limits.max_tokens.is_some_and(|max| will_have >= max);
+        self.n_choosing > 0 && !self.sampler.remembers() && !is_last
+    }
+
+    /// Its next row, of `n` tokens.
+    pub fn row(&self, n: usize) -> Row<'_> {
+        let start = self.sent;
+        let known = self.tokens.get(start..start + n).map(NewTokens::Known);
+        let tokens = match (known, self.newest) {
+            (Some(known), _) => known,
+            (None, Some((ticket, row))) => NewTokens::ChosenBy(ticket, row),
+            // `can_go` says which rows there are.
+            (None, None) => NewTokens::Known(&[]),
+        };
+        let chooses = self.chooses(n);
+        Row {
+            tokens,
+            start,
+            pages: self.sequence.page_ids(),
+            ask: Ask {
+                choose: chooses.then(|| self.sampler.choice()),
+                report: match self.logprobs {
+                    Some(most) if chooses => Report::TopLogprobs(most),
+                    _ => Report::Nothing,
+                },
+            },
+        }
+    }
+
+    /// Whether its next row, of `n` tokens, reaches the end of what is known.
+    fn chooses(&self, n: usize) -> bool {
+        self.sent + n >= self.tokens.len() && self.limits.max_tokens != Some(0)
+    }
+
+    /// Notes that its next row, of `n` tokens, is row `row` of step `ticket`.
+    pub fn was_sent(&mut self, n: usize, ticket: Ticket, row: usize) {
+        if self.chooses(n) {
+            self.n_choosing += 1;
+            self.newest = Some((ticket, row));
+        }
+        self.sent += n;
+        self.n_under_way += 1;
+    }
+
+    /// Notes that a row of `n` tokens is complete: what its tokens did, up to the one that ends the answer.
+    pub fn complete(&mut self, n: usize, output: &Output, tokenizer: &Tokenizer, context: usize) -> Vec<Taken> {
+        self.n_under_way -= 1;
+        let start = self.sequence.len();
+        let computed = self.tokens[start..start + n].to_vec();
+        self.sequence.append(&computed);
+        if start < self.n_prompt && self.n_generated() == 0 {
+            self.stats.prompt_tokens += n;
+            self.stats.prefill = self.arrived.elapsed();
+        }
+        if !output.tokens.is_empty() {
+            self.n_choosing -= 1;
+        }
+        let mut all_taken = Vec::new();
+        for (index, &token) in output.tokens.iter().enumerate() {
+            let logprobs = output.logprobs.get(index).cloned();
+            let taken = self.take(token, logprobs, tokenizer, context);
+            let is_end = taken.finish.is_some();
+            all_taken.push(taken);
+            if is_end {
+                break;
+            }
+        }
+        all_taken
+    }
+
+    fn take(
+        &mut self,
+        token: u32,
+        logprobs: Option<Logprobs>,
+        tokenizer: &Tokenizer,
+        context: usize,
+    ) -> Taken {
+        self.tokens.push(token);
+        self.token_logprobs.extend(logprobs.clone());
+        self.stats.generated_tokens += 1;
+        let now = self.arrived.elapsed();
+        if self.stats.generated_tokens == 1 {
+            self.stats.first_token = now;
+        }
+        self.stats.decode = now - self.stats.first_token;
+        let mut taken = Taken {
+            token,
+            text: String::new(),
+            logprobs,
+            finish: None,
+        };
+        if !self.limits.ignore_end && tokenizer.is_end_of_generation(token) {
+            taken.finish = Some(Finish::EndOfText);
+            return taken;
+        }
+        self.sampler.accept(token);
+        let stopped;
+        (taken.text, stopped) = self.text.push(token);
+        let limit = self.limits.max_tokens.unwrap_or(usize::MAX);
+        taken.finish = match self.n_generated() {
+            _ if stopped => Some(Finish::StopString),
+            n if n >= limit => Some(Finish::Length),
+            _ if self.tokens.len() > context => Some(Finish::Context),
+            _ => None,
+        };
+        taken
+    }
+
+    /// Whether it asks for no token and its prompt is computed.
+    pub fn is_prompt_alone(&self) -> bool {
+        self.limits.max_tokens == Some(0) && self.sequence.len() >= self.n_prompt
+    }
+
+    /// The text that was held back, when the answer ends with `finish`.
+    pub fn flush(&mut self, finish: Finish) -> String {
+        self.text.flush(finish)
+    }
+
+    /// The whole answer, and the pages of what was computed.
+    pub fn into_generation(self, finish: Finish) -> (Generation, Sequence) {
+        let generation = Generation {
+            text: self.text.into_text(),
+            tokens: self.tokens[self.n_prompt..].to_vec(),
+            logprobs: self.token_logprobs,
+            finish,
+            stats: self.stats,
+        };
+        (generation, self.sequence)
+    }
+}
