@@ -1,0 +1,10 @@
+//! Many requests beside each other: each gets the text that it gets alone, whatever the schedule, and all pages come
+//! back.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod faults;
+mod prefixes;
+mod schedules;
+mod setup;

@@ -1,0 +1,156 @@
+//! Requests on tiny models.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hyperion::backend::{Backend, PAGE_TOKENS};
+use hyperion::cpu::CpuBackend;
+use hyperion::engine::{Event, Finish, Generation, Limits, Options, Request, RequestId, Scheduler};
+use hyperion::gguf::Gguf;
+use hyperion::model::Model;
+use hyperion::sampling::SamplingParams;
+use hyperion::tokenizer::Tokenizer;
+
+use crate::support;
+
+/// Tokens of a sequence, at most.
+pub const CONTEXT: usize = 4 * PAGE_TOKENS;
+
+/// A model with what it takes to run requests on it.
+#[derive(Clone)]
+pub struct Tiny {
+    pub model: Arc<Model>,
+    pub tokenizer: Arc<Tokenizer>,
+}
+
+impl Tiny {
+    pub fn open(name: &str) -> Tiny {
+        let path = support::fixture(&format!("tiny/{name}.gguf"));
+        let gguf = Gguf::open(&path).expect("a tiny model");
+        Tiny {
+            model: Arc::new(Model::from_gguf(&gguf).expect("a model")),
+            tokenizer: Arc::new(Tokenizer::from_gguf(&gguf).expect("a tokenizer")),
+        }
+    }
+
+    pub fn on_cpu(&self, n_pages: usize) -> Box<dyn Backend> {
+        Box::new(CpuBackend::new(self.model.clone(), n_pages))
+    }
+
+    pub fn scheduler(&self, backend: Box<dyn Backend>, max_running: usize) -> Scheduler {
+        let options = Options {
+            context: CONTEXT,
+            chunk: 48,
+            mixed_chunk: 20,
+            max_running,
+        };
+        Scheduler::new(backend, self.tokenizer.clone(), options)
+    }
+}
+
+/// The numbers of a linear congruential generator (Knuth's MMIX).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+
+    pub fn tokens(&mut self, n: usize, vocab: usize) -> Vec<u32> {
+        (0..n).map(|_| self.below(vocab) as u32).collect()
+    }
+}
+
+/// A request of some length, drawn or greedy, with and without penalties, stop strings and log-probabilities.
+pub fn request(random: &mut Random, vocab: usize, prefix: &[u32]) -> Request {
+    let mut prompt = prefix.to_vec();
+    let n = 1 + random.below(90);
+    prompt.extend(random.tokens(n, vocab));
+    let kind = random.below(4);
+    Request {
+        prompt,
+        sampling: SamplingParams {
+            temperature: if kind == 0 { 0.0 } else { 1.5 },
+            repeat_penalty: if kind == 1 { 1.3 } else { 1.0 },
+            typical_p: if kind == 2 { 0.9 } else { 1.0 },
+            seed: random.below(1000) as u64,
+            ..SamplingParams::default()
+        },
+        limits: Limits {
+            max_tokens: Some(1 + random.below(40)),
+            stop: match random.below(3) {
+                0 => vec!["e".to_owned(), "th".to_owned()],
+                _ => Vec::new(),
+            },
+            ignore_end: random.below(2) == 0,
+        },
+        logprobs: (random.below(3) == 0).then_some(2),
+    }
+}
+
+/// What came of the requests, and the text that was streamed of each.
+#[derive(Default)]
+pub struct Outcome {
+    pub answers: HashMap<RequestId, Generation>,
+    pub failed: HashMap<RequestId, String>,
+    pub streamed: HashMap<RequestId, String>,
+}
+
+impl Outcome {
+    pub fn take(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Prompt { .. } => {}
+                Event::Token { id, text, .. } => *self.streamed.entry(id).or_default() += &text,
+                Event::Finished { id, text, generation } => {
+                    *self.streamed.entry(id).or_default() += &text;
+                    assert!(self.answers.insert(id, generation).is_none(), "{id:?} ended twice");
+                }
+                Event::Failed { id, error } => {
+                    assert!(!self.answers.contains_key(&id));
+                    assert!(self.failed.insert(id, error.to_string()).is_none());
+                }
+            }
+        }
+    }
+
+    /// Every text was streamed as it is in the end.
+    pub fn check_streams(&self) {
+        for (id, answer) in &self.answers {
+            let streamed = self.streamed.get(id).map_or("", String::as_str);
+            assert_eq!(streamed, answer.text, "{id:?}");
+        }
+    }
+}
+
+/// Runs all that a scheduler has. Each step makes progress, so that a schedule that hangs is found.
+pub fn run(scheduler: &mut Scheduler, outcome: &mut Outcome) {
+    let mut steps = 0;
+    while scheduler.is_busy() {
+        outcome.take(scheduler.step().expect("a step"));
+        steps += 1;
+        assert!(steps < 100_000, "the schedule does not end");
+    }
+}
+
+/// The answer of a request that runs alone, on a backend with all the pages that it needs.
+pub fn alone(tiny: &Tiny, request: &Request) -> Generation {
+    let mut scheduler = tiny.scheduler(tiny.on_cpu(CONTEXT / PAGE_TOKENS), 1);
+    let mut outcome = Outcome::default();
+    let id = scheduler.add(request.clone()).expect("a request");
+    run(&mut scheduler, &mut outcome);
+    outcome.answers.remove(&id).expect("an answer")
+}
+
+/// `found` is the answer that the request gets alone, or the beginning of it where it was cancelled.
+pub fn assert_same(found: &Generation, expected: &Generation, what: &str) {
+    if found.finish == Finish::Interrupted {
+        assert!(expected.tokens.starts_with(&found.tokens), "{what}");
+        assert!(expected.text.starts_with(found.text.trim_end_matches('\u{fffd}')), "{what}");
+        return;
+    }
+    assert_eq!(found.tokens, expected.tokens, "{what}");
+    assert_eq!((&found.text, found.finish), (&expected.text, expected.finish), "{what}");
+    assert_eq!(found.logprobs, expected.logprobs, "{what}");
+}
