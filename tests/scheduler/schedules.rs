@@ -15,7 +15,7 @@ fn each_of_forty_requests_gets_the_text_that_it_gets_alone() {
         let mut random = Random(7);
         let prefix = random.tokens(100, vocab);
         // One request fits, and a bit of others.
-        let mut scheduler = tiny.scheduler(tiny.on_cpu(CONTEXT / PAGE_TOKENS + 3), 8);
+        let mut scheduler = tiny.scheduler(tiny.on_cpu(CONTEXT / PAGE_TOKENS + 2), 8);
         let mut outcome = Outcome::default();
         let mut sent: Vec<(RequestId, Request)> = Vec::new();
         while sent.len() < 40 {

@@ -65,7 +65,7 @@ impl Random {
 /// A request of some length, drawn or greedy, with and without penalties, stop strings and log-probabilities.
 pub fn request(random: &mut Random, vocab: usize, prefix: &[u32]) -> Request {
     let mut prompt = prefix.to_vec();
-    let n = 1 + random.below(90);
+    let n = 1 + random.below(70);
     prompt.extend(random.tokens(n, vocab));
     let kind = random.below(4);
     Request {
@@ -78,7 +78,7 @@ pub fn request(random: &mut Random, vocab: usize, prefix: &[u32]) -> Request {
             ..SamplingParams::default()
         },
         limits: Limits {
-            max_tokens: Some(1 + random.below(40)),
+            max_tokens: Some(1 + random.below(70)),
             stop: match random.below(3) {
                 0 => vec!["e".to_owned(), "th".to_owned()],
                 _ => Vec::new(),
