@@ -10,7 +10,7 @@ use super::run_args::RunArgs;
 use crate::backend::{Backend, PAGE_TOKENS};
 use crate::cpu::CpuBackend;
 use crate::device::{Device, choice};
-use crate::gpu::{GpuBackend, Limits};
+use crate::gpu::{Arithmetic, GpuBackend, Limits};
 use crate::model::Model;
 
 /// What a backend is to have room for.
@@ -102,7 +102,10 @@ pub fn backend_on(
         model,
         device,
         limits,
-        activations,
+        Arithmetic {
+            activations,
+            is_deterministic: args.deterministic,
+        },
         interrupt::flag()?,
         &mut |bytes| bar.set_position(bytes),
     );

@@ -33,6 +33,10 @@ pub struct RunArgs {
     /// weights are less than 256 MiB, q8 where they are more]
     #[arg(long, value_enum, value_name = "TYPE")]
     pub activations: Option<ActivationsArg>,
+    /// On a GPU, too, the same request gives the same bits whatever runs beside it, after a preemption and from the
+    /// prefix cache; slower. The CPU always does
+    #[arg(long)]
+    pub deterministic: bool,
     /// Say more: the device and what is allocated there, every row of a report
     #[arg(long, short)]
     pub verbose: bool,

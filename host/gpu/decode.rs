@@ -49,7 +49,7 @@ impl<'a> Stream<'a> {
 impl<'a> Pass<'a> {
     /// Sends the kernels of a step of one token for each sequence.
     pub fn send_decode_step(&self, key: GraphKey, rows: &[Row<'_>]) -> Result<()> {
-        match key.n <= DECODE_SEQUENCES {
+        match key.n <= DECODE_SEQUENCES && !self.is_deterministic {
             true => self.send_decode(key, rows),
             false => self.send_decode_batch(key, rows),
         }

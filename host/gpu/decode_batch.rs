@@ -2,7 +2,6 @@
 //! for all of them, and decoding's attention. Recorded in graphs as the steps of few sequences are.
 
 use super::graphs::GraphKey;
-use super::ops::attention_decode::MixedType;
 use super::ops::matvec::Product;
 use super::ops::norm::Norm;
 use super::pass::Pass;
@@ -13,16 +12,9 @@ impl Pass<'_> {
     /// Sends the kernels of a step of one token for each sequence.
     pub fn send_decode_batch(&self, key: GraphKey, rows: &[Row<'_>]) -> Result<()> {
         let (n, w) = (key.n, self.workspace);
-        self.embed(n)?;
-        for layer in 0..self.config.n_layers {
-            self.trace.layer.set(Some(layer));
-            self.project(layer, n)?;
-            self.decode_attention(layer, key.splits, MixedType::F16, rows)?;
-            self.trace_cache(layer, rows)?;
-            self.add_attention(layer, n)?;
-            self.feed_forward(layer, n)?;
-        }
-        self.trace.layer.set(None);
+        // Attention over tiles of tokens reads a context in one order, however long it is.
+        let n_decode = if self.is_deterministic { 0 } else { n };
+        self.send_blocks(rows, n_decode, key.splits)?;
         let norm = Norm {
             x_scales: self.stream_scales(self.config.n_layers, n),
             ..self.output_norm()

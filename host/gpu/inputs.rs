@@ -16,6 +16,8 @@ pub struct Inputs {
     stride: usize,
     /// What the buffer holds, to upload only what changed.
     mirror: Vec<u32>,
+    /// Whether steps of one token a row take the attention of others.
+    is_deterministic: bool,
 }
 
 /// A token that the device chose and the host has not read, or has no use for: none that there is.
@@ -45,13 +47,14 @@ impl Inputs {
     }
 
     /// Allocates the buffer.
-    pub fn new(device: &dyn Device, limits: Limits) -> Result<Inputs> {
+    pub fn new(device: &dyn Device, limits: Limits, is_deterministic: bool) -> Result<Inputs> {
         let bytes = Self::bytes(limits);
         let inputs = Inputs {
             buffer: device.alloc(bytes, "step inputs")?,
             limits,
             stride: Self::most_tokens(limits),
             mirror: vec![0; bytes / 4],
+            is_deterministic,
         };
         device.fill(inputs.buffer.all(), 0)?;
         Ok(inputs)
@@ -88,8 +91,8 @@ impl Inputs {
         let mut token = 0;
         for (index, row) in rows.iter().enumerate() {
             set(STARTS_AT + index, token as u32);
-            // Not read by such steps, which then can follow each other without an upload.
-            if !is_decode {
+            // Not read by decoding's attention, whose steps then can follow each other without an upload.
+            if !is_decode || self.is_deterministic {
                 set(FIRST_POSITIONS_AT + index, row.start as u32);
             }
             for (offset, &id) in row.tokens.known().iter().enumerate() {

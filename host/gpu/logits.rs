@@ -56,7 +56,7 @@ impl Pass<'_> {
         // All of those that the device chooses from are in the first group.
         let on_host = |wanted: &Wanted| !is_chosen_there(self.config, &rows[wanted.row]);
         wanted.sort_by_key(on_host);
-        let few = wanted.len() <= DECODE_SEQUENCES;
+        let few = wanted.len() <= DECODE_SEQUENCES && !self.is_deterministic;
         let mut logits_of: Vec<Vec<f32>> = vec![Vec::new(); rows.len()];
         let mut tokens = vec![None; rows.len()];
         let mut traced = Vec::new();

@@ -50,6 +50,27 @@ pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits, MAX_SEQUENCES};
 /// Head sizes that attention has kernels for.
 const HEAD_DIMS: [usize; 6] = [32, 64, 80, 96, 128, 256];
 
+/// How a backend computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arithmetic {
+    /// What vectors are rounded to.
+    pub activations: ActivationPrecision,
+    /// A token's keys, values and logits have the same bits in any step: as one of many sequences, in a prompt cut
+    /// anywhere, computed again or found in the cache. Products and attention then take one way for any number of
+    /// rows, which is slower. Vectors are rounded to f16.
+    pub is_deterministic: bool,
+}
+
+impl From<ActivationPrecision> for Arithmetic {
+    /// The quickest with these vectors.
+    fn from(activations: ActivationPrecision) -> Arithmetic {
+        Arithmetic {
+            activations,
+            is_deterministic: false,
+        }
+    }
+}
+
 /// A model on a device, with its KV cache.
 pub struct GpuBackend {
     graphs: Graphs,
@@ -95,11 +116,11 @@ impl GpuBackend {
         model: Arc<Model>,
         device: Arc<dyn Device>,
         limits: Limits,
-        activations: ActivationPrecision,
+        arithmetic: impl Into<Arithmetic>,
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(u64),
     ) -> Result<GpuBackend> {
-        let config = &model.config;
+        let (config, arithmetic) = (&model.config, arithmetic.into());
         let plan = Self::plan(&model, limits)?;
         let plan_of = |tokens: u64| {
             // The model was checked with the plan above.
@@ -119,14 +140,15 @@ impl GpuBackend {
             ropes: ropes
                 .map(|rope| RopeTable::new(&*device, rope, limits))
                 .collect::<Result<_>>()?,
-            inputs: Inputs::new(&*device, limits)?,
-            workspace: Workspace::new(&*device, &model, limits)?,
+            inputs: Inputs::new(&*device, limits, arithmetic.is_deterministic)?,
+            workspace: Workspace::new(&*device, &model, limits, arithmetic.is_deterministic)?,
             mailbox: device.mailbox(under_way::MAILBOX_WORDS)?,
         };
         Ok(GpuBackend {
             graphs: Graphs::new(memory, graphs::graph_bytes(config)),
             setup: Setup {
-                activations,
+                activations: arithmetic.activations,
+                is_deterministic: arithmetic.is_deterministic,
                 launcher: Launcher::new(device),
                 norm_scales: NormScales::of(&model),
                 model,
@@ -227,7 +249,10 @@ impl Backend for GpuBackend {
     }
 
     fn activations(&self) -> Option<ActivationPrecision> {
-        Some(self.setup.activations)
+        Some(match self.setup.is_deterministic {
+            true => ActivationPrecision::F16,
+            false => self.setup.activations,
+        })
     }
 
     fn read_weight(&self, name: &str) -> Option<Result<Vec<u16>, BackendError>> {

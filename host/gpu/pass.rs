@@ -27,6 +27,8 @@ pub struct Setup {
     pub activations: ActivationPrecision,
     /// What outputs of norms are divided by.
     pub norm_scales: NormScales,
+    /// Whether a token's values must not depend on the step that it is in.
+    pub is_deterministic: bool,
 }
 
 /// One step on its way to the device.
@@ -36,6 +38,7 @@ pub struct Pass<'a> {
     pub launcher: &'a Launcher,
     pub activations: ActivationPrecision,
     pub norm_scales: &'a NormScales,
+    pub is_deterministic: bool,
     pub weights: &'a GpuWeights,
     pub cache: &'a KvCache,
     pub ropes: &'a [RopeTable],
@@ -56,6 +59,7 @@ impl<'a> Pass<'a> {
             launcher: &setup.launcher,
             activations: setup.activations,
             norm_scales: &setup.norm_scales,
+            is_deterministic: setup.is_deterministic,
             weights: &memory.weights,
             cache: &memory.cache,
             ropes: &memory.ropes,

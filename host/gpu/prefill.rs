@@ -10,6 +10,16 @@ impl Pass<'_> {
     /// Runs a step of any tokens, of which the first `n_decode` rows have one each, whose contexts `splits` blocks
     /// share.
     pub fn mixed(&self, rows: &[Row<'_>], n_decode: usize, splits: u32) -> Result<Vec<RowResult>> {
+        self.send_blocks(rows, n_decode, splits)?;
+        let n_tokens = rows.iter().map(|row| row.tokens.len()).sum();
+        if self.stream_scales(self.config.n_layers, n_tokens).is_some() {
+            self.restore_rows(&self.workspace.x, n_tokens)?;
+        }
+        self.outputs(rows)
+    }
+
+    /// Sends the kernels of all blocks of the model.
+    pub fn send_blocks(&self, rows: &[Row<'_>], n_decode: usize, splits: u32) -> Result<()> {
         let n_tokens = rows.iter().map(|row| row.tokens.len()).sum();
         let (decoding, reading) = rows.split_at(n_decode);
         self.embed(n_tokens)?;
@@ -19,18 +29,17 @@ impl Pass<'_> {
             if !decoding.is_empty() {
                 self.decode_attention(layer, splits, MixedType::F16, decoding)?;
             }
-            self.rotate_and_cache(layer, n_decode..n_tokens)?;
-            self.trace
-                .f16("Qcur", self.config.q_width(), &self.workspace.q_rotated)?;
+            if !reading.is_empty() {
+                self.rotate_and_cache(layer, n_decode..n_tokens)?;
+                self.trace
+                    .f16("Qcur", self.config.q_width(), &self.workspace.q_rotated)?;
+                self.attention_prefill(layer, n_decode, reading)?;
+            }
             self.trace_cache(layer, rows)?;
-            self.attention_prefill(layer, n_decode, reading)?;
             self.add_attention(layer, n_tokens)?;
             self.feed_forward(layer, n_tokens)?;
         }
         self.trace.layer.set(None);
-        if self.stream_scales(self.config.n_layers, n_tokens).is_some() {
-            self.restore_rows(&self.workspace.x, n_tokens)?;
-        }
-        self.outputs(rows)
+        Ok(())
     }
 }

@@ -10,6 +10,10 @@ use super::scales::HalfRows;
 use super::weights::GpuMatrix;
 use crate::device::{Gemm, GemmType, Matrix, Result};
 
+/// Rows that a product by cuBLAS has where results must not depend on their number. Those behind a step's own are of
+/// no use to anyone; buffers have room for them.
+pub const INVARIANT_ROWS: usize = 64;
+
 impl Pass<'_> {
     /// `y = x W^T + bias` of up to three `products` for `rows`, or that added to what is there.
     pub fn multiply(
@@ -50,9 +54,6 @@ impl Pass<'_> {
     ) -> Result<()> {
         let matrix = &linear.matrix;
         let GpuMatrix { n_in, n_out, .. } = *matrix;
-        let count = rows.count;
-        let x = rows.x.slice(0, 2 * count * n_in)?;
-        let x = Matrix::dense(x, GemmType::F16, count, n_in);
         let row_bytes = matrix.ty.row_bytes(n_in as u32) as usize;
         // Parts of whole 16 rows begin at a multiple of 16 bytes in every type.
         let fitting = self.workspace.decoded_elements / n_in;
@@ -71,23 +72,31 @@ impl Pass<'_> {
                     self.workspace.decoded.slice(0, 2 * part * n_in)?
                 }
             };
-            let y_bytes = 4 * ((count - 1) * stride + part);
-            let call = Gemm {
-                x,
-                w: Matrix::dense(decoded, GemmType::F16, part, n_in),
-                y: Matrix {
-                    data: y.slice(4 * first, y_bytes)?,
-                    ty: GemmType::F32,
-                    rows: count,
-                    cols: part,
-                    stride,
-                },
-                factor: rows.decoded_factor(matrix),
-                accumulate,
+            // Which algorithm cuBLAS takes depends on the number of rows.
+            let (at_a_time, end) = match self.is_deterministic {
+                true => (INVARIANT_ROWS, rows.count.next_multiple_of(INVARIANT_ROWS)),
+                false => (rows.count, rows.count),
+            };
+            for row in (0..end).step_by(at_a_time) {
+                let x = rows.x.slice(2 * row * n_in, 2 * at_a_time * n_in)?;
+                let y_bytes = 4 * ((at_a_time - 1) * stride + part);
+                let call = Gemm {
+                    x: Matrix::dense(x, GemmType::F16, at_a_time, n_in),
+                    w: Matrix::dense(decoded, GemmType::F16, part, n_in),
+                    y: Matrix {
+                        data: y.slice(4 * (row * stride + first), y_bytes)?,
+                        ty: GemmType::F32,
+                        rows: at_a_time,
+                        cols: part,
+                        stride,
+                    },
+                    factor: rows.decoded_factor(matrix),
+                    accumulate,
+                }
+                .call()?;
+                // SAFETY: `call` checked the extents against the slices, whose buffers live on.
+                unsafe { self.launcher.device().gemm(&call) }?;
             }
-            .call()?;
-            // SAFETY: `call` checked the extents against the slices, whose buffers live on.
-            unsafe { self.launcher.device().gemm(&call) }?;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ impl GpuBackend {
         // tensors in the order of the rows, and queries where attention over many tokens leaves them.
         let mut order: Vec<usize> = (0..rows.len()).collect();
         let mut n_decode = 0;
-        if !sink.is_active() {
+        if !sink.is_active() && !self.setup.is_deterministic {
             order.sort_by_key(|&index| rows[index].tokens.len() > 1);
             n_decode = rows.iter().filter(|row| row.tokens.len() == 1).count();
         }
@@ -64,6 +64,9 @@ impl GpuBackend {
 
     /// Blocks that share the context of each of `n` sequences, the longest of which has `longest` tokens.
     fn splits(&self, n: usize, longest: usize) -> u32 {
+        if self.setup.is_deterministic {
+            return 1;
+        }
         let multiprocessors = self.device().info().multiprocessors;
         attention_splits(&self.setup.model.config, multiprocessors, n, longest)
     }

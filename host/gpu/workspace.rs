@@ -2,6 +2,7 @@
 
 use kernels_gpu::abi::{PAGE_TOKENS, decode_grid_y, decode_partial_floats};
 
+use super::products::INVARIANT_ROWS;
 use crate::device::plan::MemoryPlan;
 use crate::device::{Buffer, Device, DeviceError, Result};
 use crate::model::{Config, Model};
@@ -15,8 +16,6 @@ pub const DECODE_SEQUENCES: usize = 4;
 /// Prompt tokens of a step, unless asked otherwise. On an H100 a prompt of 2,048 tokens is 1.4 times as fast
 /// in one step as in four (Llama 8B): the matrices are decoded once, and the products fill the GPU.
 pub const DEFAULT_CHUNK: usize = 2048;
-/// Rows of logits that are computed at a time, at least.
-const LOGIT_ROWS: usize = 64;
 /// Most blocks of decoding attention that share contexts: more than any GPU runs at the same time.
 pub const SHARED_BLOCKS: u32 = 1024;
 /// Most bytes of a weight matrix that is decoded to f16 at a time: large enough that the product's
@@ -62,7 +61,7 @@ impl Limits {
 
     /// Rows of logits that are computed at a time: those of all sequences.
     pub fn logit_rows(&self) -> usize {
-        LOGIT_ROWS.max(self.sequences())
+        self.sequences().next_multiple_of(INVARIANT_ROWS)
     }
 
     /// Pages of a sequence.
@@ -129,7 +128,7 @@ pub struct Workspace {
 fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 23] {
     let config = &model.config;
     // Results are f32 in a step that takes the matrix-vector kernels, and f16 in any other.
-    let tokens = limits.tokens().max(2 * DECODE_SEQUENCES);
+    let tokens = (limits.tokens().max(2 * DECODE_SEQUENCES)).next_multiple_of(INVARIANT_ROWS);
     let (sequences, logit_rows) = (limits.sequences(), limits.logit_rows());
     let (width, ffn, vocab) = (config.width, config.ffn_width, model.vocab());
     let (q, kv) = (config.q_width(), config.kv_width());
@@ -182,12 +181,23 @@ pub fn plan(plan: &mut MemoryPlan, model: &Model, limits: Limits) {
 }
 
 impl Workspace {
-    /// Allocates the buffers and clears the counters.
-    pub fn new(device: &dyn Device, model: &Model, limits: Limits) -> Result<Workspace> {
+    /// Allocates the buffers and clears the counters, and all else `is_deterministic`, where products read rows that
+    /// nobody wrote ([`INVARIANT_ROWS`]).
+    pub fn new(
+        device: &dyn Device,
+        model: &Model,
+        limits: Limits,
+        is_deterministic: bool,
+    ) -> Result<Workspace> {
         let buffers: Vec<Buffer> = sizes(model, limits)
             .iter()
             .map(|&(label, bytes)| device.alloc(bytes, label))
             .collect::<Result<_>>()?;
+        if is_deterministic {
+            buffers
+                .iter()
+                .try_for_each(|buffer| device.fill(buffer.all(), 0))?;
+        }
         let mut buffers = buffers.into_iter();
         let mut next = || {
             let missing = || DeviceError::Unsupported("a workspace without buffers".into());

@@ -5,6 +5,7 @@
 mod support;
 
 mod faults;
+mod on_device;
 mod prefixes;
 mod schedules;
 mod setup;

@@ -20,7 +20,7 @@ impl Pass<'_> {
     /// [`multiply`](Self::multiply) is to decode them.
     pub fn matmul_plan(&self, products: &[Product<'_>], rows: usize) -> Option<MatmulPlan> {
         let matrix = &products[0].linear.matrix;
-        if !matrix.ty.is_quantized() || rows > MATMUL_MAX_VECTORS {
+        if !matrix.ty.is_quantized() || (rows > MATMUL_MAX_VECTORS && !self.is_deterministic) {
             return None;
         }
         let mut n_out = [0; 3];
@@ -28,7 +28,11 @@ impl Pass<'_> {
             *n_out = product.linear.matrix.n_out as u32;
         }
         let info = self.launcher.device().info();
-        MatmulPlan::new(
+        let plan = match self.is_deterministic {
+            true => MatmulPlan::invariant,
+            false => MatmulPlan::new,
+        };
+        plan(
             matrix.ty,
             n_out,
             matrix.n_in as u32,

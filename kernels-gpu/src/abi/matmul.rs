@@ -115,6 +115,41 @@ impl MatmulPlan {
         multiprocessors: u32,
         max_shared: u32,
     ) -> Option<Self> {
+        Self::with_k_groups(ty, n_out, n_in, vectors, None, multiprocessors, max_shared)
+    }
+
+    /// The launch whose results do not depend on how many vectors there are: a sum's order follows from
+    /// [`k_groups`](Self::k_groups) alone, and those are as many for any number of vectors. `None` where some number of
+    /// them has no such launch.
+    pub fn invariant(
+        ty: WeightType,
+        n_out: [u32; 3],
+        n_in: u32,
+        vectors: u32,
+        multiprocessors: u32,
+        max_shared: u32,
+    ) -> Option<Self> {
+        let with = |vectors: u32, k_groups: u32| {
+            let k_groups = Some(k_groups);
+            Self::with_k_groups(ty, n_out, n_in, vectors, k_groups, multiprocessors, max_shared)
+        };
+        let [.., most_tiles] = MATMUL_TILES;
+        // The most tiles need the most memory; that there are more blocks of them changes nothing.
+        let most_vectors = MATMUL_TILE_VECTORS * most_tiles;
+        let fits = |&k_groups: &u32| with(most_vectors, k_groups).is_some();
+        let k_groups = [4, MATMUL_MIN_K_GROUPS].into_iter().find(fits)?;
+        with(vectors, k_groups)
+    }
+
+    fn with_k_groups(
+        ty: WeightType,
+        n_out: [u32; 3],
+        n_in: u32,
+        vectors: u32,
+        fixed_k_groups: Option<u32>,
+        multiprocessors: u32,
+        max_shared: u32,
+    ) -> Option<Self> {
         let wanted = vectors.div_ceil(MATMUL_TILE_VECTORS);
         let [few, some, many] = MATMUL_TILES;
         let tiles = match wanted {
@@ -141,6 +176,7 @@ impl MatmulPlan {
             let alone = grid_x * blocks(row_groups) <= multiprocessors;
             let most_rows = row_groups == MAX_ROW_GROUPS;
             let mut k_groups = match alone {
+                _ if fixed_k_groups.is_some() => fixed_k_groups.unwrap_or_default(),
                 true if !most_rows => 8,
                 false if most_rows && tiles != few => 2,
                 _ => 4,
@@ -165,6 +201,9 @@ impl MatmulPlan {
                         shared_bytes: stages * stage_bytes,
                         block_ends: [first, first + second],
                     });
+                }
+                if fixed_k_groups.is_some() {
+                    break;
                 }
                 k_groups /= 2;
             }

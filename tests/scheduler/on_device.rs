@@ -1,0 +1,185 @@
+//! Deterministic steps of a device: bits that depend on nothing but a sequence's own tokens.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use hyperion::backend::{
+    ActivationPrecision, Ask, Backend, NewTokens, NoTrace, PAGE_TOKENS, Row,
+};
+use hyperion::device::sim::SimDevice;
+use hyperion::device::{Device, choice};
+use hyperion::engine::{Generation, Limits as RequestLimits, Request, RequestId};
+use hyperion::gpu::{Arithmetic, GpuBackend, Limits};
+
+use crate::setup::{CONTEXT, Outcome, Random, Tiny, assert_same, request, run};
+use crate::support::TINY_MODELS;
+
+static RUN: AtomicBool = AtomicBool::new(false);
+
+static DEVICE: LazyLock<Arc<dyn Device>> = LazyLock::new(|| {
+    let Ok(name) = std::env::var("HYPERION_TEST_DEVICE") else {
+        let device = SimDevice::of_capability(&choice::embedded(), (9, 0));
+        return Arc::new(device.expect("a simulator"));
+    };
+    let choice = name.parse().expect("a device");
+    let opened = choice::open(choice, &choice::embedded()).expect("the device opens");
+    opened.device.expect("a device other than the CPU")
+});
+
+/// No work may be sent to a device while another thread records a graph.
+static LOCK: Mutex<()> = Mutex::new(());
+
+fn deterministic(tiny: &Tiny, n_pages: usize, max_sequences: usize) -> Box<dyn Backend> {
+    let limits = Limits {
+        context: CONTEXT,
+        n_pages,
+        max_tokens: 64,
+        max_sequences,
+    };
+    let arithmetic = Arithmetic {
+        activations: ActivationPrecision::F16,
+        is_deterministic: true,
+    };
+    let (model, device) = (tiny.model.clone(), DEVICE.clone());
+    let backend = GpuBackend::new(model, device, limits, arithmetic, &RUN, &mut |_| {});
+    Box::new(backend.expect("a backend"))
+}
+
+/// Logits of tokens `from..to` of `text`, computed in one row, and beside it `others` rows of one or some tokens.
+fn logits(
+    backend: &mut dyn Backend,
+    text: &[u32],
+    (from, to): (usize, usize),
+    others: &[usize],
+) -> Vec<u32> {
+    let own: Vec<u32> = (0..4).collect();
+    let pages: Vec<[u32; 1]> = (4..4 + others.len() as u32).map(|page| [page]).collect();
+    let mut rows: Vec<Row<'_>> = others
+        .iter()
+        .zip(&pages)
+        .map(|(&n, pages)| Row {
+            tokens: NewTokens::Known(&text[..n]),
+            start: 0,
+            pages,
+            ask: Ask::GREEDY,
+        })
+        .collect();
+    let row = Row {
+        tokens: NewTokens::Known(&text[from..to]),
+        start: from,
+        pages: &own,
+        ask: Ask::ALL_LOGITS,
+    };
+    let at = rows.len() / 2;
+    rows.insert(at, row);
+    let mut results = backend.step(&rows, &mut NoTrace).expect("a step");
+    let output = results.swap_remove(at).expect("logits");
+    output.logits.into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn a_tokens_bits_do_not_depend_on_its_step() {
+    let _alone = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    for name in TINY_MODELS {
+        let tiny = Tiny::open(name);
+        let n = 2 * PAGE_TOKENS + 9;
+        let text = Random(9).tokens(n, tiny.model.vocab());
+        let mut backend = deterministic(&tiny, 80, 70);
+        let mut in_parts = |cuts: &[usize], others: &[usize]| {
+            let bounds = cuts.windows(2).map(|cut| (cut[0], cut[1]));
+            let parts = bounds.map(|part| logits(&mut *backend, &text, part, others));
+            parts.flatten().collect::<Vec<u32>>()
+        };
+        let expected = in_parts(&[0, 50, 100, n], &[]);
+        assert_eq!(in_parts(&[0, 63, 64, 65, 127, 128, n], &[]), expected, "{name}: other chunks");
+        assert_eq!(in_parts(&[0, 50, 100, n], &[1, 1, 1]), expected, "{name}: beside three");
+        let mut cuts = vec![0, 50, 100];
+        cuts.extend(n - 5..=n);
+        assert_eq!(in_parts(&cuts, &[]), expected, "{name}: one by one");
+        assert_eq!(in_parts(&cuts, &[1, 9, 1, 1, 1]), expected, "{name}: one by one, beside five");
+        // More rows than a block of the kernels has, twice so that the second step is recorded and the third one is
+        // a replay.
+        let many = [1; 69];
+        let last = |others: &[usize]| [n - 1, n].windows(2).map(|_| others.len()).sum::<usize>();
+        assert_eq!(last(&many), 69);
+        for _ in 0..3 {
+            let found = in_parts(&[n - 1, n], &many);
+            assert_eq!(found[..], expected[expected.len() - found.len()..], "{name}: beside 69");
+        }
+    }
+}
+
+#[test]
+fn each_request_gets_the_text_that_it_gets_alone() {
+    let _alone = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    for name in TINY_MODELS {
+        let tiny = Tiny::open(name);
+        let vocab = tiny.model.vocab();
+        let mut random = Random(21);
+        let prefix = random.tokens(70, vocab);
+        let mut scheduler = tiny.scheduler(deterministic(&tiny, CONTEXT / PAGE_TOKENS + 1, 8), 8);
+        let mut outcome = Outcome::default();
+        let mut sent: Vec<(RequestId, Request)> = Vec::new();
+        while sent.len() < 40 {
+            let prefix = if random.below(3) == 0 { &prefix[..] } else { &[] };
+            let mut request = request(&mut random, vocab, prefix);
+            // Simulated steps are slow.
+            request.limits.max_tokens = request.limits.max_tokens.map(|n| n.div_ceil(4));
+            let id = scheduler.add(request.clone()).expect("a request");
+            sent.push((id, request));
+            for _ in 0..random.below(4) {
+                outcome.take(scheduler.step().expect("a step"));
+            }
+            if random.below(6) == 0 {
+                scheduler.cancel(sent[random.below(sent.len())].0);
+            }
+        }
+        run(&mut scheduler, &mut outcome);
+        outcome.check_streams();
+        assert_eq!(scheduler.pages().n_free(), scheduler.pages().n_pages());
+        let mut alone = tiny.scheduler(deterministic(&tiny, CONTEXT / PAGE_TOKENS, 1), 1);
+        for (id, request) in &sent {
+            let mut expected = Outcome::default();
+            alone.pages().forget();
+            let solo = alone.add(request.clone()).expect("a request");
+            run(&mut alone, &mut expected);
+            let expected: &Generation = &expected.answers[&solo];
+            assert_same(&outcome.answers[id], expected, &format!("{name} {id:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_cached_prefix_gives_the_bits_of_a_cold_run() {
+    let _alone = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    for name in ["tiny-qwen3-q8_0-1", "tiny-gemma3-q4_k_m-1"] {
+        let tiny = Tiny::open(name);
+        let mut random = Random(2);
+        let prefix = random.tokens(200, tiny.model.vocab());
+        let request = |end: Vec<u32>| Request {
+            prompt: [&prefix[..], &end].concat(),
+            limits: RequestLimits {
+                max_tokens: Some(3),
+                ignore_end: true,
+                ..RequestLimits::default()
+            },
+            logprobs: Some(5),
+            ..Request::default()
+        };
+        let requests = [20, 25].map(|n| request(random.tokens(n, tiny.model.vocab())));
+        let mut warm = tiny.scheduler(deterministic(&tiny, 12, 2), 2);
+        let mut answers = Vec::new();
+        for request in &requests {
+            let mut outcome = Outcome::default();
+            let id = warm.add(request.clone()).expect("a request");
+            run(&mut warm, &mut outcome);
+            answers.push(outcome.answers.remove(&id).expect("an answer"));
+        }
+        assert_eq!(answers[1].stats.cached_tokens, 3 * PAGE_TOKENS);
+        let mut cold = tiny.scheduler(deterministic(&tiny, 12, 2), 2);
+        let mut outcome = Outcome::default();
+        let id = cold.add(requests[1].clone()).expect("a request");
+        run(&mut cold, &mut outcome);
+        assert_same(&answers[1], &outcome.answers[&id], name);
+    }
+}
