@@ -1,7 +1,7 @@
 //! The paged float32 KV cache.
 
 use crate::backend::{PAGE_TOKENS, PageId, Row};
-use crate::model::Config;
+use crate::model::{Config, KvLayout};
 
 /// One token of a step: what is needed to place it.
 pub struct Token<'a> {
@@ -32,13 +32,11 @@ pub fn tokens_of<'a>(rows: &[Row<'a>], ids: &[Vec<u32>]) -> Vec<Token<'a>> {
     tokens.collect()
 }
 
-/// Keys and values of all layers. A layer's page is `[kv_head][token][head_dim]`, keys and values
-/// apart; a page is allocated when it is first written, so that an unused cache costs nothing.
+/// Keys and values of all layers. A page is allocated when it is first written, so that an unused cache costs
+/// nothing.
 pub struct KvCache {
-    n_layers: usize,
-    n_kv_heads: usize,
-    head_dim: usize,
-    /// `[n_pages]`, each `[n_layers][keys, values]` or empty.
+    layout: KvLayout,
+    /// `[n_pages]`, each of the layout's elements or empty.
     pages: Vec<Vec<f32>>,
 }
 
@@ -46,9 +44,7 @@ impl KvCache {
     /// An empty cache of `n_pages` pages for a model of shape `config`.
     pub fn new(config: &Config, n_pages: usize) -> KvCache {
         KvCache {
-            n_layers: config.n_layers,
-            n_kv_heads: config.n_kv_heads,
-            head_dim: config.head_dim,
+            layout: KvLayout::new(config, PAGE_TOKENS),
             pages: vec![Vec::new(); n_pages],
         }
     }
@@ -58,19 +54,16 @@ impl KvCache {
         self.pages.len()
     }
 
-    /// Elements of the keys of one layer in one page.
-    fn block(&self) -> usize {
-        self.n_kv_heads * PAGE_TOKENS * self.head_dim
-    }
-
     /// Stores the keys and values of `tokens`, each `[tokens, n_kv_heads * head_dim]`.
     pub fn write(&mut self, layer: usize, tokens: &[Token<'_>], k: &[f64], v: &[f64]) {
-        let (block, dim, heads) = (self.block(), self.head_dim, self.n_kv_heads);
-        let page_elements = self.n_layers * 2 * block;
+        let Some(part) = self.layout.part(layer) else {
+            return;
+        };
+        let (block, dim, heads) = (part.keys(), part.head_dim, part.n_kv_heads);
         for (index, token) in tokens.iter().enumerate() {
             let page = &mut self.pages[token.page() as usize];
-            page.resize(page_elements, 0.0);
-            let (keys, values) = page[layer * 2 * block..][..2 * block].split_at_mut(block);
+            page.resize(self.layout.page_elements(), 0.0);
+            let (keys, values) = page[part.offset..][..2 * block].split_at_mut(block);
             for head in 0..heads {
                 let from = (index * heads + head) * dim;
                 let to = (head * PAGE_TOKENS + token.position % PAGE_TOKENS) * dim;
@@ -80,14 +73,15 @@ impl KvCache {
         }
     }
 
-    /// Keys and values of `kv_head` in `page`, each `[PAGE_TOKENS, head_dim]`.
+    /// Keys and values of `kv_head` in `page`, each `[PAGE_TOKENS, head_dim]`; empty where the layer has none.
     pub fn head(&self, layer: usize, page: PageId, kv_head: usize) -> (&[f32], &[f32]) {
-        let (block, size) = (self.block(), PAGE_TOKENS * self.head_dim);
-        let layer = &self.pages[page as usize][layer * 2 * block..][..2 * block];
-        (
-            &layer[kv_head * size..][..size],
-            &layer[block + kv_head * size..][..size],
-        )
+        let Some(part) = self.layout.part(layer) else {
+            return (&[], &[]);
+        };
+        let size = part.head_elements();
+        let keys = part.offset + kv_head * size;
+        let page = &self.pages[page as usize];
+        (&page[keys..][..size], &page[keys + part.keys()..][..size])
     }
 }
 

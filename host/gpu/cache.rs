@@ -7,43 +7,44 @@ use kernels_gpu::prim::half::F16;
 
 use super::workspace::Limits;
 use crate::device::{Buffer, Device, DeviceError, Result};
-use crate::model::{Config, Rope};
+use crate::model::{Config, KvLayout, Rope};
 
 /// Keys and values of all layers; `kernels-gpu/src/abi/attention.rs` has the layout.
 pub struct KvCache {
     pages: Buffer,
-    /// Elements of a layer's part of a page.
-    layer_elements: usize,
+    layout: KvLayout,
     /// Elements of a page.
     pub page_stride: u32,
 }
 
 /// Bytes of a page.
 pub fn page_bytes(config: &Config) -> usize {
-    2 * config.n_layers * layer_elements(config)
+    2 * layout(config).page_elements()
 }
 
-fn layer_elements(config: &Config) -> usize {
-    2 * PAGE_TOKENS as usize * config.kv_width()
+fn layout(config: &Config) -> KvLayout {
+    KvLayout::new(config, PAGE_TOKENS as usize)
 }
 
 impl KvCache {
     /// Allocates all pages.
     pub fn new(device: &dyn Device, config: &Config, n_pages: usize) -> Result<KvCache> {
-        let layer_elements = layer_elements(config);
-        let page_stride = u32::try_from(config.n_layers * layer_elements)
+        let layout = layout(config);
+        let page_stride = u32::try_from(layout.page_elements())
             .map_err(|_| DeviceError::Unsupported("a KV page of over 2^32 elements".into()))?;
         let pages = device.alloc(n_pages * page_bytes(config), "KV cache")?;
         Ok(KvCache {
             pages,
-            layer_elements,
+            layout,
             page_stride,
         })
     }
 
-    /// The address of a layer's part of page 0.
+    /// The address of a layer's part of page 0; null where it has none.
     pub fn layer(&self, layer: usize) -> DevicePtr<F16> {
-        DevicePtr::from_address(self.pages.addr() + (2 * layer * self.layer_elements) as u64)
+        self.layout.part(layer).map_or(DevicePtr::NULL, |part| {
+            DevicePtr::from_address(self.pages.addr() + 2 * part.offset as u64)
+        })
     }
 
     /// Reads head `head` of a layer at slot `slot` of page `page` (K's heads, then V's) as f16 bits.
@@ -56,10 +57,13 @@ impl KvCache {
         head_dim: usize,
     ) -> Result<Vec<u16>> {
         let mut values = Vec::with_capacity(heads.len() * head_dim);
+        let Some(part) = self.layout.part(layer) else {
+            return Ok(values);
+        };
         for head in heads {
             let row = head * PAGE_TOKENS as usize + slot;
             let element = page as usize * self.page_stride as usize
-                + layer * self.layer_elements
+                + part.offset
                 + row * head_dim;
             let mut bits = vec![0u16; head_dim];
             let from = self.pages.slice(2 * element, 2 * head_dim)?;

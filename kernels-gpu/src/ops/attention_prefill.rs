@@ -379,7 +379,13 @@ unsafe fn soften<const CHUNKS: usize, const ROW_TILES: usize>(
             } else {
                 max * scale
             };
-            let correction = exp2_approx(rows.max[tile][half].mul_add(scale, -base));
+            // Exactly 1 behind a page that changes nothing, such as one that only other rows of the tile see: the
+            // product in `base` is rounded, and the one of the old maximum here would not be.
+            let correction = if max == rows.max[tile][half] {
+                1.0
+            } else {
+                exp2_approx(rows.max[tile][half].mul_add(scale, -base))
+            };
             let mut sum = rows.sum[tile][half] * correction;
             let mut column = 0;
             while column < KEY_TILES {
