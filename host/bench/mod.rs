@@ -6,6 +6,7 @@ mod output;
 pub mod plot;
 mod profile;
 mod profile_output;
+mod requests;
 mod svg;
 mod table;
 
@@ -16,6 +17,7 @@ pub use figures::{Figures, Traffic};
 pub use output::{Format, Header, write};
 pub use profile::{KernelRow, Profile, profile};
 pub use profile_output::write_profiles;
+pub use requests::{Load, LoadFigures, Times, run_load, write_loads};
 
 use crate::backend::Ask;
 use crate::engine::{Engine, EngineError, Sequence};

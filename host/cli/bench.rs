@@ -10,17 +10,19 @@ use clap::{Args, ValueEnum};
 
 use super::device::{Room, backend_on, fits, open_device};
 use super::interrupt;
-use super::run_args::{RunArgs, start_threads};
+use super::run_args::{MIXED_CHUNK, RunArgs, start_threads};
 use super::session::of_file;
 use super::warnings;
 use crate::bench::{
-    Figures, Format, Header, Test, Traffic, measure, plot, profile, write, write_profiles,
+    Figures, Format, Header, Load, Test, Traffic, measure, plot, profile, run_load, write,
+    write_loads, write_profiles,
 };
 use crate::device::{Device, copy_bandwidth};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, Options, Scheduler};
 use crate::gguf::Gguf;
 use crate::gpu::MAX_SEQUENCES;
 use crate::model::Model;
+use crate::sampling::SamplingParams;
 use crate::tokenizer::Tokenizer;
 
 /// Measures prompts (pp) and decoding (tg) like llama-bench: random tokens, one repetition to warm
@@ -44,6 +46,22 @@ pub struct BenchArgs {
     /// Tokens in the cache before [default: 0; --plot: 0 and 64 to 32768]
     #[arg(short = 'd', long, value_name = "N", value_delimiter = ',')]
     pub depth: Option<Vec<usize>>,
+    /// Runs so many requests of -p prompt and -n answer tokens through the scheduler, as a server would have them:
+    /// throughput, time to the first token and between tokens (median and 99th percentile)
+    #[arg(long, value_name = "N", conflicts_with_all = ["profile", "plot", "depth", "batch"],
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub requests: Option<usize>,
+    /// With --requests: how many of them there are at the same time
+    #[arg(long, value_name = "C", default_value_t = 8, requires = "requests",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=MAX_SEQUENCES as u64))]
+    pub concurrency: usize,
+    /// With --requests: a prompt of N tokens that comes while the others write; what they wait for while it is read
+    /// is reported by itself
+    #[arg(long, value_name = "N", requires = "requests")]
+    pub long_prompt: Option<usize>,
+    /// With --requests: temperature of the answers; 0 always takes the most probable token
+    #[arg(long, value_name = "T", default_value_t = 0.0, requires = "requests")]
+    pub temp: f32,
     /// Sequences that decode together [default: 1; --plot: 1 to 64]
     #[arg(short = 'b', long, value_name = "N", value_delimiter = ',',
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
@@ -143,6 +161,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let model = Model::from_gguf(&gguf).map_err(|error| of_file(&path, error))?;
     let model = Arc::new(model);
     let device = open_device(&args.run)?;
+    if let Some(requests) = args.requests {
+        return loads(args, &gguf, model, device, requests);
+    }
     let tests = args.tests(&model, device.as_deref())?;
     ensure!(
         !tests.is_empty(),
@@ -196,6 +217,56 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         End::Interrupted => Ok(ExitCode::from(super::INTERRUPTED)),
         End::Failed(error) => Err(error),
     }
+}
+
+/// Runs requests through the scheduler.
+fn loads(
+    args: &BenchArgs,
+    gguf: &Gguf,
+    model: Arc<Model>,
+    device: Option<Arc<dyn Device>>,
+    requests: usize,
+) -> anyhow::Result<ExitCode> {
+    let tokenizer = Tokenizer::from_gguf(gguf).map_err(|error| of_file(gguf.path(), error))?;
+    let one = |list: &Option<Vec<usize>>, default: usize| match list.as_deref() {
+        None => Ok(default),
+        Some(&[n]) if n > 0 => Ok(n),
+        Some(_) => Err(anyhow!("--requests takes one length above 0 for -p and one for -n")),
+    };
+    let load = Load {
+        requests,
+        concurrency: args.concurrency.min(requests),
+        prompt: one(&args.n_prompt, 512)?,
+        answer: one(&args.n_gen, 128)?,
+        long_prompt: args.long_prompt,
+        sampling: SamplingParams {
+            temperature: args.temp,
+            ..SamplingParams::default()
+        },
+    };
+    let long = load.long_prompt.map_or(0, |n| n + 1);
+    let short = Room::new(load.prompt + load.answer, load.concurrency);
+    let room = Room {
+        context: short.context.max(long),
+        sequences: load.concurrency + usize::from(long > 0),
+        n_pages: short.n_pages + Room::new(long, 1).n_pages,
+    };
+    let backend = backend_on(device, model, &args.run, room)?;
+    let header = header(args, gguf, backend.description(), None);
+    let chunk = args.run.chunk(&*backend);
+    let options = Options {
+        context: room.context,
+        chunk,
+        mixed_chunk: chunk.min(MIXED_CHUNK),
+        max_running: room.sequences,
+    };
+    let mut scheduler = Scheduler::new(backend, Arc::new(tokenizer), options);
+    let figures = match run_load(&mut scheduler, &load, interrupt::flag()?) {
+        Err(EngineError::Interrupted) => return Ok(ExitCode::from(super::INTERRUPTED)),
+        figures => figures.context("running the requests")?,
+    };
+    write_loads(&mut io::stdout().lock(), args.output.into(), &header, &[figures])?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Says before minutes of measuring that a later test cannot run.
