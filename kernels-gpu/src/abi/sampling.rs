@@ -5,6 +5,15 @@ use super::{DevicePtr, kernel_params};
 /// In place of a token where a logit of the row is NaN or infinite; no vocabulary is as large.
 pub const NOT_FINITE: u32 = u32::MAX;
 
+/// Threads of a block of `argmax`.
+pub const ARGMAX_THREADS: u32 = 256;
+
+/// Logits of a block of `argmax`: several for each thread, to be worth its start.
+pub const ARGMAX_BLOCK_LOGITS: u32 = 1024;
+
+/// Threads of a block of `sample`, which has a row to itself.
+pub const SAMPLE_THREADS: u32 = 1024;
+
 /// The most rows of [`ArgmaxParams::posted`].
 pub const POSTED_ROWS: u32 = 64;
 

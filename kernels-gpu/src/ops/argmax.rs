@@ -5,7 +5,7 @@
 //! - Shapes: see [`ArgmaxParams`].
 //! - Threads: several blocks a row, each thread four elements at a time; their best meet in one atomic
 //!   maximum a block, and the last block to come writes the result.
-//! - Launch: grid = [blocks for a row, rows], block = 256. Rows are aligned to 16 bytes where `stride`
+//! - Launch: grid = [blocks for a row, rows], block = [`ARGMAX_THREADS`]. Rows are aligned to 16 bytes where `stride`
 //!   is a multiple of 4.
 //! - Moves: the logits once.
 
@@ -14,16 +14,16 @@ use cuda_std::prelude::*;
 use cuda_std::static_shared;
 
 use super::{entry_points, order};
-use crate::abi::{ArgmaxParams, NOT_FINITE, POSTED_ROWS};
+use crate::abi::{ARGMAX_THREADS, ArgmaxParams, NOT_FINITE, POSTED_ROWS};
 use crate::prim::grid;
 use crate::prim::half::Element;
 
 entry_points! {
     /// Of f32.
-    ARGMAX = argmax(ArgmaxParams), max_threads = 256 => largest;
+    ARGMAX = argmax(ArgmaxParams), max_threads = ARGMAX_THREADS => largest;
 }
 
-const THREADS: u32 = 256;
+const THREADS: u32 = ARGMAX_THREADS;
 
 /// An element with its index: larger where the element is, or among equals where the index is lower.
 /// What is not finite is above every element, with the index [`NOT_FINITE`]. 0 is below every element.

@@ -30,7 +30,7 @@ pub mod weights;
 /// ```text
 /// entry_points! {
 ///     /// f32 to f16.
-///     RMS_NORM_F16 = rms_norm_f16(RmsNormParams), max_threads = 1024 => rms_norm::<F16>;
+///     RMS_NORM_F16 = rms_norm_f16(RmsNormParams), max_threads = NORM_MAX_THREADS => rms_norm::<F16>;
 /// }
 /// ```
 ///
@@ -65,7 +65,7 @@ use entry_points;
 /// [`KernelDef`](crate::abi::KernelDef)s:
 ///
 /// ```text
-/// weight_types!(entry_points_by_type embed, EmbedParams, 32 * UNPACK_WARPS);
+/// weight_types!(entry_points_by_type embed, EmbedParams, UNPACK_THREADS);
 /// ```
 ///
 /// makes the kernels `embed_f32`, `embed_q4_0` and so on of the body `embed`.

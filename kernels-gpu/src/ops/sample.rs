@@ -7,7 +7,7 @@
 //! - Shapes: see [`SampleParams`].
 //! - Threads: a block a row. Nothing is sorted: the kept tokens are those above a cut, which bisection
 //!   finds by counting, first over the row, then over the few candidates that fit in shared memory.
-//! - Launch: grid = rows, block = 1024. Rows are aligned to 16 bytes where `stride` is a multiple of 4.
+//! - Launch: grid = rows, block = [`SAMPLE_THREADS`]. Rows are aligned to 16 bytes where `stride` is a multiple of 4.
 //! - Moves: the row about six times, from the L2 cache.
 
 use core::f32::consts::LOG2_E;
@@ -17,7 +17,7 @@ use cuda_std::shared::Shared;
 use cuda_std::static_shared;
 
 use super::{entry_points, order};
-use crate::abi::{NOT_FINITE, SampleParams, SampleSettings};
+use crate::abi::{NOT_FINITE, SAMPLE_THREADS, SampleParams, SampleSettings};
 use crate::prim::grid;
 use crate::prim::half::Element;
 use crate::prim::math::exp2_approx;
@@ -25,10 +25,10 @@ use crate::prim::reduce::warp_sum;
 
 entry_points! {
     /// From f32 logits.
-    SAMPLE = sample(SampleParams), max_threads = 1024, min_blocks = 1 => draw;
+    SAMPLE = sample(SampleParams), max_threads = SAMPLE_THREADS, min_blocks = 1 => draw;
 }
 
-const THREADS: u32 = 1024;
+const THREADS: u32 = SAMPLE_THREADS;
 const WARPS: u32 = THREADS / 32;
 /// Candidates that fit in shared memory.
 const CAPACITY: u32 = 4096;
