@@ -2,15 +2,19 @@
 //! bytes moved), a generic body, and a row of `entry_points!` for each instance.
 
 pub mod activations;
+pub mod adjust_logits;
 pub mod argmax;
 pub mod attention_decode;
 mod attention_merge;
 pub mod attention_prefill;
+mod choice;
 pub mod dequantize;
 pub mod elementwise;
 pub mod embed;
 pub mod gated_rows;
+pub mod gather_tokens;
 mod head;
+pub mod logprobs;
 pub mod matmul;
 pub mod matmul_entries;
 mod matmul_stages;
@@ -23,6 +27,7 @@ pub mod norm;
 mod order;
 pub mod rope_kv;
 pub mod sample;
+pub mod soft_cap;
 pub mod weights;
 
 /// Declares entry points as instances of a generic body:
