@@ -13,7 +13,7 @@ use hyperion::device::choice::{self, DeviceChoice};
 use hyperion::device::{Buffer, Device, Launch};
 use kernels_gpu::abi::{
     DequantizeParams, DevicePtr, KernelDef, KernelParams, MatmulParams, MatmulPlan, MatvecEpilogue,
-    MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment, UNPACK_WARPS, UnpackPlan, VectorFormat,
+    MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment, UNPACK_THREADS, UnpackPlan, VectorFormat,
     WeightType, matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends,
 };
 use kernels_gpu::ops::{dequantize, matmul_entries, matvec_entries};
@@ -236,7 +236,7 @@ impl Bench {
             self.launch(
                 &kernel,
                 plan.grid,
-                32 * UNPACK_WARPS,
+                UNPACK_THREADS,
                 plan.shared_bytes,
                 &params,
             )

@@ -1,6 +1,6 @@
 //! Tests of `ops/argmax.rs`.
 
-use kernels_gpu::abi::{ArgmaxParams, NOT_FINITE, POSTED_ROWS};
+use kernels_gpu::abi::{ARGMAX_THREADS, ArgmaxParams, NOT_FINITE, POSTED_ROWS};
 use kernels_gpu::ops::argmax::ARGMAX;
 
 use crate::harness::{Case, Random, Shape, Tolerance};
@@ -35,7 +35,11 @@ fn check(name: &str, rows: &[Vec<f32>], stride: usize, blocks: u32, expected: &[
     };
     // Twice: the scratch memory must be ready for the next launch.
     for _ in 0..2 {
-        case.launch(&ARGMAX, Shape::new([blocks, n as u32, 1], 256), params);
+        case.launch(
+            &ARGMAX,
+            Shape::new([blocks, n as u32, 1], ARGMAX_THREADS),
+            params,
+        );
         case.check(tokens, expected, Tolerance::EXACT);
         // A token in any case: the step that follows reads its embedding.
         let next: Vec<f64> = expected

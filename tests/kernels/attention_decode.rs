@@ -2,8 +2,8 @@
 
 use half::f16;
 use kernels_gpu::abi::{
-    AttentionDecodeParams, DevicePtr, KernelDef, NO_WINDOW, ROPE_ADJACENT, ROPE_HALVES,
-    decode_grid_y, decode_partial_floats, decode_shared_bytes, decode_threads,
+    AttentionDecodeParams, DECODE_SHARED_THREADS, DevicePtr, KernelDef, NO_WINDOW, ROPE_ADJACENT,
+    ROPE_HALVES, decode_grid_y, decode_partial_floats, decode_shared_bytes, decode_threads,
 };
 use kernels_gpu::ops::attention_decode as kernels;
 use kernels_gpu::prim::half::F16;
@@ -85,7 +85,6 @@ impl Decode<'_> {
             let row = &qkv[sequence * stride..][..stride];
             let turns = &table[2 * self.pairs * position..][..2 * self.pairs];
             let reference = |norm: Option<usize>| HeadReference {
-                bias: None,
                 norm: norm.filter(|_| self.norm).map(|i| norms[i].as_slice()),
                 epsilon,
                 rotation: norm.map(|_| (turns, self.adjacent)),
@@ -198,7 +197,7 @@ const QWEN: Decode = Decode {
     },
     positions: &[0],
     splits: 1,
-    threads: 128,
+    threads: DECODE_SHARED_THREADS,
     window: None,
     norm: false,
     adjacent: false,
@@ -316,7 +315,10 @@ fn every_head_size() {
             (20, 2, [200]),
             (9, 3, [64]),
         ] {
-            for (splits, threads) in [(3, 128), (1, decode_threads(head_dim as u32))] {
+            for (splits, threads) in [
+                (3, DECODE_SHARED_THREADS),
+                (1, decode_threads(head_dim as u32)),
+            ] {
                 Decode {
                     kernel,
                     heads: Heads {

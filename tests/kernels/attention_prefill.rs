@@ -2,7 +2,8 @@
 
 use half::f16;
 use kernels_gpu::abi::{
-    AttentionPrefillParams, KernelDef, NO_WINDOW, PREFILL_TILE_ROWS, prefill_shared_bytes,
+    AttentionPrefillParams, KernelDef, NO_WINDOW, PREFILL_THREADS, PREFILL_TILE_ROWS,
+    prefill_shared_bytes,
 };
 use kernels_gpu::ops::attention_prefill as kernels;
 use kernels_gpu::prim::half::F16;
@@ -103,7 +104,7 @@ impl Prefill<'_> {
                 n_kv_heads as u32,
                 self.sequences.len() as u32,
             ],
-            block: 128,
+            block: PREFILL_THREADS,
             shared_bytes: prefill_shared_bytes(head_dim as u32, self.row_tiles),
         };
         case.launch(self.kernel, shape, params);

@@ -1,7 +1,7 @@
 //! Tests of `ops/dequantize.rs`.
 
 use half::f16;
-use kernels_gpu::abi::{DequantizeParams, UNPACK_WARPS, UnpackPlan, WeightType};
+use kernels_gpu::abi::{DequantizeParams, UNPACK_THREADS, UnpackPlan, WeightType};
 use kernels_gpu::ops::dequantize;
 use kernels_gpu::prim::half::F16;
 use kernels_gpu::weight_types;
@@ -25,7 +25,7 @@ fn check_scaled(name: &str, ty: WeightType, matrix: &Matrix, multiprocessors: u3
     let plan = UnpackPlan::dequantize(ty, n as u64, multiprocessors);
     let shape = Shape {
         grid: plan.grid,
-        block: 32 * UNPACK_WARPS,
+        block: UNPACK_THREADS,
         shared_bytes: plan.shared_bytes,
     };
     let params = DequantizeParams {

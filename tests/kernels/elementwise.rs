@@ -1,64 +1,29 @@
 //! Tests of `ops/elementwise.rs`.
 
-use half::f16;
-use kernels_gpu::abi::{AddParams, BiasParams, GatedParams, KernelDef};
+use kernels_gpu::abi::{
+    AddParams, BiasParams, DevicePtr, ELEMENTWISE_THREADS, GatedParams, KernelDef,
+};
 use kernels_gpu::ops::elementwise::*;
-use kernels_gpu::prim::half::F16;
 
-use crate::harness::{Case, Element, Random, Shape, Tolerance};
+use crate::harness::{Case, Random, Shape, Tolerance};
 
 /// Elements: minimal, ragged, a block, Qwen2.5-0.5B's width, more than one block's.
 const SIZES: [usize; 5] = [1, 31, 256, 896, 4097];
 
-/// A float type that the kernels are made for.
-pub trait Float: Element {
-    /// The nearest value.
-    fn round(value: f64) -> Self;
-    /// Random values up to `scale`.
-    fn random(random: &mut Random, n: usize, scale: f32) -> Vec<Self>;
-}
-
-impl Float for f32 {
-    fn round(value: f64) -> Self {
-        value as f32
-    }
-
-    fn random(random: &mut Random, n: usize, scale: f32) -> Vec<Self> {
-        random.floats(n, scale)
-    }
-}
-
-impl Float for F16 {
-    fn round(value: f64) -> Self {
-        F16(f16::from_f64(value).to_bits())
-    }
-
-    fn random(random: &mut Random, n: usize, scale: f32) -> Vec<Self> {
-        random.halves(n, scale)
-    }
-}
-
 fn blocks(n: usize) -> Shape {
-    Shape::new([n.div_ceil(256) as u32, 1, 1], 256)
+    Shape::new(
+        [(n as u32).div_ceil(ELEMENTWISE_THREADS), 1, 1],
+        ELEMENTWISE_THREADS,
+    )
 }
 
 /// Adds on the device and in f64, and compares.
-pub fn check_add<T: Float>(kernel: &KernelDef<AddParams>, n: usize, in_place: bool) {
+pub fn check_add(n: usize, in_place: bool) {
     let mut random = Random::new(n as u64);
-    let (a, b) = (
-        T::random(&mut random, n, 4.0),
-        T::random(&mut random, n, 4.0),
-    );
-    let sums = a.iter().zip(&b);
-    // The sum of two halves is exact in f32.
-    let expected: Vec<f64> = sums
-        .map(|(a, b)| T::round(a.to_f64() + b.to_f64()).to_f64())
-        .collect();
+    let (a, b) = (random.floats(n, 4.0), random.floats(n, 4.0));
+    let expected: Vec<f64> = a.iter().zip(&b).map(|(a, b)| f64::from(a + b)).collect();
 
-    let mut case = Case::new(format!(
-        "{}, {n} elements, in place {in_place}",
-        kernel.name
-    ));
+    let mut case = Case::new(format!("add_f32, {n} elements, in place {in_place}"));
     let b = case.input("b", &b);
     let (a, y) = if in_place {
         let a = case.in_out("a", &a);
@@ -67,13 +32,13 @@ pub fn check_add<T: Float>(kernel: &KernelDef<AddParams>, n: usize, in_place: bo
         (case.input("a", &a), case.output("y", n))
     };
     let params = AddParams {
-        a: a.cast(),
-        b: b.cast(),
-        y: y.cast(),
+        a,
+        b,
+        y,
         n: n as u32,
         reserved: 0,
     };
-    case.launch(kernel, blocks(n), params);
+    case.launch(&ADD_F32, blocks(n), params);
     case.check(y, &expected, Tolerance::EXACT);
 }
 
@@ -81,40 +46,37 @@ pub fn check_add<T: Float>(kernel: &KernelDef<AddParams>, n: usize, in_place: bo
 fn add() {
     for n in SIZES {
         for in_place in [false, true] {
-            check_add::<f32>(&ADD_F32, n, in_place);
-            check_add::<F16>(&ADD_F16, n, in_place);
+            check_add(n, in_place);
         }
     }
 }
 
-fn check_bias<T: Float>(kernel: &KernelDef<BiasParams>, rows: usize, width: usize) {
+fn check_bias(rows: usize, width: usize) {
     let mut random = Random::new((rows * width) as u64);
-    let x = T::random(&mut random, rows * width, 4.0);
+    let x = random.floats(rows * width, 4.0);
     let bias = random.floats(width, 4.0);
     let expected: Vec<f64> = x
         .iter()
         .enumerate()
-        // First to f32, as the kernel adds.
-        .map(|(i, x)| T::round(f64::from(x.to_f64() as f32 + bias[i % width])).to_f64())
+        .map(|(i, x)| f64::from(x + bias[i % width]))
         .collect();
 
-    let mut case = Case::new(format!("{}, {rows} rows of {width}", kernel.name));
+    let mut case = Case::new(format!("bias_f32, {rows} rows of {width}"));
     let x = case.in_out("x", &x);
     let params = BiasParams {
-        x: x.cast(),
+        x,
         bias: case.input("bias", &bias),
         n: (rows * width) as u32,
         width: width as u32,
     };
-    case.launch(kernel, blocks(rows * width), params);
+    case.launch(&BIAS_F32, blocks(rows * width), params);
     case.check(x, &expected, Tolerance::EXACT);
 }
 
 #[test]
 fn bias() {
     for (rows, width) in [(1, 1), (3, 31), (2, 256), (7, 896), (5, 1001)] {
-        check_bias::<f32>(&BIAS_F32, rows, width);
-        check_bias::<F16>(&BIAS_F16, rows, width);
+        check_bias(rows, width);
     }
 }
 
@@ -153,7 +115,7 @@ fn check_gated(
     let y = case.in_out("y", &vec![0f32; rows * y_stride]);
     let params = GatedParams {
         gate,
-        up: kernels_gpu::abi::DevicePtr::from_address(gate.address() + 4 * width as u64),
+        up: DevicePtr::from_address(gate.address() + 4 * width as u64),
         y,
         width: width as u32,
         rows: rows as u32,
@@ -162,8 +124,9 @@ fn check_gated(
         y_stride: y_stride as u32,
         reserved: 0,
     };
-    let grid = [width.div_ceil(256) as u32, rows as u32, 1];
-    case.launch(kernel, Shape::new(grid, 256), params);
+    let blocks = (width as u32).div_ceil(ELEMENTWISE_THREADS);
+    let shape = Shape::new([blocks, rows as u32, 1], ELEMENTWISE_THREADS);
+    case.launch(kernel, shape, params);
     case.check(y, &expected, tolerance);
 }
 

@@ -1,6 +1,6 @@
 //! Tests of `ops/embed.rs`.
 
-use kernels_gpu::abi::{EmbedParams, UNPACK_WARPS, UnpackPlan, WeightType};
+use kernels_gpu::abi::{EmbedParams, UNPACK_THREADS, UnpackPlan, WeightType};
 use kernels_gpu::ops::embed;
 
 use crate::harness::{Case, Random, Shape, Tolerance};
@@ -31,7 +31,7 @@ fn check(ty: WeightType, rows: usize, width: usize, tokens: &[u32], scale: f32) 
     let plan = UnpackPlan::embed(ty, tokens.len() as u32, width as u32);
     let shape = Shape {
         grid: plan.grid,
-        block: 32 * UNPACK_WARPS,
+        block: UNPACK_THREADS,
         shared_bytes: plan.shared_bytes,
     };
     case.launch(&embed::kernel(ty), shape, params);

@@ -15,6 +15,7 @@ mod elementwise;
 mod embed;
 mod gated_rows;
 mod harness;
+mod launch_bounds;
 mod matmul;
 mod matvec;
 mod norm;

@@ -48,12 +48,7 @@ pub const fn rows(tokens: usize, heads: usize, width: usize, gap: usize, threads
 }
 
 /// Normalizes on the device and in f64, and compares.
-pub fn check<Y: Element>(
-    kernel: &KernelDef<RmsNormParams>,
-    rows: &Rows,
-    with_residual: bool,
-    tolerance: Tolerance,
-) {
+pub fn check<Y: Element>(kernel: &KernelDef<RmsNormParams>, rows: &Rows, tolerance: Tolerance) {
     let &Rows {
         tokens,
         heads,
@@ -64,22 +59,16 @@ pub fn check<Y: Element>(
     let stride = heads * width + gap;
     let mut random = Random::new((tokens * stride) as u64);
     let x = random.floats(tokens * stride, 3.0);
-    let residual = random.floats(tokens * stride, 3.0);
     let weight = random.floats(width, 2.0);
 
     let mut case = Case::new(format!(
-        "{}, {tokens} tokens, {heads} heads of {width}, gap {gap}, residual {with_residual}",
+        "{}, {tokens} tokens, {heads} heads of {width}, gap {gap}",
         kernel.name
     ));
     // What is in the gaps must stay there.
     let before: Vec<Y> = vec![Y::zeroed(); tokens * stride];
     let params = RmsNormParams {
         x: case.in_out("x", &x),
-        residual: if with_residual {
-            case.input("residual", &residual)
-        } else {
-            DevicePtr::NULL
-        },
         weight: case.input("weight", &weight),
         y: case.in_out("y", &before).cast(),
         width: width as u32,
@@ -94,33 +83,26 @@ pub fn check<Y: Element>(
     let shape = Shape::new([(tokens * heads) as u32, 1, 1], threads);
     case.launch(kernel, shape, params);
 
-    let mut sums: Vec<f64> = x.iter().map(|&v| v.into()).collect();
+    let unchanged: Vec<f64> = x.iter().map(|&v| v.into()).collect();
     let mut expected = vec![0f64; tokens * stride];
     for token in 0..tokens {
         for head in 0..heads {
             let row = token * stride + head * width..token * stride + (head + 1) * width;
-            if with_residual {
-                for i in row.clone() {
-                    // The sum is kept in f32.
-                    sums[i] = f64::from(x[i] + residual[i]);
-                }
-            }
-            let squares: f64 = sums[row.clone()].iter().map(|v| v * v).sum();
+            let squares: f64 = unchanged[row.clone()].iter().map(|v| v * v).sum();
             let scale = 1.0 / (squares / width as f64 + f64::from(EPSILON)).sqrt();
             for (i, &weight) in row.zip(&weight) {
-                expected[i] = sums[i] * scale * f64::from(weight);
+                expected[i] = unchanged[i] * scale * f64::from(weight);
             }
         }
     }
-    case.check(params.x, &sums, Tolerance::EXACT);
+    case.check(params.x, &unchanged, Tolerance::EXACT);
     case.check(params.y.cast::<Y>(), &expected, tolerance);
 }
 
 #[test]
 fn rms_norm_to_f32() {
     for rows in &ROWS {
-        check::<f32>(&RMS_NORM_F32, rows, false, F32_TOLERANCE);
-        check::<f32>(&RMS_NORM_F32, rows, true, F32_TOLERANCE);
+        check::<f32>(&RMS_NORM_F32, rows, F32_TOLERANCE);
     }
 }
 
@@ -132,8 +114,7 @@ fn rms_norm_to_f16() {
         reason: "one rounding to f16, which may be subnormal",
     };
     for rows in &ROWS {
-        check::<F16>(&RMS_NORM_F16, rows, false, tolerance);
-        check::<F16>(&RMS_NORM_F16, rows, true, tolerance);
+        check::<F16>(&RMS_NORM_F16, rows, tolerance);
     }
 }
 
@@ -141,64 +122,49 @@ fn rms_norm_to_f16() {
 #[test]
 fn scales_around_a_norm() {
     for (tokens, width, threads) in [(1, 4, 32), (3, 31, 64), (5, 896, 256), (4, 1000, 128)] {
-        for with_residual in [false, true] {
-            let mut random = Random::new((tokens * width) as u64);
-            let x = random.floats(tokens * width, 3.0);
-            let residual = random.floats(tokens * width, 3.0);
-            let weight = random.floats(width, 1e6);
-            let scales: Vec<f32> = (0..tokens).map(|t| [1.0, 256.0, 2.0][t % 3]).collect();
-            let factor = 1.0 / 4096.0;
+        let mut random = Random::new((tokens * width) as u64);
+        let x = random.floats(tokens * width, 3.0);
+        let weight = random.floats(width, 1e6);
+        let scales: Vec<f32> = (0..tokens).map(|t| [1.0, 256.0, 2.0][t % 3]).collect();
+        let factor = 1.0 / 4096.0;
 
-            let mut case = Case::new(format!(
-                "rms_norm_f16 of {tokens} scaled rows of {width}, residual {with_residual}"
-            ));
-            let y = case.output::<F16>("y", tokens * width);
-            let cleared = case.in_out("cleared", &vec![7u32; tokens]);
-            let params = RmsNormParams {
-                x: case.in_out("x", &x),
-                residual: match with_residual {
-                    true => case.input("residual", &residual),
-                    false => DevicePtr::NULL,
-                },
-                weight: case.input("weight", &weight),
-                y: y.cast(),
-                x_scales: case.input("scales", &scales),
-                cleared,
-                width: width as u32,
-                heads: 1,
-                x_stride: width as u32,
-                y_stride: width as u32,
-                epsilon: EPSILON,
-                factor,
-            };
-            let shape = Shape::new([tokens as u32, 1, 1], threads);
-            case.launch(&RMS_NORM_F16, shape, params);
+        let mut case = Case::new(format!("rms_norm_f16 of {tokens} scaled rows of {width}"));
+        let y = case.output::<F16>("y", tokens * width);
+        let cleared = case.in_out("cleared", &vec![7u32; tokens]);
+        let params = RmsNormParams {
+            x: case.in_out("x", &x),
+            weight: case.input("weight", &weight),
+            y: y.cast(),
+            x_scales: case.input("scales", &scales),
+            cleared,
+            width: width as u32,
+            heads: 1,
+            x_stride: width as u32,
+            y_stride: width as u32,
+            epsilon: EPSILON,
+            factor,
+        };
+        let shape = Shape::new([tokens as u32, 1, 1], threads);
+        case.launch(&RMS_NORM_F16, shape, params);
 
-            let mut sums = Vec::new();
-            let mut expected = Vec::new();
-            for (t, row) in x.chunks(width).enumerate() {
-                let added = |i: usize| match with_residual {
-                    true => residual[t * width + i],
-                    false => 0.0,
-                };
-                let row: Vec<f64> = (0..width)
-                    .map(|i| f64::from(row[i] * scales[t] + added(i)))
-                    .collect();
-                let squares: f64 = row.iter().map(|v| v * v).sum();
-                let scale = 1.0 / (squares / width as f64 + f64::from(EPSILON)).sqrt();
-                let factor = f64::from(factor) * scale;
-                let outputs = row.iter().zip(&weight);
-                expected.extend(outputs.map(|(v, &w)| v * factor * f64::from(w)));
-                sums.extend(row);
-            }
-            case.check(params.x, &sums, Tolerance::EXACT);
-            case.check(cleared, &vec![0.0; tokens], Tolerance::EXACT);
-            let tolerance = Tolerance {
-                relative: 4.9e-4,
-                absolute: 3e-8,
-                reason: "one rounding to f16, which may be subnormal",
-            };
-            case.check(y, &expected, tolerance);
+        let mut restored = Vec::new();
+        let mut expected = Vec::new();
+        for (t, row) in x.chunks(width).enumerate() {
+            let row: Vec<f64> = row.iter().map(|v| f64::from(v * scales[t])).collect();
+            let squares: f64 = row.iter().map(|v| v * v).sum();
+            let scale = 1.0 / (squares / width as f64 + f64::from(EPSILON)).sqrt();
+            let factor = f64::from(factor) * scale;
+            let outputs = row.iter().zip(&weight);
+            expected.extend(outputs.map(|(v, &w)| v * factor * f64::from(w)));
+            restored.extend(row);
         }
+        case.check(params.x, &restored, Tolerance::EXACT);
+        case.check(cleared, &vec![0.0; tokens], Tolerance::EXACT);
+        let tolerance = Tolerance {
+            relative: 4.9e-4,
+            absolute: 3e-8,
+            reason: "one rounding to f16, which may be subnormal",
+        };
+        case.check(y, &expected, tolerance);
     }
 }

@@ -142,9 +142,8 @@ pub fn rope_table(context: usize, pairs: usize, base: f64) -> Vec<f32> {
     table
 }
 
-/// What becomes of a head's raw vector: bias, RMSNorm and rotation, each where given.
+/// What becomes of a head's raw vector: RMSNorm and rotation, each where given.
 pub struct HeadReference<'a> {
-    pub bias: Option<&'a [f32]>,
     pub norm: Option<&'a [f32]>,
     pub epsilon: f32,
     /// The table's row, and whether pairs are adjacent.
@@ -155,11 +154,6 @@ impl HeadReference<'_> {
     /// In f64, not rounded.
     pub fn apply(&self, x: &[f32]) -> Vec<f64> {
         let mut x: Vec<f64> = x.iter().map(|&x| x.into()).collect();
-        if let Some(bias) = self.bias {
-            x.iter_mut()
-                .zip(bias)
-                .for_each(|(x, &b)| *x += f64::from(b));
-        }
         if let Some(norm) = self.norm {
             let squares: f64 = x.iter().map(|x| x * x).sum();
             let scale = 1.0 / (squares / x.len() as f64 + f64::from(self.epsilon)).sqrt();

@@ -1,7 +1,9 @@
 //! Tests of `ops/rope_kv.rs`.
 
 use half::f16;
-use kernels_gpu::abi::{DevicePtr, ROPE_ADJACENT, ROPE_HALVES, RopeKvParams};
+use kernels_gpu::abi::{
+    DevicePtr, ROPE_ADJACENT, ROPE_HALVES, ROPE_HEADS, ROPE_THREADS, RopeKvParams,
+};
 use kernels_gpu::ops::rope_kv::ROPE_KV;
 use kernels_gpu::prim::half::F16;
 
@@ -19,7 +21,6 @@ struct Rope {
     heads: Heads,
     /// First position and number of tokens of each sequence.
     sequences: &'static [(usize, usize)],
-    bias: bool,
     norm: bool,
     adjacent: bool,
     pairs: usize,
@@ -49,24 +50,20 @@ impl Rope {
         // Rows of K and V lie side by side, as where one product makes both.
         let q = random.floats(n * q_width, 3.0 * self.size);
         let kv_rows = random.floats(n * 2 * kv_width, 3.0 * self.size);
-        let biases = [q_width, kv_width, kv_width].map(|width| random.floats(width, 1.0));
         let norms = [0, 1].map(|_| random.floats(head_dim, 1.5));
         let epsilon = 1e-5;
         let table = rope_table(*ends.iter().max().unwrap(), self.pairs, 1e6);
 
         let mut case = Case::new(format!(
-            "rope_kv, {:?}, sequences {:?}, bias {}, norm {}, {} pairs",
-            self.heads, self.sequences, self.bias, self.norm, self.pairs
+            "rope_kv, {:?}, sequences {:?}, norm {}, {} pairs",
+            self.heads, self.sequences, self.norm, self.pairs
         ));
         let kv = case.in_out("kv", &cache.data);
         let mut expected = Vec::new();
         for (token, &(sequence, position)) in tokens.iter().enumerate() {
             let turns = &table[2 * self.pairs * position..][..2 * self.pairs];
-            let apply = |part: usize, head: usize, x: &[f32]| {
+            let apply = |part: usize, x: &[f32]| {
                 let reference = HeadReference {
-                    bias: self
-                        .bias
-                        .then(|| &biases[part][head * head_dim..][..head_dim]),
                     norm: (self.norm && part < 2).then(|| norms[part].as_slice()),
                     epsilon,
                     rotation: (part < 2).then_some((turns, self.adjacent)),
@@ -79,12 +76,12 @@ impl Rope {
             };
             for head in 0..n_heads {
                 let x = &q[token * q_width + head * head_dim..][..head_dim];
-                expected.extend(apply(0, head, x));
+                expected.extend(apply(0, x));
             }
             for part in 0..2 {
                 for head in 0..n_kv_heads {
                     let at = (2 * token + part) * kv_width + head * head_dim;
-                    let row = apply(part + 1, head, &kv_rows[at..at + head_dim]);
+                    let row = apply(part + 1, &kv_rows[at..at + head_dim]);
                     let place = cache.offset(sequence, position, head, part);
                     for (place, value) in cache.data[place..].iter_mut().zip(row) {
                         *place = F16(f16::from_f64(value).to_bits());
@@ -102,7 +99,6 @@ impl Rope {
                 DevicePtr::NULL
             }
         };
-        let [q_bias, k_bias, v_bias] = [0, 1, 2].map(|i| optional(self.bias, "bias", &biases[i]));
         let [q_norm, k_norm] = [0, 1].map(|i| optional(self.norm, "norm", &norms[i]));
         let positions: Vec<u32> = tokens
             .iter()
@@ -116,9 +112,6 @@ impl Rope {
             q: case.input("q", &q),
             k: kv_input,
             v: DevicePtr::from_address(kv_input.address() + 4 * kv_width as u64),
-            q_bias,
-            k_bias,
-            v_bias,
             q_norm,
             k_norm,
             rope: case.input("rope", &table),
@@ -142,10 +135,10 @@ impl Rope {
             page_stride: cache.page_stride(),
             epsilon,
         };
-        let blocks = (n_heads + 2 * n_kv_heads).div_ceil(4);
+        let blocks = ((n_heads + 2 * n_kv_heads) as u32).div_ceil(ROPE_HEADS);
         case.launch(
             &ROPE_KV,
-            Shape::new([n as u32, blocks as u32, 1], 128),
+            Shape::new([n as u32, blocks, 1], ROPE_THREADS),
             params,
         );
         case.check(q_out, &expected, TOLERANCE);
@@ -168,7 +161,6 @@ const QWEN: Rope = Rope {
         head_dim: 64,
     },
     sequences: &[(0, 5), (62, 4)],
-    bias: true,
     norm: false,
     adjacent: false,
     pairs: 32,
@@ -176,16 +168,15 @@ const QWEN: Rope = Rope {
 };
 
 #[test]
-fn biases_norms_and_pairings() {
-    for (bias, norm, adjacent, pairs) in [
-        (true, false, false, 32),
-        (false, false, true, 32),
-        (false, true, false, 32),
-        (true, true, true, 12),
-        (false, false, false, 0),
+fn norms_and_pairings() {
+    for (norm, adjacent, pairs) in [
+        (false, false, 32),
+        (false, true, 32),
+        (true, false, 32),
+        (true, true, 12),
+        (false, false, 0),
     ] {
         let rope = Rope {
-            bias,
             norm,
             adjacent,
             pairs,

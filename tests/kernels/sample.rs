@@ -1,7 +1,7 @@
 //! Tests of `ops/sample.rs`: drawn with evenly spaced numbers, each token comes as often as its
 //! probability says.
 
-use kernels_gpu::abi::{NOT_FINITE, SampleParams, SampleSettings};
+use kernels_gpu::abi::{NOT_FINITE, SAMPLE_THREADS, SampleParams, SampleSettings};
 use kernels_gpu::ops::sample::SAMPLE;
 
 use crate::harness::{Case, Random, Shape};
@@ -78,7 +78,11 @@ fn draw(name: &str, logits: &[f32], choice: Choice, draws: usize) -> Vec<u32> {
         // All rows are the same one.
         stride: 0,
     };
-    case.launch(&SAMPLE, Shape::new([draws as u32, 1, 1], 1024), params);
+    case.launch(
+        &SAMPLE,
+        Shape::new([draws as u32, 1, 1], SAMPLE_THREADS),
+        params,
+    );
     case.read(tokens)
 }
 

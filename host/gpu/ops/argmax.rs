@@ -1,6 +1,6 @@
 //! Launch of `argmax`: the likeliest token of each row of logits.
 
-use kernels_gpu::abi::{ArgmaxParams, DevicePtr};
+use kernels_gpu::abi::{ARGMAX_BLOCK_LOGITS, ARGMAX_THREADS, ArgmaxParams, DevicePtr};
 use kernels_gpu::ops::argmax::ARGMAX;
 
 use crate::device::Result;
@@ -11,8 +11,6 @@ impl Pass<'_> {
     /// Starts choosing the likeliest token of each of `rows` rows of logits; `next` is where the next step's tokens
     /// go, where its positions are, and where the host reads the tokens, or null.
     pub fn send_argmax(&self, rows: usize, next: [DevicePtr<u32>; 3]) -> Result<()> {
-        /// Logits of a block: several for each of its 256 threads, to be worth its start.
-        const BLOCK_LOGITS: u32 = 1024;
         let (vocab, w) = (self.model.vocab() as u32, self.workspace);
         let params = ArgmaxParams {
             logits: at(&w.logits, 0),
@@ -25,7 +23,10 @@ impl Pass<'_> {
             vocab,
             stride: vocab,
         };
-        let geometry = Geometry::new([vocab.div_ceil(BLOCK_LOGITS), rows as u32, 1], 256);
+        let geometry = Geometry::new(
+            [vocab.div_ceil(ARGMAX_BLOCK_LOGITS), rows as u32, 1],
+            ARGMAX_THREADS,
+        );
         // SAFETY: logits, tokens and scratch have as many rows, of which `rows` are written.
         unsafe { self.launcher.launch(&ARGMAX, geometry, &params) }
     }

@@ -2,8 +2,8 @@
 //! threads.
 
 use kernels_gpu::abi::{
-    AttentionDecodeParams, DECODE_MAX_SPLITS, KernelDef, decode_grid_y, decode_shared_bytes,
-    decode_threads,
+    AttentionDecodeParams, DECODE_MAX_SPLITS, DECODE_SHARED_THREADS, KernelDef, decode_grid_y,
+    decode_shared_bytes, decode_threads,
 };
 use kernels_gpu::ops::attention_decode::*;
 
@@ -69,11 +69,9 @@ impl Pass<'_> {
         let (config, w) = (self.config, self.workspace);
         let weights = &self.weights.layers[layer];
         let rope = &self.ropes[config.layers[layer].rope];
-        // A block that has a short context for itself takes its pages side by side; of those that share a long
-        // one, more fit on the device the fewer threads they have.
         let block = match splits {
             1 => decode_threads(config.head_dim as u32),
-            _ => 128,
+            _ => DECODE_SHARED_THREADS,
         };
         let params = AttentionDecodeParams {
             q: at(&w.q, 0),

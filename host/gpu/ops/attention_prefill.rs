@@ -1,7 +1,8 @@
 //! Launch of `attention_prefill`: attention over tiles of a sequence's tokens.
 
 use kernels_gpu::abi::{
-    AttentionPrefillParams, KernelDef, NO_WINDOW, PREFILL_TILE_ROWS, prefill_shared_bytes,
+    AttentionPrefillParams, KernelDef, NO_WINDOW, PREFILL_THREADS, PREFILL_TILE_ROWS,
+    prefill_shared_bytes,
 };
 use kernels_gpu::ops::attention_prefill::*;
 
@@ -38,7 +39,7 @@ impl Pass<'_> {
                 config.n_kv_heads as u32,
                 reading.len() as u32,
             ],
-            block: 128,
+            block: PREFILL_THREADS,
             shared_bytes: prefill_shared_bytes(config.head_dim as u32, row_tiles),
         };
         // SAFETY: the workspace has room for all tokens; `check_step` saw to pages for all positions.

@@ -1,6 +1,6 @@
 //! Launch of `dequantize`: a matrix as f16, for cuBLAS and for checks.
 
-use kernels_gpu::abi::{DequantizeParams, DevicePtr, UNPACK_WARPS, UnpackPlan};
+use kernels_gpu::abi::{DequantizeParams, DevicePtr, UNPACK_THREADS, UnpackPlan};
 use kernels_gpu::ops::dequantize;
 
 use crate::device::Result;
@@ -22,7 +22,7 @@ impl Pass<'_> {
         let plan = UnpackPlan::dequantize(matrix.ty, n, multiprocessors);
         let geometry = Geometry {
             grid: plan.grid,
-            block: 32 * UNPACK_WARPS,
+            block: UNPACK_THREADS,
             shared_bytes: plan.shared_bytes,
         };
         let params = DequantizeParams {

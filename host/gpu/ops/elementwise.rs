@@ -1,15 +1,14 @@
 //! Launches of `elementwise`: sums, biases, gates and scales of rows.
 
-use kernels_gpu::abi::{AddParams, BiasParams, GatedParams, KernelDef, RestoreParams};
+use kernels_gpu::abi::{
+    AddParams, BiasParams, ELEMENTWISE_THREADS, GatedParams, KernelDef, RestoreParams,
+};
 use kernels_gpu::ops::elementwise::{ADD_F32, BIAS_F32, RESTORE_ROWS};
 
 use crate::device::{Buffer, Result};
-use crate::gpu::launcher::{Geometry, at, untyped};
+use crate::gpu::launcher::{Geometry, at};
 use crate::gpu::pass::Pass;
 use crate::gpu::weights::GpuLinear;
-
-/// Threads of a block.
-const BLOCK: u32 = 256;
 
 impl Pass<'_> {
     /// Adds `block_normed` to `rows` rows of the residual stream.
@@ -17,13 +16,13 @@ impl Pass<'_> {
         let w = self.workspace;
         let n = (rows * self.config.width) as u32;
         let params = AddParams {
-            a: untyped(&w.x),
-            b: untyped(&w.block_normed),
-            y: untyped(&w.x),
+            a: at(&w.x, 0),
+            b: at(&w.block_normed, 0),
+            y: at(&w.x, 0),
             n,
             reserved: 0,
         };
-        let geometry = Geometry::new([n.div_ceil(BLOCK), 1, 1], BLOCK);
+        let geometry = Geometry::new([n.div_ceil(ELEMENTWISE_THREADS), 1, 1], ELEMENTWISE_THREADS);
         // SAFETY: both have `n` elements.
         unsafe { self.launcher.launch(&ADD_F32, geometry, &params) }
     }
@@ -35,12 +34,12 @@ impl Pass<'_> {
         }
         let n = (rows * linear.matrix.n_out) as u32;
         let params = BiasParams {
-            x: untyped(x),
+            x: at(x, 0),
             bias: linear.bias(),
             n,
             width: linear.matrix.n_out as u32,
         };
-        let geometry = Geometry::new([n.div_ceil(256), 1, 1], 256);
+        let geometry = Geometry::new([n.div_ceil(ELEMENTWISE_THREADS), 1, 1], ELEMENTWISE_THREADS);
         // SAFETY: `x` has `n` elements, the bias a row's.
         unsafe { self.launcher.launch(&BIAS_F32, geometry, &params) }
     }
@@ -59,7 +58,10 @@ impl Pass<'_> {
             y_stride: ffn,
             reserved: 0,
         };
-        let geometry = Geometry::new([ffn.div_ceil(256), rows as u32, 1], 256);
+        let geometry = Geometry::new(
+            [ffn.div_ceil(ELEMENTWISE_THREADS), rows as u32, 1],
+            ELEMENTWISE_THREADS,
+        );
         // SAFETY: all three have `rows` rows of `ffn` elements.
         unsafe { self.launcher.launch(kernel, geometry, &params) }
     }
@@ -72,7 +74,7 @@ impl Pass<'_> {
             width: self.config.width as u32,
             reserved: 0,
         };
-        let geometry = Geometry::new([1, rows as u32, 1], 256);
+        let geometry = Geometry::new([1, rows as u32, 1], ELEMENTWISE_THREADS);
         // SAFETY: `x` has `rows` rows of the width, and there is a scale for each.
         unsafe { self.launcher.launch(&RESTORE_ROWS, geometry, &params) }
     }

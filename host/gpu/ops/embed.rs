@@ -1,6 +1,6 @@
 //! Launch of `embed`: the residual stream before the first block.
 
-use kernels_gpu::abi::{EmbedParams, UNPACK_WARPS, UnpackPlan};
+use kernels_gpu::abi::{EmbedParams, UNPACK_THREADS, UnpackPlan};
 use kernels_gpu::ops::embed;
 
 use crate::device::Result;
@@ -14,7 +14,7 @@ impl Pass<'_> {
         let plan = UnpackPlan::embed(table.ty, n_tokens as u32, config.width as u32);
         let geometry = Geometry {
             grid: plan.grid,
-            block: 32 * UNPACK_WARPS,
+            block: UNPACK_THREADS,
             shared_bytes: plan.shared_bytes,
         };
         let params = EmbedParams {

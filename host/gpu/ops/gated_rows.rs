@@ -4,7 +4,7 @@
 //! matrix's blocks multiplies its results by it. One by cuBLAS cannot: it adds to a residual stream whose row
 //! was divided as well, and the norm that reads the row next multiplies it back.
 
-use kernels_gpu::abi::{DevicePtr, GatedRowsParams};
+use kernels_gpu::abi::{DevicePtr, GatedRowsParams, gated_rows_geometry};
 use kernels_gpu::ops::gated_rows::{GEGLU_ROWS, SWIGLU_ROWS};
 
 use super::matvec::Product;
@@ -39,18 +39,10 @@ impl<'a> Pass<'a> {
 
     /// The gated product of `gate` and `up` of a block to `gated`, in scaled f16.
     pub fn gate_rows(&self, layer: usize, rows: usize) -> Result<HalfRows<'_>> {
-        /// Elements of a thread where the rows' maxima are not known.
-        const QUAD: u32 = 4;
         let (config, w) = (self.config, self.workspace);
         let ffn = config.ffn_width as u32;
         let knows_maxima = self.knows_gate_maxima(layer, rows);
-        let quads = ffn.div_ceil(QUAD);
-        let (blocks, block) = match knows_maxima {
-            true => (ffn.div_ceil(256), 256),
-            // With few rows each is alone on its multiprocessor.
-            false if rows <= MAX_SEQUENCES => (1, quads.next_multiple_of(32).min(1024)),
-            false => (1, quads.next_multiple_of(32).min(512)),
-        };
+        let (blocks, block) = gated_rows_geometry(ffn, knows_maxima, rows <= MAX_SEQUENCES);
         let address = |is_given: bool, buffer: &Buffer| if is_given { buffer.addr() } else { 0 };
         let params = GatedRowsParams {
             gate: at(&w.gate, 0),

@@ -1,6 +1,6 @@
 //! Launches of `norm`: RMSNorm of rows of the residual stream.
 
-use kernels_gpu::abi::{DevicePtr, RmsNormParams};
+use kernels_gpu::abi::{DevicePtr, RmsNormParams, norm_threads};
 use kernels_gpu::ops::norm::{RMS_NORM_F16, RMS_NORM_F32};
 use kernels_gpu::prim::scale::inverse;
 
@@ -50,7 +50,7 @@ impl<'a> Pass<'a> {
             factor: inverse(norm.scale),
             ..self.norm_params(x, first_row, norm.weight, &self.workspace.normed)
         };
-        let block = norm_block(self.config.width);
+        let block = norm_threads(self.config.width as u32);
         // SAFETY: both have `rows` rows of `width`, and the weight `width` elements.
         unsafe {
             let geometry = Geometry::new([rows as u32, 1, 1], block);
@@ -76,7 +76,7 @@ impl<'a> Pass<'a> {
             x_scales: x_scales.map_or(DevicePtr::NULL, |scales| at(scales, 0)),
             ..self.norm_params(&w.block_out, 0, weight, &w.block_normed)
         };
-        let geometry = Geometry::new([rows as u32, 1, 1], norm_block(self.config.width));
+        let geometry = Geometry::new([rows as u32, 1, 1], norm_threads(self.config.width as u32));
         // SAFETY: both have `rows` rows of `width`, and the weight `width` elements.
         unsafe { self.launcher.launch(&RMS_NORM_F32, geometry, &params) }
     }
@@ -93,7 +93,6 @@ impl<'a> Pass<'a> {
         let width = config.width as u32;
         RmsNormParams {
             x: at(x, first_row * config.width),
-            residual: DevicePtr::NULL,
             weight: at(weight, 0),
             y: untyped(y),
             x_scales: DevicePtr::NULL,
@@ -106,9 +105,4 @@ impl<'a> Pass<'a> {
             factor: 1.0,
         }
     }
-}
-
-/// Threads for a row of `width`: four elements each.
-pub fn norm_block(width: usize) -> u32 {
-    (width.div_ceil(4) as u32).next_multiple_of(32).min(1024)
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use kernels_gpu::abi::{DevicePtr, ROPE_ADJACENT, ROPE_HALVES, RopeKvParams};
+use kernels_gpu::abi::{ROPE_ADJACENT, ROPE_HALVES, ROPE_HEADS, ROPE_THREADS, RopeKvParams};
 use kernels_gpu::ops::rope_kv::ROPE_KV;
 
 use crate::device::Result;
@@ -21,9 +21,6 @@ impl Pass<'_> {
             q: at(&w.q, first * config.q_width()),
             k: at(&w.k, first * config.kv_width()),
             v: at(&w.v, first * config.kv_width()),
-            q_bias: DevicePtr::NULL,
-            k_bias: DevicePtr::NULL,
-            v_bias: DevicePtr::NULL,
             q_norm: optional(&weights.q_norm),
             k_norm: optional(&weights.k_norm),
             rope: at(&rope.table, 0),
@@ -44,7 +41,10 @@ impl Pass<'_> {
             epsilon: config.rms_eps,
         };
         let heads = (config.n_heads + 2 * config.n_kv_heads) as u32;
-        let geometry = Geometry::new([tokens.len() as u32, heads.div_ceil(4), 1], 128);
+        let geometry = Geometry::new(
+            [tokens.len() as u32, heads.div_ceil(ROPE_HEADS), 1],
+            ROPE_THREADS,
+        );
         // SAFETY: the workspace has room for the tokens; `check_step` saw to pages for all positions.
         unsafe { self.launcher.launch(&ROPE_KV, geometry, &params) }
     }

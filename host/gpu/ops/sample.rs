@@ -1,6 +1,6 @@
 //! Launch of `sample`: a random token for each row of logits.
 
-use kernels_gpu::abi::SampleParams;
+use kernels_gpu::abi::{SAMPLE_THREADS, SampleParams};
 use kernels_gpu::ops::sample::SAMPLE;
 
 use crate::device::Result;
@@ -18,7 +18,7 @@ impl Pass<'_> {
             vocab,
             stride: vocab,
         };
-        let geometry = Geometry::new([rows as u32, 1, 1], SAMPLE.max_threads);
+        let geometry = Geometry::new([rows as u32, 1, 1], SAMPLE_THREADS);
         // SAFETY: logits and tokens have as many rows; each has settings.
         unsafe { self.launcher.launch(&SAMPLE, geometry, &params) }
     }

@@ -15,6 +15,15 @@ pub const ROPE_HALVES: u32 = 1;
 /// A row that sees all tokens before it: the value of a `window` parameter.
 pub const NO_WINDOW: u32 = u32::MAX;
 
+/// Threads of a block of `rope_kv`.
+pub const ROPE_THREADS: u32 = 128;
+
+/// Heads of a token, of Q, K and V together, that a block of `rope_kv` handles: one a warp.
+pub const ROPE_HEADS: u32 = ROPE_THREADS / 32;
+
+/// Threads of a block of attention over many tokens.
+pub const PREFILL_THREADS: u32 = 128;
+
 /// Query rows of a tile of attention over many tokens, for each of a warp's row tiles.
 pub const PREFILL_TILE_ROWS: u32 = 64;
 
@@ -25,20 +34,14 @@ pub const DECODE_HEADS: u32 = 8;
 pub const DECODE_MAX_SPLITS: u32 = 128;
 
 kernel_params! {
-    /// Bias, per-head norm, rotation and KV write of `T` tokens; see `ops/rope_kv.rs`.
-    pub struct RopeKvParams [152] {
-        /// f32 `[T][q_stride]`, `n_heads * head_dim` of a row being used.
+    /// Per-head norm, rotation and KV write of `T` tokens; see `ops/rope_kv.rs`.
+    pub struct RopeKvParams [128] {
+        /// f32 `[T][q_stride]`, `n_heads * head_dim` of a row being used; with biases added.
         pub q: DevicePtr<f32>,
-        /// f32 `[T][kv_stride]`, `n_kv_heads * head_dim` of a row being used.
+        /// f32 `[T][kv_stride]`, `n_kv_heads * head_dim` of a row being used; with biases added.
         pub k: DevicePtr<f32>,
         /// As `k`.
         pub v: DevicePtr<f32>,
-        /// f32 `[n_heads * head_dim]`, or null.
-        pub q_bias: DevicePtr<f32>,
-        /// f32 `[n_kv_heads * head_dim]`, or null.
-        pub k_bias: DevicePtr<f32>,
-        /// f32 `[n_kv_heads * head_dim]`, or null.
-        pub v_bias: DevicePtr<f32>,
         /// Weight of Q's RMSNorm, f32 `[head_dim]`, or null.
         pub q_norm: DevicePtr<f32>,
         /// Weight of K's RMSNorm, f32 `[head_dim]`, or null.
@@ -184,6 +187,10 @@ pub const fn decode_threads(head_dim: u32) -> u32 {
         _ => 128,
     }
 }
+
+/// Threads of a block of `attention_decode` that shares a long context with others: of these, more fit on the device the
+/// fewer threads they have.
+pub const DECODE_SHARED_THREADS: u32 = 128;
 
 /// Dynamic shared memory of `attention_decode`: queries in two roundings, the new key and value, the
 /// warps' results with their maxima and sums, the new scores, a flag.

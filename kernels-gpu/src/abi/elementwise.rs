@@ -3,15 +3,42 @@
 use super::{DevicePtr, kernel_params};
 use crate::prim::half::F16;
 
+/// Threads of a block of the kernels of `ops/elementwise.rs`.
+pub const ELEMENTWISE_THREADS: u32 = 256;
+
+/// Most threads of a block of the kernels of `ops/gated_rows.rs`.
+pub const GATED_ROWS_MAX_THREADS: u32 = 1024;
+
+/// Blocks of a row of `width` elements, and their threads, for the kernels of `ops/gated_rows.rs`. `alone` says that the
+/// step has so few rows that each has a multiprocessor to itself.
+pub const fn gated_rows_geometry(width: u32, knows_maxima: bool, alone: bool) -> (u32, u32) {
+    /// Threads where the row's maximum is known, so that several blocks share a row.
+    const SHARED: u32 = 256;
+    /// Most threads of a block that shares its multiprocessor with those of other rows.
+    const BESIDE_OTHERS: u32 = 512;
+    /// Elements of a thread of a block that has a row to itself.
+    const QUAD: u32 = 4;
+    if knows_maxima {
+        return (width.div_ceil(SHARED), SHARED);
+    }
+    let most = if alone {
+        GATED_ROWS_MAX_THREADS
+    } else {
+        BESIDE_OTHERS
+    };
+    let wanted = width.div_ceil(QUAD).next_multiple_of(32);
+    (1, if wanted < most { wanted } else { most })
+}
+
 kernel_params! {
     /// `y = a + b` over `n` elements.
     pub struct AddParams [32] {
         /// First term.
-        pub a: DevicePtr<()>,
+        pub a: DevicePtr<f32>,
         /// Second term.
-        pub b: DevicePtr<()>,
+        pub b: DevicePtr<f32>,
         /// Sum; may be `a` or `b`.
-        pub y: DevicePtr<()>,
+        pub y: DevicePtr<f32>,
         /// Elements.
         pub n: u32,
         /// Zero.
@@ -21,7 +48,7 @@ kernel_params! {
     /// `x[r][c] += bias[c]`, in place.
     pub struct BiasParams [24] {
         /// Rows, one behind the other.
-        pub x: DevicePtr<()>,
+        pub x: DevicePtr<f32>,
         /// `width` terms.
         pub bias: DevicePtr<f32>,
         /// Elements of all rows.

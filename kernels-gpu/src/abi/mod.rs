@@ -17,29 +17,13 @@ mod norm;
 mod sampling;
 mod weights;
 
-pub use attention::{
-    AttentionDecodeParams, AttentionPrefillParams, DECODE_HEADS, DECODE_MAX_SPLITS, NO_WINDOW,
-    PREFILL_TILE_ROWS, ROPE_ADJACENT, ROPE_HALVES, RopeKvParams, decode_grid_y,
-    decode_partial_floats, decode_query_stride, decode_shared_bytes, decode_threads,
-    prefill_shared_bytes,
-};
-pub use elementwise::{AddParams, BiasParams, GatedParams, GatedRowsParams, RestoreParams};
-pub use matmul::{
-    MATMUL_MAX_STAGES, MATMUL_MAX_WARPS, MATMUL_MIN_K_GROUPS, MATMUL_TILE_VECTORS, MATMUL_TILES,
-    MATMUL_WARP_ELEMENTS, MATMUL_WARP_ROWS, MatmulParams, MatmulPlan, matmul_row_bytes,
-    matmul_stage_elements, matmul_vector_bytes,
-};
-pub use matvec::{
-    ACTIVATION_GROUP, MATVEC_MAX_VECTORS, MATVEC_MAX_WARPS, MATVEC_PARTIAL_SUMS, MATVEC_SQUARES,
-    MATVEC_WARP_SQUARES, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment,
-    VectorFormat, matvec_alone_bytes, matvec_beside_bytes, matvec_max_warps, matvec_pair_ends,
-    matvec_slot_bytes, matvec_slots, matvec_tile_bytes, matvec_vectors, matvec_warp_bytes,
-};
-pub use norm::RmsNormParams;
-pub use sampling::{ArgmaxParams, NOT_FINITE, POSTED_ROWS, SampleParams, SampleSettings};
-pub use weights::{
-    DequantizeParams, EmbedParams, UNPACK_WARPS, UnpackPlan, WeightType, unpack_warp_bytes,
-};
+pub use attention::*;
+pub use elementwise::*;
+pub use matmul::*;
+pub use matvec::*;
+pub use norm::*;
+pub use sampling::*;
+pub use weights::*;
 
 /// Tokens of a page of the KV cache.
 pub const PAGE_TOKENS: u32 = 64;

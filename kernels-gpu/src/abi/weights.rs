@@ -1,4 +1,4 @@
-//! The tensor types that kernels read weights in, and the parameters of the kernels that decode them.
+//! The tensor types that kernels read weights in, and the parameters of the kernels that unpack them.
 
 use super::{DevicePtr, kernel_params};
 use crate::quant::*;
@@ -125,7 +125,7 @@ impl WeightType {
         (misalignment + self.row_bytes(n) + self.over_read()).next_multiple_of(16)
     }
 
-    /// Bytes behind a block that its decoder may load without using them: a word, where blocks are
+    /// Bytes behind a block that unpacking it may load without using them: a word, where blocks are
     /// not whole words.
     pub const fn over_read(self) -> u32 {
         if self.block_bytes().is_multiple_of(4) {
@@ -136,8 +136,11 @@ impl WeightType {
     }
 }
 
-/// Warps of a block of the kernels that decode weights.
+/// Warps of a block of the kernels that unpack weights.
 pub const UNPACK_WARPS: u32 = 8;
+
+/// Threads of a block of them.
+pub const UNPACK_THREADS: u32 = 32 * UNPACK_WARPS;
 
 /// Dynamic shared memory of a warp of them: two tiles of blocks and one of results, of
 /// `element_bytes` bytes each.
@@ -145,7 +148,7 @@ pub const fn unpack_warp_bytes(ty: WeightType, element_bytes: u32) -> u32 {
     2 * ty.slot_bytes() + ty.tile_elements() * element_bytes
 }
 
-/// The launch of a kernel that decodes weights; its blocks have [`UNPACK_WARPS`] warps.
+/// The launch of a kernel that unpacks weights; its blocks have [`UNPACK_THREADS`] threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnpackPlan {
     /// Blocks.

@@ -203,7 +203,7 @@ fn product<W: Quantized>(
 }
 
 /// [`VectorFormat::F16`]: a power of two `s <= max |x|` and `x / s` in f16, so that no activation is
-/// too large for f16. The weights are decoded exactly, and products added in f32.
+/// too large for f16. The weights are unpacked exactly, and products added in f32.
 #[derive(Clone, Copy)]
 pub struct Half(Layout);
 

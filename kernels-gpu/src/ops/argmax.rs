@@ -1,11 +1,12 @@
 //! The index of each row's largest element, and the position of the step that follows.
 //!
-//! - Formula: the first `i` with `x[i] >= x[j]` for all `j`; [`NOT_FINITE`] where an element is NaN or
-//!   infinite.
-//! - Shapes: see [`ArgmaxParams`].
+//! - Formula: the first `i` with `x[i] >= x[j]` for all `j`; [`NOT_FINITE`](crate::abi::NOT_FINITE) where an element is
+//!   NaN or infinite. Where the launch forbids, minus infinity is no error and no element, and a row of nothing else
+//!   gives [`NOTHING_ALLOWED`].
+//! - Shapes: see [`ArgmaxParams`], and [`ChoiceOutputs`](crate::abi::ChoiceOutputs) for what is written.
 //! - Threads: several blocks a row, each thread four elements at a time; their best meet in one atomic
 //!   maximum a block, and the last block to come writes the result.
-//! - Launch: grid = [blocks for a row, rows], block = 256. Rows are aligned to 16 bytes where `stride`
+//! - Launch: grid = [blocks for a row, rows], block = [`ARGMAX_THREADS`]. Rows are aligned to 16 bytes where `stride`
 //!   is a multiple of 4.
 //! - Moves: the logits once.
 
@@ -13,50 +14,28 @@ use cuda_std::atomic::{atomic_fetch_add_acqrel_u32_device, atomic_fetch_max_rela
 use cuda_std::prelude::*;
 use cuda_std::static_shared;
 
-use super::{entry_points, order};
-use crate::abi::{ArgmaxParams, NOT_FINITE, POSTED_ROWS};
+use super::choice::Place;
+use super::entry_points;
+use super::order::{self, larger, ranked, warp_largest};
+use crate::abi::{ARGMAX_THREADS, ArgmaxParams, NOTHING_ALLOWED};
 use crate::prim::grid;
 use crate::prim::half::Element;
 
 entry_points! {
     /// Of f32.
-    ARGMAX = argmax(ArgmaxParams), max_threads = 256 => largest;
+    ARGMAX = argmax(ArgmaxParams), max_threads = ARGMAX_THREADS => largest;
 }
 
-const THREADS: u32 = 256;
+const THREADS: u32 = ARGMAX_THREADS;
 
-/// An element with its index: larger where the element is, or among equals where the index is lower.
-/// What is not finite is above every element, with the index [`NOT_FINITE`]. 0 is below every element.
+/// As [`ranked`]; 0 for what `forbids` minus infinity.
 #[inline(always)]
-fn packed(x: f32, index: u32) -> u64 {
-    let (key, index) = if x.is_finite() {
-        // -0 + 0 is 0: both zeros are equal.
-        (order::key(x + 0.0), index)
+fn allowed(x: f32, index: u32, forbids: bool) -> u64 {
+    if forbids && x == f32::NEG_INFINITY {
+        0
     } else {
-        (u32::MAX, NOT_FINITE)
-    };
-    (key as u64) << 32 | (!index) as u64
-}
-
-#[inline(always)]
-const fn larger(a: u64, b: u64) -> u64 {
-    if a > b { a } else { b }
-}
-
-/// The largest value of the warp.
-///
-/// # Safety
-/// All 32 lanes come here together.
-#[inline(always)]
-unsafe fn warp_largest(mut value: u64) -> u64 {
-    let mut distance = 16;
-    while distance > 0 {
-        // SAFETY: the caller's.
-        let other = unsafe { warp::warp_shuffle_xor(warp::FULL_MASK, value, distance, 32) }.0;
-        value = larger(value, other);
-        distance /= 2;
+        ranked(x, index)
     }
-    value
 }
 
 /// The body.
@@ -75,6 +54,7 @@ pub unsafe fn largest(p: ArgmaxParams) {
         0
     };
     let thread = thread::thread_idx_x();
+    let forbids = p.forbids != 0;
     let mut best = 0;
 
     // SAFETY: rows and indices are inside the logits; the scratch memory is the row's.
@@ -85,14 +65,14 @@ pub unsafe fn largest(p: ArgmaxParams) {
             let x = f32::load4(logits.add(4 * i as usize));
             let mut j = 0;
             while j < 4 {
-                best = larger(best, packed(x[j as usize], 4 * i + j));
+                best = larger(best, allowed(x[j as usize], 4 * i + j, forbids));
                 j += 1;
             }
             i += threads;
         }
         let mut i = 4 * whole + thread::index_1d();
         while i < p.vocab {
-            best = larger(best, packed(*logits.add(i as usize), i));
+            best = larger(best, allowed(*logits.add(i as usize), i, forbids));
             i += threads;
         }
 
@@ -112,22 +92,19 @@ pub unsafe fn largest(p: ArgmaxParams) {
             best = larger(best, warps.add(warp).load());
             warp += 1;
         }
+        // Under way while the atomics are; the block that writes comes after all that read.
+        let place = Place::of(&p.outputs, row, false);
         let (row_best, arrived) = (p.best.mut_ptr().add(row), p.arrived.mut_ptr().add(row));
         atomic_fetch_max_relaxed_u64_device(row_best, best);
         if atomic_fetch_add_acqrel_u32_device(arrived, 1) == thread::grid_dim_x() - 1 {
             // All blocks have been here: an atomic access reads what theirs left.
             let best = atomic_fetch_max_relaxed_u64_device(row_best, 0);
-            let token = !(best as u32);
-            *p.tokens.mut_ptr().add(row) = token;
-            if !p.next_positions.is_null() {
-                // The step that follows may be on its way already, and must find a row of the embeddings.
-                let next = if token == NOT_FINITE { 0 } else { token };
-                *p.next_tokens.mut_ptr().add(row) = next;
-                let position = p.next_positions.mut_ptr().add(row);
-                let half = POSTED_ROWS as usize * (*position % 2) as usize;
-                *p.posted.mut_ptr().add(half + row) = token;
-                *position += 1;
-            }
+            let token = if best == 0 {
+                NOTHING_ALLOWED
+            } else {
+                order::token(best)
+            };
+            place.put(&p.outputs, token);
             *row_best = 0;
             *arrived = 0;
         }

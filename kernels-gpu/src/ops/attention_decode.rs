@@ -170,7 +170,6 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
 
         let head_of = |x: *const f32, norm: *const f32| Head {
             x,
-            bias: core::ptr::null(),
             norm,
             dim: DIM as u32,
             epsilon: p.epsilon,

@@ -9,7 +9,7 @@
 //! - Threads: a block has 4 warps and `64 * ROW_TILES` rows, a warp `16 * ROW_TILES` of them against
 //!   all 64 keys of a page at a time; its scores, weights and results stay in registers. Two
 //!   row tiles halve the shared memory reads of a product, and need twice the rows to fill the GPU.
-//! - Launch: grid = [tiles of the sequence with the most rows, KV heads, sequences], block = 128,
+//! - Launch: grid = [tiles of the sequence with the most rows, KV heads, sequences], block = [`PREFILL_THREADS`],
 //!   [`prefill_shared_bytes`](crate::abi::prefill_shared_bytes) of dynamic shared memory. `q`, `out`
 //!   and `kv` are aligned to 16 bytes.
 //! - Moves: q and out once; K and V of the visible keys once for each tile of rows. Pages that no row
@@ -21,7 +21,7 @@ use cuda_std::prelude::*;
 use cuda_std::shared::{self, Shared};
 
 use super::entry_points;
-use crate::abi::{AttentionPrefillParams, PAGE_TOKENS, PREFILL_TILE_ROWS};
+use crate::abi::{AttentionPrefillParams, PAGE_TOKENS, PREFILL_THREADS, PREFILL_TILE_ROWS};
 use crate::prim::half::{F16, f32_to_f16x2};
 use crate::prim::integer::{div, rem};
 use crate::prim::math::exp2_approx;
@@ -34,33 +34,33 @@ use crate::prim::{async_copy, grid, load};
 // spills.
 entry_points! {
     /// Heads of 32, 64 rows a block.
-    ATTENTION_PREFILL_32 = attention_prefill_32(AttentionPrefillParams), max_threads = 128
+    ATTENTION_PREFILL_32 = attention_prefill_32(AttentionPrefillParams), max_threads = PREFILL_THREADS
         => attention_prefill::<4, 1>;
     /// Heads of 64, 64 rows a block.
-    ATTENTION_PREFILL_64 = attention_prefill_64(AttentionPrefillParams), max_threads = 128
+    ATTENTION_PREFILL_64 = attention_prefill_64(AttentionPrefillParams), max_threads = PREFILL_THREADS
         => attention_prefill::<8, 1>;
     /// Heads of 80, 64 rows a block.
-    ATTENTION_PREFILL_80 = attention_prefill_80(AttentionPrefillParams), max_threads = 128,
+    ATTENTION_PREFILL_80 = attention_prefill_80(AttentionPrefillParams), max_threads = PREFILL_THREADS,
         min_blocks = 1
         => attention_prefill::<10, 1>;
     /// Heads of 96, 64 rows a block.
-    ATTENTION_PREFILL_96 = attention_prefill_96(AttentionPrefillParams), max_threads = 128
+    ATTENTION_PREFILL_96 = attention_prefill_96(AttentionPrefillParams), max_threads = PREFILL_THREADS
         => attention_prefill::<12, 1>;
     /// Heads of 128, 64 rows a block.
-    ATTENTION_PREFILL_128 = attention_prefill_128(AttentionPrefillParams), max_threads = 128
+    ATTENTION_PREFILL_128 = attention_prefill_128(AttentionPrefillParams), max_threads = PREFILL_THREADS
         => attention_prefill::<16, 1>;
     /// Heads of 256, 64 rows a block.
-    ATTENTION_PREFILL_256 = attention_prefill_256(AttentionPrefillParams), max_threads = 128
+    ATTENTION_PREFILL_256 = attention_prefill_256(AttentionPrefillParams), max_threads = PREFILL_THREADS
         => attention_prefill::<32, 1>;
     /// Heads of 64, 128 rows a block.
-    ATTENTION_PREFILL_64_WIDE = attention_prefill_64_wide(AttentionPrefillParams), max_threads = 128
+    ATTENTION_PREFILL_64_WIDE = attention_prefill_64_wide(AttentionPrefillParams), max_threads = PREFILL_THREADS
         => attention_prefill::<8, 2>;
     /// Heads of 128, 128 rows a block.
-    ATTENTION_PREFILL_128_WIDE = attention_prefill_128_wide(AttentionPrefillParams), max_threads = 128
+    ATTENTION_PREFILL_128_WIDE = attention_prefill_128_wide(AttentionPrefillParams), max_threads = PREFILL_THREADS
         => attention_prefill::<16, 2>;
 }
 
-const THREADS: u32 = 128;
+const THREADS: u32 = PREFILL_THREADS;
 /// 8-key columns of the scores' tiles.
 const KEY_TILES: usize = PAGE_TOKENS as usize / 8;
 

@@ -1,11 +1,11 @@
 //! Weights as f16, for matrix products on tensor cores.
 //!
-//! - Formula: `y[i] = weights[i]`: ggml's float32 decoding, rounded once to f16; of plain types
+//! - Formula: `y[i] = weights[i]`: ggml's float32 values, rounded once to f16; of plain types
 //!   `y[i] = weights[i] * factor`, whose range may lie outside that of f16.
 //! - Shapes: any number of elements that is whole blocks; rows do not matter.
 //! - Threads: a warp a tile (1024 elements, 256 of a plain type) at a time; the tiles go round all warps
 //!   of the grid. A tile's bytes come to shared memory in 16-byte pieces while the tile before is
-//!   decoded, a lane a unit.
+//!   unpacked, a lane a unit.
 //! - Launch: [`UnpackPlan`](crate::abi::UnpackPlan)'s. `weights` and `y` are aligned to 16 bytes.
 //! - Moves: the blocks once, two bytes an element once.
 
@@ -16,13 +16,13 @@ use super::entry_points_by_type;
 use super::weights::store::store_tile;
 use super::weights::tile::Tile;
 use super::weights::*;
-use crate::abi::{DequantizeParams, UNPACK_WARPS, unpack_warp_bytes};
+use crate::abi::{DequantizeParams, UNPACK_THREADS, UNPACK_WARPS, unpack_warp_bytes};
 use crate::prim::async_copy::{commit, wait_group};
 use crate::prim::grid;
 use crate::prim::half::F16;
 use crate::weight_types;
 
-weight_types!(entry_points_by_type dequantize, DequantizeParams, 32 * UNPACK_WARPS);
+weight_types!(entry_points_by_type dequantize, DequantizeParams, UNPACK_THREADS);
 
 /// The body.
 ///

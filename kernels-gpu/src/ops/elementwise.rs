@@ -4,33 +4,28 @@
 //!   `y = gelu(gate) * up` (GeGLU, gelu in its tanh form); `x[r][c] *= scales[r]`.
 //! - Shapes: any; see the parameter structs.
 //! - Threads: one element each, neighbours on neighbours, so that a warp's accesses are whole lines.
-//! - Launch: a one-dimensional grid of at least as many threads as elements, block up to 256. For
+//! - Launch: a one-dimensional grid of at least as many threads as elements, block up to [`ELEMENTWISE_THREADS`]. For
 //!   the gated ones the grid's second dimension is the row, and for `x *= scales` with one block a row.
 //! - Moves: every operand once.
 
 use cuda_std::prelude::*;
 
 use super::entry_points;
-use crate::abi::{AddParams, BiasParams, GatedParams, RestoreParams};
+use crate::abi::{AddParams, BiasParams, ELEMENTWISE_THREADS, GatedParams, RestoreParams};
 use crate::prim::grid;
-use crate::prim::half::{Element, F16};
 use crate::prim::integer::rem;
 
 entry_points! {
     /// Sum, f32.
-    ADD_F32 = add_f32(AddParams), max_threads = 256 => add::<f32>;
-    /// Sum, f16, rounded once.
-    ADD_F16 = add_f16(AddParams), max_threads = 256 => add::<F16>;
+    ADD_F32 = add_f32(AddParams), max_threads = ELEMENTWISE_THREADS => add;
     /// Bias, f32.
-    BIAS_F32 = bias_f32(BiasParams), max_threads = 256 => bias::<f32>;
-    /// Bias, f16 (the bias itself is f32).
-    BIAS_F16 = bias_f16(BiasParams), max_threads = 256 => bias::<F16>;
+    BIAS_F32 = bias_f32(BiasParams), max_threads = ELEMENTWISE_THREADS => bias;
     /// SwiGLU.
-    SWIGLU_F32 = swiglu_f32(GatedParams), max_threads = 256 => gated::<Silu>;
+    SWIGLU_F32 = swiglu_f32(GatedParams), max_threads = ELEMENTWISE_THREADS => gated::<Silu>;
     /// GeGLU.
-    GEGLU_F32 = geglu_f32(GatedParams), max_threads = 256 => gated::<GeluTanh>;
+    GEGLU_F32 = geglu_f32(GatedParams), max_threads = ELEMENTWISE_THREADS => gated::<GeluTanh>;
     /// What rows were divided by, multiplied back.
-    RESTORE_ROWS = restore_rows(RestoreParams), max_threads = 256 => restore;
+    RESTORE_ROWS = restore_rows(RestoreParams), max_threads = ELEMENTWISE_THREADS => restore;
 }
 
 /// `y = a + b`.
@@ -38,16 +33,14 @@ entry_points! {
 /// # Safety
 /// The launch conditions in the module's header.
 #[inline(always)]
-pub unsafe fn add<T: Element>(p: AddParams) {
+pub unsafe fn add(p: AddParams) {
     grid::wait();
     let i = thread::index_1d();
     if i < p.n {
         let i = i as usize;
         // SAFETY: the buffers have n elements.
         unsafe {
-            let sum =
-                (*p.a.cast::<T>().ptr().add(i)).to_f32() + (*p.b.cast::<T>().ptr().add(i)).to_f32();
-            *p.y.cast::<T>().mut_ptr().add(i) = T::from_f32(sum);
+            *p.y.mut_ptr().add(i) = *p.a.ptr().add(i) + *p.b.ptr().add(i);
         }
     }
 }
@@ -57,15 +50,14 @@ pub unsafe fn add<T: Element>(p: AddParams) {
 /// # Safety
 /// The launch conditions in the module's header.
 #[inline(always)]
-pub unsafe fn bias<T: Element>(p: BiasParams) {
+pub unsafe fn bias(p: BiasParams) {
     grid::wait();
     let i = thread::index_1d();
     if i < p.n {
         // SAFETY: x has n elements, bias one for each column.
         unsafe {
-            let x = p.x.cast::<T>().mut_ptr().add(i as usize);
             let bias = *p.bias.ptr().add(rem(i, p.width) as usize);
-            *x = T::from_f32((*x).to_f32() + bias);
+            *p.x.mut_ptr().add(i as usize) += bias;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Rows of the embedding table.
 //!
-//! - Formula: `y[t][i] = table[tokens[t]][i] * scale`, in ggml's float32 decoding; zeros for a token
+//! - Formula: `y[t][i] = table[tokens[t]][i] * scale`, in ggml's float32 values; zeros for a token
 //!   outside of the table.
 //! - Shapes: any number of tokens; `width` a multiple of the block's elements.
 //! - Threads: a warp a tile (1024 elements, 256 of a plain type) of a token.
@@ -14,12 +14,12 @@ use super::entry_points_by_type;
 use super::weights::store::store_tile;
 use super::weights::tile::Tile;
 use super::weights::*;
-use crate::abi::{EmbedParams, UNPACK_WARPS, unpack_warp_bytes};
+use crate::abi::{EmbedParams, UNPACK_THREADS, UNPACK_WARPS, unpack_warp_bytes};
 use crate::prim::async_copy::{commit, wait_group};
 use crate::prim::grid;
 use crate::weight_types;
 
-weight_types!(entry_points_by_type embed, EmbedParams, 32 * UNPACK_WARPS);
+weight_types!(entry_points_by_type embed, EmbedParams, UNPACK_THREADS);
 
 /// The body.
 ///

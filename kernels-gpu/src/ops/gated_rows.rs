@@ -8,7 +8,8 @@
 //! - Threads: round after round, four neighbouring elements each, or one where `maxima` are given: with few rows, what
 //!   one warp alone has to issue is what takes the time.
 //! - Launch: grid = [blocks of a row, rows]: any number of them where `maxima` are given, otherwise 1;
-//!   block = a multiple of 32 up to 1024. Buffers are aligned to 16 bytes.
+//!   block = a multiple of 32 up to [`GATED_ROWS_MAX_THREADS`]; the host takes
+//!   [`gated_rows_geometry`](crate::abi::gated_rows_geometry). Buffers are aligned to 16 bytes.
 //! - Moves: every operand once; gate and up of a row that is written again twice.
 
 use cuda_std::prelude::*;
@@ -16,7 +17,7 @@ use cuda_std::static_shared;
 
 use super::elementwise::{Gate, GeluTanh, Silu};
 use super::entry_points;
-use crate::abi::GatedRowsParams;
+use crate::abi::{GATED_ROWS_MAX_THREADS, GatedRowsParams};
 use crate::prim::grid;
 use crate::prim::half::{Element, F16};
 use crate::prim::reduce::block_max;
@@ -24,9 +25,9 @@ use crate::prim::scale::{inverse, scale_of, scale_of_products};
 
 entry_points! {
     /// SwiGLU, f32 to scaled f16.
-    SWIGLU_ROWS = swiglu_rows(GatedRowsParams), max_threads = 1024 => gated_rows::<Silu>;
+    SWIGLU_ROWS = swiglu_rows(GatedRowsParams), max_threads = GATED_ROWS_MAX_THREADS => gated_rows::<Silu>;
     /// GeGLU, f32 to scaled f16.
-    GEGLU_ROWS = geglu_rows(GatedRowsParams), max_threads = 1024 => gated_rows::<GeluTanh>;
+    GEGLU_ROWS = geglu_rows(GatedRowsParams), max_threads = GATED_ROWS_MAX_THREADS => gated_rows::<GeluTanh>;
 }
 
 /// The body.

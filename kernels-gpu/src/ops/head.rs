@@ -1,4 +1,4 @@
-//! One head's vector on the way into attention: bias, norm, rotation. Shared by the kernels that
+//! One head's vector on the way into attention: norm, rotation. Shared by the kernels that
 //! begin with it; a warp handles one head at a time.
 //!
 //! A lane has every 32nd pair of elements: those that are rotated together, and neighbours behind them.
@@ -20,8 +20,6 @@ pub type Pairs = [[f32; 2]; SLOTS];
 pub struct Head {
     /// The first of `dim` elements.
     pub x: *const f32,
-    /// Bias of the same elements, or null.
-    pub bias: *const f32,
     /// Weight of the head's RMSNorm, or null.
     pub norm: *const f32,
     /// Elements.
@@ -107,7 +105,7 @@ fn pair_of_lane(slot: usize) -> u32 {
 }
 
 impl Head {
-    /// This lane's pairs with the bias added.
+    /// This lane's pairs.
     ///
     /// # Safety
     /// The pointers are null or have `dim` elements.
@@ -119,14 +117,9 @@ impl Head {
             let pair = pair_of_lane(slot);
             if 2 * pair < self.dim {
                 // SAFETY: the elements are in the head.
-                values[slot] = rotation.elements(pair).map(|i| unsafe {
-                    let x = *self.x.add(i as usize);
-                    if self.bias.is_null() {
-                        x
-                    } else {
-                        x + *self.bias.add(i as usize)
-                    }
-                });
+                values[slot] = rotation
+                    .elements(pair)
+                    .map(|i| unsafe { *self.x.add(i as usize) });
             }
             slot += 1;
         }

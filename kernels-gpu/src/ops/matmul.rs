@@ -4,9 +4,9 @@
 //! - Shapes: up to three matrices of any number of rows, any number of vectors; `n_in` a multiple of the
 //!   block's elements.
 //! - Threads: a block takes `8 * TILES` vectors and 16 rows for each group of warps that share rows. It
-//!   goes through the columns in stages, of which each warp of a group has 128 columns: a lane decodes a
+//!   goes through the columns in stages, of which each warp of a group has 128 columns: a lane unpacks a
 //!   unit of row `g` and one of row `g + 8` (see [`mma`](crate::prim::mma)). The order of the columns
-//!   inside a product is free: so that what a lane decodes is already its part of the tensor cores'
+//!   inside a product is free: so that what a lane unpacks is already its part of the tensor cores'
 //!   left factor, unit `t` gives columns `2t`, `2t + 1`, `2t + 8` and `2t + 9` of eight products in turn.
 //! - Launch: [`MatmulPlan`](crate::abi::MatmulPlan)'s.
 //! - Moves: the matrices once for each `8 * TILES` vectors, the vectors once a block of rows (from L2), the
@@ -17,7 +17,7 @@ use cuda_std::shared::{Shared, dynamic};
 
 use super::matmul_stages::{Slot, Stages};
 use super::weights::Weights;
-use super::weights::store::Decoded;
+use super::weights::store::Unpacked;
 use crate::abi::{MATMUL_TILE_VECTORS, MATMUL_WARP_ROWS, MatmulParams};
 use crate::prim::grid;
 use crate::prim::half::F16;

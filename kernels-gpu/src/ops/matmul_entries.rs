@@ -16,7 +16,7 @@ macro_rules! matmul_entry_points {
     };
 }
 
-/// A row: the type's variant, decoder and name, and the numbers of tiles, which are
+/// A row: the type's variant, implementation and name, and the numbers of tiles, which are
 /// [`MATMUL_TILES`](crate::abi::MATMUL_TILES).
 macro_rules! instances {
     ($($variant:ident, $weights:ident, $name:ident: $($tiles:literal),*;)*) => {

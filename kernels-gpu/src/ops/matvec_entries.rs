@@ -22,7 +22,7 @@ macro_rules! matvec_entry_points {
     };
 }
 
-/// A row: the type's variant, decoder and name, the activations' variant, format and name, and the numbers of vectors.
+/// A row: the type's variant, implementation and name, the activations' variant, format and name, and the numbers of vectors.
 macro_rules! instances {
     ($(
         $variant:ident, $weights:ident, $name:ident, $format:ident, $activations:ident, $format_name:ident: $($vectors:literal),*;

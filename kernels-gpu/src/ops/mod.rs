@@ -2,15 +2,19 @@
 //! bytes moved), a generic body, and a row of `entry_points!` for each instance.
 
 pub mod activations;
+pub mod adjust_logits;
 pub mod argmax;
 pub mod attention_decode;
 mod attention_merge;
 pub mod attention_prefill;
+mod choice;
 pub mod dequantize;
 pub mod elementwise;
 pub mod embed;
 pub mod gated_rows;
+pub mod gather_tokens;
 mod head;
+pub mod logprobs;
 pub mod matmul;
 pub mod matmul_entries;
 mod matmul_stages;
@@ -23,6 +27,7 @@ pub mod norm;
 mod order;
 pub mod rope_kv;
 pub mod sample;
+pub mod soft_cap;
 pub mod weights;
 
 /// Declares entry points as instances of a generic body:
@@ -30,7 +35,7 @@ pub mod weights;
 /// ```text
 /// entry_points! {
 ///     /// f32 to f16.
-///     RMS_NORM_F16 = rms_norm_f16(RmsNormParams), max_threads = 1024 => rms_norm::<F16>;
+///     RMS_NORM_F16 = rms_norm_f16(RmsNormParams), max_threads = NORM_MAX_THREADS => rms_norm::<F16>;
 /// }
 /// ```
 ///
@@ -65,7 +70,7 @@ use entry_points;
 /// [`KernelDef`](crate::abi::KernelDef)s:
 ///
 /// ```text
-/// weight_types!(entry_points_by_type embed, EmbedParams, 32 * UNPACK_WARPS);
+/// weight_types!(entry_points_by_type embed, EmbedParams, UNPACK_THREADS);
 /// ```
 ///
 /// makes the kernels `embed_f32`, `embed_q4_0` and so on of the body `embed`.

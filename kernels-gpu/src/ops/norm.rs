@@ -1,18 +1,18 @@
-//! RMSNorm, with the residual addition that precedes it in a layer.
+//! RMSNorm of rows, which may have been divided by a power of two.
 //!
-//! - Formula: `x = x * scale + residual` (where given), then
+//! - Formula: `x = x * scale` (where given), then
 //!   `y = x / sqrt(mean(x^2) + epsilon) * weight * factor`.
 //! - Shapes: any number of rows of `width` elements; see [`RmsNormParams`] for where a row begins.
 //! - Threads: a block a row; each thread takes four neighbouring elements at a time.
-//! - Launch: grid = rows; block = a multiple of 32 up to 1024, 32 for the short rows of a head.
-//!   Buffers are aligned to 16 bytes; `x` and `residual` do not overlap with `y`.
-//! - Moves: `x` once from memory (the second reading hits a cache), `residual` once, `y` once.
+//! - Launch: grid = rows; block = a multiple of 32 up to [`NORM_MAX_THREADS`], 32 for the short rows of a head.
+//!   Buffers are aligned to 16 bytes; `x` does not overlap with `y`.
+//! - Moves: `x` once from memory (the second reading hits a cache), `y` once.
 
 use cuda_std::prelude::*;
 use cuda_std::static_shared;
 
 use super::entry_points;
-use crate::abi::RmsNormParams;
+use crate::abi::{NORM_MAX_THREADS, RmsNormParams};
 use crate::prim::grid;
 use crate::prim::half::{Element, F16};
 use crate::prim::integer::{div, rem};
@@ -20,9 +20,9 @@ use crate::prim::reduce::block_sum;
 
 entry_points! {
     /// RMSNorm, f32 to f32.
-    RMS_NORM_F32 = rms_norm_f32(RmsNormParams), max_threads = 1024 => rms_norm::<f32>;
+    RMS_NORM_F32 = rms_norm_f32(RmsNormParams), max_threads = NORM_MAX_THREADS => rms_norm::<f32>;
     /// RMSNorm, f32 to f16.
-    RMS_NORM_F16 = rms_norm_f16(RmsNormParams), max_threads = 1024 => rms_norm::<F16>;
+    RMS_NORM_F16 = rms_norm_f16(RmsNormParams), max_threads = NORM_MAX_THREADS => rms_norm::<F16>;
 }
 
 /// The body; `Y` is the output's element type.
@@ -45,10 +45,6 @@ pub unsafe fn rms_norm<Y: Element>(p: RmsNormParams) {
         let x =
             p.x.mut_ptr()
                 .add(token * p.x_stride as usize + head * width);
-        let residual = p
-            .residual
-            .ptr()
-            .add(token * p.x_stride as usize + head * width);
         let y =
             p.y.cast::<Y>()
                 .mut_ptr()
@@ -59,8 +55,7 @@ pub unsafe fn rms_norm<Y: Element>(p: RmsNormParams) {
         } else {
             *p.x_scales.ptr().add(token)
         };
-        let has_residual = !p.residual.is_null();
-        let changes_x = has_residual || x_scale != 1.0;
+        let changes_x = x_scale != 1.0;
         if !p.cleared.is_null() && thread == 0 {
             *p.cleared.mut_ptr().add(token) = 0;
         }
@@ -75,10 +70,6 @@ pub unsafe fn rms_norm<Y: Element>(p: RmsNormParams) {
             let mut v = f32::load4(x.add(i));
             if changes_x {
                 v = v.map(|v| v * x_scale);
-                if has_residual {
-                    let r = f32::load4(residual.add(i));
-                    v = [v[0] + r[0], v[1] + r[1], v[2] + r[2], v[3] + r[3]];
-                }
                 f32::store4(x.add(i), v);
             }
             squares = v[0].mul_add(v[0], v[1].mul_add(v[1], squares));
@@ -90,9 +81,6 @@ pub unsafe fn rms_norm<Y: Element>(p: RmsNormParams) {
             let mut v = *x.add(i);
             if changes_x {
                 v *= x_scale;
-                if has_residual {
-                    v += *residual.add(i);
-                }
                 *x.add(i) = v;
             }
             squares = v.mul_add(v, squares);

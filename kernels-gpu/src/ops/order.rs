@@ -1,7 +1,14 @@
-//! f32 as unsigned integers in the same order.
+//! f32 as unsigned integers in the same order, and tokens with their logits in the order of choice.
+
+use cuda_std::prelude::*;
+
+use crate::abi::NOT_FINITE;
 
 /// The key of the lowest finite number; those of minus infinity and NaN are below.
 pub const LOWEST_KEY: u32 = key(f32::MIN);
+
+/// The key of minus infinity, the logit of a forbidden token.
+pub const FORBIDDEN_KEY: u32 = key(f32::NEG_INFINITY);
 
 /// Whether a [`key`] is that of a finite number.
 #[inline(always)]
@@ -30,6 +37,47 @@ pub const fn value(key: u32) -> f32 {
     } else {
         !key
     })
+}
+
+/// A token with its logit: larger where the logit is, or among equals where the token is lower. What is not finite is
+/// above every logit, with the token [`NOT_FINITE`]. 0 is below every token.
+#[inline(always)]
+pub const fn ranked(logit: f32, token: u32) -> u64 {
+    let (key, token) = if logit.is_finite() {
+        // -0 + 0 is 0: both zeros are equal.
+        (key(logit + 0.0), token)
+    } else {
+        (u32::MAX, NOT_FINITE)
+    };
+    (key as u64) << 32 | (!token) as u64
+}
+
+/// The token of a [`ranked`] one that is not 0.
+#[inline(always)]
+pub const fn token(ranked: u64) -> u32 {
+    !(ranked as u32)
+}
+
+/// The larger one.
+#[inline(always)]
+pub const fn larger(a: u64, b: u64) -> u64 {
+    if a > b { a } else { b }
+}
+
+/// The largest value of the warp.
+///
+/// # Safety
+/// All 32 lanes come here together.
+#[inline(always)]
+pub unsafe fn warp_largest(mut value: u64) -> u64 {
+    let mut distance = 16;
+    while distance > 0 {
+        // SAFETY: the caller's.
+        let other = unsafe { warp::warp_shuffle_xor(warp::FULL_MASK, value, distance, 32) }.0;
+        value = larger(value, other);
+        distance /= 2;
+    }
+    value
 }
 
 #[cfg(test)]

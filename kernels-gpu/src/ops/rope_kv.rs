@@ -1,24 +1,23 @@
 //! From the raw products Q, K and V of many tokens to attention's inputs, in one pass.
 //!
-//! - Formula: `q = rotate(norm(q + bias))`, `k` likewise, `v = v + bias`; bias, norm and rotation each
-//!   where given. A pair `(a, b)` turns to `(a cos - b sin, a sin + b cos)`.
+//! - Formula: `q = rotate(norm(q))`, `k` likewise; norm and rotation each where given. A pair `(a, b)` turns to `(a cos - b sin, a sin + b cos)`.
 //! - Shapes: see [`RopeKvParams`]; q goes to f16 rows, K and V into the paged cache.
 //! - Threads: a warp for each head of a token, Q's heads first, then K's, then V's.
-//! - Launch: grid = [tokens, ceil((n_heads + 2 n_kv_heads) / 4)], block = 128.
+//! - Launch: grid = [tokens, ceil((n_heads + 2 n_kv_heads) / [`ROPE_HEADS`])], block = [`ROPE_THREADS`].
 //! - Moves: q, k and v once, half of that out.
 
 use cuda_std::prelude::*;
 
 use super::entry_points;
 use super::head::{Head, Rotation};
-use crate::abi::{PAGE_TOKENS, RopeKvParams};
+use crate::abi::{PAGE_TOKENS, ROPE_HEADS, ROPE_THREADS, RopeKvParams};
 use crate::prim::grid;
 use crate::prim::half::F16;
 use crate::prim::scale::saturate;
 
 entry_points! {
     /// Heads of up to 256 elements, an even number.
-    ROPE_KV = rope_kv(RopeKvParams), max_threads = 128 => rotate_and_cache;
+    ROPE_KV = rope_kv(RopeKvParams), max_threads = ROPE_THREADS => rotate_and_cache;
 }
 
 /// The body.
@@ -30,7 +29,7 @@ pub unsafe fn rotate_and_cache(p: RopeKvParams) {
     grid::wait();
 
     let token = thread::block_idx_x() as usize;
-    let head = thread::block_idx_y() * 4 + thread::thread_idx_x() / 32;
+    let head = thread::block_idx_y() * ROPE_HEADS + thread::thread_idx_x() / 32;
     if head >= p.n_heads + 2 * p.n_kv_heads {
         return;
     }
@@ -40,18 +39,10 @@ pub unsafe fn rotate_and_cache(p: RopeKvParams) {
     unsafe {
         let position = *p.positions.ptr().add(token);
         let rotation = Rotation::at(p.rope, position, p.pairs, p.pairing);
-        let bias_at = |bias: *const f32, head: usize| {
-            if bias.is_null() {
-                bias
-            } else {
-                bias.add(head * dim)
-            }
-        };
         if head < p.n_heads {
             let head = head as usize;
             let query = Head {
                 x: p.q.ptr().add(token * p.q_stride as usize + head * dim),
-                bias: bias_at(p.q_bias.ptr(), head),
                 norm: p.q_norm.ptr(),
                 dim: p.head_dim,
                 epsilon: p.epsilon,
@@ -69,21 +60,14 @@ pub unsafe fn rotate_and_cache(p: RopeKvParams) {
 
         let is_value = head >= p.n_heads + p.n_kv_heads;
         let index = (head - p.n_heads) as usize;
-        let (x, bias, norm, rotation, head) = if is_value {
+        let (x, norm, rotation, head) = if is_value {
             let none = core::ptr::null();
-            (
-                p.v,
-                p.v_bias,
-                none,
-                Rotation::NONE,
-                index - p.n_kv_heads as usize,
-            )
+            (p.v, none, Rotation::NONE, index - p.n_kv_heads as usize)
         } else {
-            (p.k, p.k_bias, p.k_norm.ptr(), rotation, index)
+            (p.k, p.k_norm.ptr(), rotation, index)
         };
         let vector = Head {
             x: x.ptr().add(token * p.kv_stride as usize + head * dim),
-            bias: bias_at(bias.ptr(), head),
             norm,
             dim: p.head_dim,
             epsilon: p.epsilon,

@@ -3,11 +3,12 @@
 //! - Formula: keep the `top_k` largest logits (lower tokens first among equals); of these, the largest
 //!   that together have the probability `top_p`; of these, the ones at least `min_p` times as likely as
 //!   the likeliest; then draw by the softmax of the logits divided by the temperature. [`NOT_FINITE`]
-//!   where a logit is NaN or infinite.
-//! - Shapes: see [`SampleParams`].
+//!   where a logit is NaN or infinite. Where the launch forbids, tokens of minus infinity are no error and are not
+//!   there, and a row of nothing else gives [`NOTHING_ALLOWED`].
+//! - Shapes: see [`SampleParams`], and [`ChoiceOutputs`](crate::abi::ChoiceOutputs) for what is written.
 //! - Threads: a block a row. Nothing is sorted: the kept tokens are those above a cut, which bisection
 //!   finds by counting, first over the row, then over the few candidates that fit in shared memory.
-//! - Launch: grid = rows, block = 1024. Rows are aligned to 16 bytes where `stride` is a multiple of 4.
+//! - Launch: grid = rows, block = [`SAMPLE_THREADS`]. Rows are aligned to 16 bytes where `stride` is a multiple of 4.
 //! - Moves: the row about six times, from the L2 cache.
 
 use core::f32::consts::LOG2_E;
@@ -16,19 +17,21 @@ use cuda_std::prelude::*;
 use cuda_std::shared::Shared;
 use cuda_std::static_shared;
 
+use super::choice::Place;
 use super::{entry_points, order};
-use crate::abi::{NOT_FINITE, SampleParams, SampleSettings};
+use crate::abi::{NOT_FINITE, NOTHING_ALLOWED, SAMPLE_THREADS, SampleParams, SampleSettings};
 use crate::prim::grid;
 use crate::prim::half::Element;
 use crate::prim::math::exp2_approx;
+use crate::prim::random::uniform;
 use crate::prim::reduce::warp_sum;
 
 entry_points! {
     /// From f32 logits.
-    SAMPLE = sample(SampleParams), max_threads = 1024, min_blocks = 1 => draw;
+    SAMPLE = sample(SampleParams), max_threads = SAMPLE_THREADS, min_blocks = 1 => draw;
 }
 
-const THREADS: u32 = 1024;
+const THREADS: u32 = SAMPLE_THREADS;
 const WARPS: u32 = THREADS / 32;
 /// Candidates that fit in shared memory.
 const CAPACITY: u32 = 4096;
@@ -62,7 +65,7 @@ impl Tokens {
         // SAFETY: indices below `len` are in the row, or among the candidates.
         unsafe {
             if !self.gathered && self.aligned && i + 4 <= self.len {
-                return f32::load4(self.row.add(i as usize)).map(order::key);
+                return f32::load4(self.row.add(i as usize)).map(key);
             }
             let mut j = 0;
             while j < 4 {
@@ -71,7 +74,7 @@ impl Tokens {
                     keys[j as usize] = if self.gathered {
                         self.keys.add(i).load()
                     } else {
-                        order::key(*self.row.add(i as usize))
+                        key(*self.row.add(i as usize))
                     };
                 }
                 j += 1;
@@ -295,6 +298,12 @@ impl Tokens {
     }
 }
 
+/// The key of a logit; both zeros have the same one, as for argmax.
+#[inline(always)]
+fn key(logit: f32) -> u32 {
+    order::key(logit + 0.0)
+}
+
 /// The unscaled probability of a token.
 #[inline(always)]
 fn weight(key: u32, max: f32, inverse_temperature: f32) -> f32 {
@@ -383,7 +392,7 @@ pub unsafe fn draw(p: SampleParams) {
             top_k,
             top_p,
             min_p,
-            uniform,
+            seed,
         } = *p.settings.ptr().add(row);
         let mut tokens = Tokens {
             row: p.logits.ptr().add(row * p.stride as usize),
@@ -394,17 +403,26 @@ pub unsafe fn draw(p: SampleParams) {
             len: p.vocab,
             sums: static_shared![[f32; 2]; WARPS as usize],
         };
-        let out = p.tokens.mut_ptr().add(row);
+        let forbids = p.forbids != 0;
         let mut own = 0;
         tokens.each(|i, key| {
             // Behind the end keys are 0, as NaN's.
-            let is_broken = i < p.vocab && !order::is_finite(key);
+            let is_forbidden = forbids && key == order::FORBIDDEN_KEY;
+            let is_broken = i < p.vocab && !order::is_finite(key) && !is_forbidden;
             own = if is_broken { u32::MAX } else { key.max(own) };
         });
+        // Under way while the largest key is found.
+        let place = Place::of(&p.outputs, row, true);
         let max_key = tokens.block_max(own);
         if !order::is_finite(max_key) {
             if thread::thread_idx_x() == 0 {
-                *out = NOT_FINITE;
+                let is_forbidden = max_key == order::FORBIDDEN_KEY;
+                let error = if is_forbidden {
+                    NOTHING_ALLOWED
+                } else {
+                    NOT_FINITE
+                };
+                place.put(&p.outputs, error);
             }
             return;
         }
@@ -450,6 +468,13 @@ pub unsafe fn draw(p: SampleParams) {
             }
         }
 
+        let number = static_shared![f32; 1];
+        if thread::thread_idx_x() == 0 {
+            number.store(uniform(
+                seed[0] as u64 | (seed[1] as u64) << 32,
+                place.position,
+            ));
+        }
         let inverse_temperature = if greedy { 1.0 } else { 1.0 / temperature };
         let mut own = 0.0f32;
         tokens.each(|i, key| {
@@ -457,8 +482,9 @@ pub unsafe fn draw(p: SampleParams) {
                 own += weight(key, max, inverse_temperature);
             }
         });
+        // Its barriers publish the random number too.
         let (before, total) = tokens.block_scan(own);
-        let goal = uniform * total;
+        let goal = number.load() * total;
         // The first thread whose share reaches over the goal; where rounding leaves none, the last
         // that has a share.
         let thread = thread::thread_idx_x();
@@ -478,7 +504,7 @@ pub unsafe fn draw(p: SampleParams) {
                     reached = goal < sum;
                 }
             });
-            *out = tokens.number(chosen);
+            place.put(&p.outputs, tokens.number(chosen));
         }
     }
 }

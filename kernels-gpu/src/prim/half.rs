@@ -95,8 +95,6 @@ pub fn f32_to_f16x2(low: f32, high: f32) -> u32 {
 
 /// An element type of activations: kernels compute in f32 and keep this in memory.
 pub trait Element: Copy {
-    /// The value, exactly.
-    fn to_f32(self) -> f32;
     /// The nearest value of this type.
     fn from_f32(value: f32) -> Self;
     /// Four elements in one access.
@@ -112,11 +110,6 @@ pub trait Element: Copy {
 }
 
 impl Element for f32 {
-    #[inline(always)]
-    fn to_f32(self) -> f32 {
-        self
-    }
-
     #[inline(always)]
     fn from_f32(value: f32) -> Self {
         value
@@ -136,11 +129,6 @@ impl Element for f32 {
 }
 
 impl Element for F16 {
-    #[inline(always)]
-    fn to_f32(self) -> f32 {
-        F16::to_f32(self)
-    }
-
     #[inline(always)]
     fn from_f32(value: f32) -> Self {
         F16::from_f32(value)

@@ -11,5 +11,6 @@ pub mod integer;
 pub mod load;
 pub mod math;
 pub mod mma;
+pub mod random;
 pub mod reduce;
 pub mod scale;

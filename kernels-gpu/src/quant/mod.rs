@@ -2,7 +2,7 @@
 //!
 //! A row of a tensor is a whole number of blocks; element order within a block is stated at each
 //! type. Half-precision scales are kept as their bits (`u16`). All multi-byte fields are
-//! little-endian. Only layouts live here: each side has decoders of its own, so that host and
+//! little-endian. Only layouts live here: each side unpacks by code of its own, so that host and
 //! device cannot share a mistake.
 
 mod iq4;
@@ -11,10 +11,10 @@ mod legacy;
 mod mxfp4;
 mod table;
 
-pub use iq4::{BlockIq4Nl, BlockIq4Xs};
-pub use k::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
-pub use legacy::{BlockQ40, BlockQ41, BlockQ50, BlockQ51, BlockQ80};
-pub use mxfp4::BlockMxfp4;
+pub use iq4::*;
+pub use k::*;
+pub use legacy::*;
+pub use mxfp4::*;
 
 /// Elements in a block of the types without super-blocks.
 pub const SMALL_BLOCK: usize = 32;

@@ -1,12 +1,12 @@
-//! The table of weight types: a row a type, from which ids, names, block sizes, decoders and entry points follow on
+//! The table of weight types: a row a type, from which ids, names, block sizes, implementations and entry points follow on
 //! both sides.
 
 /// Calls `callback! { {context} plain { rows } quantized { rows } }`, with whatever tokens follow the callback's name as
 /// its context.
 ///
-/// A row is `Variant = id, "NAME", name, elements, Block, Decoder;`: the variant of
+/// A row is `Variant = id, "NAME", name, elements, Block, Implementation;`: the variant of
 /// [`WeightType`](crate::abi::WeightType), ggml's number and name (`enum ggml_type` in `ggml.h`), the same name as kernel
-/// names have it, the elements of a block, its layout, and the kernels' decoder in `ops::weights`. The host's decoder is
+/// names have it, the elements of a block, its layout, and what unpacks it in `ops::weights`. The host's side is
 /// its implementation of `Block` for the layout, or of `Scalar` for a plain type.
 #[macro_export]
 macro_rules! weight_types {

@@ -1,6 +1,6 @@
 //! How the kernels read weights: one implementation of [`Quantized`] or [`Weights`] a tensor type.
 //!
-//! A warp takes a tile at a time, of which each lane decodes one unit from shared memory; [`tile`]
+//! A warp takes a tile at a time, of which each lane unpacks one unit from shared memory; [`tile`]
 //! brings it there. A unit of a quantized type is 32 neighbouring elements, which have the form
 //! `scale * (q - CENTER) - minimum` with small integers `q` in every type.
 
@@ -12,10 +12,10 @@ mod plain;
 pub mod store;
 pub mod tile;
 
-pub use iq4::{Iq4Nl, Iq4Xs, Mxfp4};
-pub use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
-pub use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
-pub use plain::{Bf16Weights, F16Weights, F32Weights};
+pub use iq4::*;
+pub use k::*;
+pub use legacy::*;
+pub use plain::*;
 
 use self::bytes::Bytes;
 use crate::abi::WeightType;
@@ -46,7 +46,7 @@ pub trait Weights {
     /// The number in their tiles of the first or the second unit of a lane.
     fn number(lane: u32, which: u32) -> u32;
 
-    /// Elements `8 * eighth ..` of a unit, exactly as ggml decodes them.
+    /// Elements `8 * eighth ..` of a unit, exactly as ggml unpacks them.
     fn values(unit: &Self::Unit, eighth: usize) -> [f32; 8];
 }
 

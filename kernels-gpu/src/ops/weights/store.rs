@@ -1,4 +1,4 @@
-//! Decoded units on their way to global memory: through shared memory, so that neighbouring lanes write
+//! Unpacked units on their way to global memory: through shared memory, so that neighbouring lanes write
 //! neighbouring 16 bytes.
 
 use cuda_std::shared::Shared;
@@ -8,8 +8,8 @@ use super::Weights;
 use crate::prim::half::{Element, F16, f32_to_f16x2};
 use crate::prim::load::store_global_v4;
 
-/// An element type that weights are decoded to.
-pub trait Decoded: Element {
+/// An element type that weights are unpacked to.
+pub trait Unpacked: Element {
     /// 16-byte pieces that eight elements take up.
     const PIECES: u32;
     /// Eight elements as pieces, of which only the first [`PIECES`](Self::PIECES) count.
@@ -21,7 +21,7 @@ pub trait Decoded: Element {
     unsafe fn write_bits(to: *mut Self, word: u32);
 }
 
-impl Decoded for F16 {
+impl Unpacked for F16 {
     const PIECES: u32 = 1;
 
     #[inline(always)]
@@ -42,7 +42,7 @@ impl Decoded for F16 {
     }
 }
 
-impl Decoded for f32 {
+impl Unpacked for f32 {
     const PIECES: u32 = 2;
 
     #[inline(always)]
@@ -68,7 +68,7 @@ impl Decoded for f32 {
 /// of 16, which the warp has to itself, also for the last access before and the first after by a lane
 /// of it.
 #[inline(always)]
-pub unsafe fn store_tile<W: Weights, Y: Decoded>(
+pub unsafe fn store_tile<W: Weights, Y: Unpacked>(
     unit: Option<W::Unit>,
     scale: f32,
     lane: u32,
@@ -128,7 +128,7 @@ pub unsafe fn store_tile<W: Weights, Y: Decoded>(
 /// # Safety
 /// `count` elements are written at `from` and writable at `to`.
 #[inline(always)]
-unsafe fn store_elements<Y: Decoded>(from: Shared<u32>, to: *mut Y, count: u32) {
+unsafe fn store_elements<Y: Unpacked>(from: Shared<u32>, to: *mut Y, count: u32) {
     let mut i = 0;
     while i < count {
         let byte = i * size_of::<Y>() as u32;

@@ -1,4 +1,4 @@
-//! Tiles: what a warp decodes at a time, brought to shared memory by 16-byte copies whatever the
+//! Tiles: what a warp unpacks at a time, brought to shared memory by 16-byte copies whatever the
 //! block size is.
 //!
 //! Block sizes such as 18 or 210 put most blocks at places from which the hardware cannot load 16 bytes.
@@ -33,7 +33,7 @@ impl<W: Weights> Tile<W> {
     }
 
     /// Starts copying the tile, all lanes of a warp together. What lies behind its last byte, as far as
-    /// decoders may load it, becomes zeros; so an incomplete last unit ends in zeros.
+    /// unpacking may load it, becomes zeros; so an incomplete last unit ends in zeros.
     ///
     /// # Safety
     /// `bytes` readable bytes at `start`, at most a tile's, which nothing writes; the matrix is at a
