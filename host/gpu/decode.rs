@@ -72,7 +72,8 @@ impl<'a> Pass<'a> {
         let vectors = stream.vectors(key.n, &self.weights.output_norm);
         let head = Product::new(&self.weights.output, &w.logits);
         self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn)?;
-        self.choose(key.n, key.choice)?;
+        self.cap_logits(key.n)?;
+        self.choose(key.n, key.choosing, true)?;
         self.trace.layer.set(Some(self.config.n_layers - 1));
         self.trace_post_norm_sum("l_out", &stream)?;
         self.trace.layer.set(None);

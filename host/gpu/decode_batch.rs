@@ -22,6 +22,7 @@ impl Pass<'_> {
         let normed = self.norm_rows(&w.x, 0, norm, n)?;
         let head = Product::new(&self.weights.output, &w.logits);
         self.multiply(normed, &[head], false)?;
-        self.choose(n, key.choice)
+        self.cap_logits(n)?;
+        self.choose(n, key.choosing, true)
     }
 }

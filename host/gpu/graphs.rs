@@ -61,18 +61,20 @@ pub struct GraphKey {
     /// Blocks that share the context of a sequence.
     pub splits: u32,
     /// How the tokens are chosen.
-    pub choice: Choice,
+    pub choosing: Choosing,
 }
 
-/// How the device chooses a step's tokens.
+/// Which kernels the choice of a step's tokens takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Choice {
-    /// Not at all.
-    Nothing,
-    /// The likeliest ones.
-    Argmax,
-    /// At random, some of them perhaps the likeliest.
-    Draw,
+pub struct Choosing {
+    /// Whether there is anything to choose.
+    pub is_any: bool,
+    /// Whether some are drawn.
+    pub draws: bool,
+    /// Whether logits change before.
+    pub adjusts: bool,
+    /// Whether log-probabilities are reported.
+    pub logprobs: bool,
 }
 
 /// The memory, and the steps recorded on it.

@@ -1,47 +1,16 @@
-//! From the residual stream to what a step gives back.
+//! From the residual stream to logits, and to what the host makes of them.
 
-use kernels_gpu::abi::{DevicePtr, MatvecEpilogue, MatvecOrder, NOT_FINITE};
+use kernels_gpu::abi::{MatvecEpilogue, MatvecOrder};
 
-use super::graphs::Choice;
+use super::choices::Choices;
 use super::ops::matvec::{Product, Vectors};
 use super::pass::Pass;
 use super::workspace::DECODE_SEQUENCES;
 use crate::backend::{NotFinite, Output, Pooling, Report, Row, RowResult};
 use crate::device::Result;
-use crate::model::Config;
 use crate::sampling::{choose, logprobs};
 
-/// How the device chooses the tokens of `rows`, as far as it can.
-pub fn device_choice(config: &Config, rows: &[Row<'_>]) -> Choice {
-    let chosen = rows.iter().filter(|row| is_chosen_there(config, row));
-    let draws = chosen.map(|row| row.ask.choose.is_some_and(|choice| choice.draw.is_some()));
-    match draws.max() {
-        None => Choice::Nothing,
-        Some(false) => Choice::Argmax,
-        Some(true) => Choice::Draw,
-    }
-}
-
-/// The rows of a step in the order in which the device chooses their tokens: in a step of one token for each all of
-/// them, otherwise those that it chooses for.
-pub fn choosing_order(config: &Config, rows: &[Row<'_>]) -> Vec<usize> {
-    let is_decode = rows.iter().all(|row| row.tokens.len() == 1);
-    let chosen = |&row: &usize| is_decode || is_chosen_there(config, &rows[row]);
-    (0..rows.len()).filter(chosen).collect()
-}
-
-/// Whether the device chooses the row's token: the kernels choose from the logits as they are.
-fn is_chosen_there(config: &Config, row: &Row<'_>) -> bool {
-    let Some(choice) = &row.ask.choose else {
-        return false;
-    };
-    let is_plain = !choice.adjusts() && choice.drafts == 0 && config.logit_softcap.is_none();
-    is_plain
-        && choice.draw.is_none_or(|draw| draw.typical_p >= 1.0)
-        && row.ask.report == Report::Nothing
-}
-
-/// A token whose logits a row needs.
+/// A token whose logits the host needs.
 #[derive(Clone, Copy)]
 struct Wanted {
     row: usize,
@@ -50,36 +19,36 @@ struct Wanted {
 }
 
 impl Pass<'_> {
-    /// The results of a step whose residual stream lies in the workspace.
-    pub fn outputs(&self, rows: &[Row<'_>]) -> Result<Vec<RowResult>> {
-        let mut wanted = wanted(rows);
-        // All of those that the device chooses from are in the first group.
-        let on_host = |wanted: &Wanted| !is_chosen_there(self.config, &rows[wanted.row]);
-        wanted.sort_by_key(on_host);
-        let few = wanted.len() <= DECODE_SEQUENCES && !self.is_deterministic;
-        let mut logits_of: Vec<Vec<f32>> = vec![Vec::new(); rows.len()];
-        let mut tokens = vec![None; rows.len()];
-        let mut traced = Vec::new();
-        for group in wanted.chunks(self.workspace.logit_rows) {
-            self.logits_of(group, few)?;
-            let chosen = group.partition_point(|wanted| !on_host(wanted));
-            if chosen > 0 {
-                self.choose(chosen, device_choice(self.config, rows))?;
-                for (wanted, token) in group.iter().zip(self.read_tokens(chosen)?) {
-                    tokens[wanted.row] = Some(token);
+    /// The logits of a step of any tokens whose residual stream lies in the workspace: starts the choice of `choices`,
+    /// and makes the results of the other rows, `None` for one whose tokens the device chooses.
+    pub fn outputs(
+        &self,
+        rows: &[Row<'_>],
+        choices: &Choices,
+    ) -> Result<Vec<Option<RowResult>>> {
+        let wanted = wanted_by_host(rows, choices);
+        let few = choices.tokens.len() + wanted.len() <= DECODE_SEQUENCES && !self.is_deterministic;
+        let mut traced: Vec<(usize, Vec<f32>)> = Vec::new();
+        if choices.choosing().is_any {
+            let tokens: Vec<usize> = choices.tokens.iter().map(|&token| token as usize).collect();
+            self.logits_of(&tokens, few)?;
+            if self.trace.wants("result_output") {
+                for (index, &token) in tokens.iter().enumerate() {
+                    traced.push((token, self.read_logits(index, 1)?));
                 }
             }
-            let is_traced = self.trace.wants("result_output");
+            self.choose(tokens.len(), choices.choosing(), false)?;
+        }
+        let mut logits_of: Vec<Vec<f32>> = vec![Vec::new(); rows.len()];
+        for group in wanted.chunks(self.workspace.logit_rows) {
+            let tokens: Vec<usize> = group.iter().map(|wanted| wanted.token).collect();
+            self.logits_of(&tokens, few)?;
             for (index, wanted) in group.iter().enumerate() {
-                if is_traced || on_host(wanted) {
-                    let logits = self.read_logits(index, 1)?;
-                    if is_traced {
-                        traced.push((wanted.token, logits.clone()));
-                    }
-                    if on_host(wanted) {
-                        logits_of[wanted.row].extend(logits);
-                    }
+                let logits = self.read_logits(index, 1)?;
+                if self.trace.wants("result_output") {
+                    traced.push((wanted.token, logits.clone()));
                 }
+                logits_of[wanted.row].extend(logits);
             }
         }
         if !traced.is_empty() {
@@ -90,49 +59,51 @@ impl Pass<'_> {
         }
         let mut first_token = 0;
         let mut results = Vec::with_capacity(rows.len());
-        for ((row, logits), token) in rows.iter().zip(logits_of).zip(tokens) {
-            let result = match token {
-                Some(token) if is_chosen_there(self.config, row) => chosen(row, token),
-                _ => self.from_logits(row, logits),
-            };
-            results.push(self.with_hidden(row, first_token, result)?);
+        for (index, (row, logits)) in rows.iter().zip(logits_of).enumerate() {
+            results.push(match choices.of_row(index) {
+                Some(_) => None,
+                None => Some(self.made_by_host(row, first_token, logits)?),
+            });
             first_token += row.tokens.len();
         }
         Ok(results)
     }
 
-    /// Waits for a decode step and takes its results.
-    pub fn read_outputs(&self, rows: &[Row<'_>]) -> Result<Vec<RowResult>> {
+    /// What the host makes of a decode step, each of whose rows has a row of logits.
+    pub fn made_of_rows(
+        &self,
+        rows: &[Row<'_>],
+        choices: &Choices,
+    ) -> Result<Vec<Option<RowResult>>> {
         if self.trace.wants("result_output") {
             let logits = self.read_logits(0, rows.len())?;
             self.trace
                 .values("result_output", self.model.vocab(), &logits);
         }
-        let tokens = match device_choice(self.config, rows) {
-            Choice::Nothing => vec![0; rows.len()],
-            _ => self.read_tokens(rows.len())?,
-        };
         let mut results = Vec::with_capacity(rows.len());
-        for (index, (row, token)) in rows.iter().zip(tokens).enumerate() {
-            let result = if is_chosen_there(self.config, row) {
-                chosen(row, token)
-            } else if needs_logits(row) {
-                self.from_logits(row, self.read_logits(index, 1)?)
-            } else {
-                Ok(Output::default())
-            };
-            results.push(self.with_hidden(row, index, result)?);
+        for (index, row) in rows.iter().enumerate() {
+            results.push(match choices.of_row(index) {
+                Some(_) => None,
+                None => {
+                    let logits = match n_logits(row) {
+                        0 => Vec::new(),
+                        _ => self.read_logits(index, 1)?,
+                    };
+                    Some(self.made_by_host(row, index, logits)?)
+                }
+            });
         }
         Ok(results)
     }
 
-    /// The logits of `group` to the workspace, by the kernel for decoding where the step has `few` rows of logits.
-    fn logits_of(&self, group: &[Wanted], few: bool) -> Result<()> {
+    /// The logits of the step's tokens `tokens` to the workspace, by the kernel for decoding where the step has `few`
+    /// rows of logits.
+    fn logits_of(&self, tokens: &[usize], few: bool) -> Result<()> {
         let (width, w) = (self.config.width, self.workspace);
         let mut copied = 0;
-        for run in group.chunk_by(|wanted, next| wanted.token + 1 == next.token) {
+        for run in tokens.chunk_by(|token, next| token + 1 == *next) {
             let bytes = 4 * run.len() * width;
-            let from = w.x.slice(4 * run[0].token * width, bytes)?;
+            let from = w.x.slice(4 * run[0] * width, bytes)?;
             let to = w.last.slice(4 * copied * width, bytes)?;
             self.launcher.device().copy(to, from)?;
             copied += run.len();
@@ -145,18 +116,20 @@ impl Pass<'_> {
                 norm: Some(&self.weights.output_norm),
                 residual: None,
             };
-            return self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn);
+            self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn)?;
+        } else {
+            let normed = self.norm_rows(&w.last, 0, self.output_norm(), copied)?;
+            self.multiply(normed, &[head], false)?;
         }
-        let normed = self.norm_rows(&w.last, 0, self.output_norm(), copied)?;
-        self.multiply(normed, &[head], false)
+        self.cap_logits(copied)
     }
 
-    /// Starts choosing tokens for the first `n` rows of logits.
-    pub fn choose(&self, n: usize, choice: Choice) -> Result<()> {
-        match choice {
-            Choice::Nothing => Ok(()),
-            Choice::Argmax => self.send_argmax(n, [DevicePtr::NULL; 3]),
-            Choice::Draw => self.send_draw(n),
+    /// The result of `row`, whose first token is `first` of the step, from the logits of its last tokens.
+    fn made_by_host(&self, row: &Row<'_>, first: usize, logits: Vec<f32>) -> Result<RowResult> {
+        let result = self.from_logits(row, logits);
+        match row.ask.report {
+            Report::Hidden(pooling) => self.with_hidden(row, pooling, first, result),
+            _ => Ok(result),
         }
     }
 
@@ -192,12 +165,14 @@ impl Pass<'_> {
         Ok(output)
     }
 
-    /// `result` with the hidden state, where `row`, whose first token is `first` of the step, asks for it: the last
-    /// norm in f64, of which no product follows.
-    fn with_hidden(&self, row: &Row<'_>, first: usize, result: RowResult) -> Result<RowResult> {
-        let Report::Hidden(pooling) = row.ask.report else {
-            return Ok(result);
-        };
+    /// `result` with the hidden state: the last norm in f64, of which no product follows.
+    fn with_hidden(
+        &self,
+        row: &Row<'_>,
+        pooling: Pooling,
+        first: usize,
+        result: RowResult,
+    ) -> Result<RowResult> {
         let end = first + row.tokens.len();
         let tokens = match pooling {
             Pooling::Last => end - 1..end,
@@ -205,7 +180,7 @@ impl Pass<'_> {
         };
         let width = self.config.width;
         let mut x = vec![0f32; tokens.len() * width];
-        let from = self.workspace.x.slice(4 * tokens.start * width, 4 * x.len())?;
+        let from = (self.workspace.x).slice(4 * tokens.start * width, 4 * x.len())?;
         self.launcher
             .device()
             .download(bytemuck::cast_slice_mut(&mut x), from)?;
@@ -225,16 +200,7 @@ impl Pass<'_> {
         }))
     }
 
-    fn read_tokens(&self, n: usize) -> Result<Vec<u32>> {
-        let mut tokens = vec![0u32; n];
-        let from = self.workspace.tokens.slice(0, 4 * n)?;
-        self.launcher
-            .device()
-            .download(bytemuck::cast_slice_mut(&mut tokens), from)?;
-        Ok(tokens)
-    }
-
-    /// Logits of `rows` rows from `first` on, with the model's soft cap.
+    /// Logits of `rows` rows from `first` on.
     fn read_logits(&self, first: usize, rows: usize) -> Result<Vec<f32>> {
         let vocab = self.model.vocab();
         let mut logits = vec![0f32; rows * vocab];
@@ -245,53 +211,31 @@ impl Pass<'_> {
         self.launcher
             .device()
             .download(bytemuck::cast_slice_mut(&mut logits), from)?;
-        if let Some(cap) = self.config.logit_softcap {
-            // The cap would make an infinity look sound.
-            for logit in logits.iter_mut().filter(|logit| logit.is_finite()) {
-                *logit = cap * (*logit / cap).tanh();
-            }
-        }
         Ok(logits)
     }
 }
 
-/// Whether a row gives something that follows from logits.
-fn needs_logits(row: &Row<'_>) -> bool {
-    row.ask.choose.is_some() || matches!(row.ask.report, Report::Logits | Report::AllLogits)
+/// How many of a row's last tokens the host needs the logits of.
+fn n_logits(row: &Row<'_>) -> usize {
+    let chosen = row.tokens.len() - row.first_chosen();
+    match row.ask.report {
+        Report::AllLogits => row.tokens.len(),
+        _ if row.ask.choose.is_some() => chosen,
+        Report::Logits => 1,
+        _ => 0,
+    }
 }
 
-/// The tokens of a step whose logits are needed.
-fn wanted(rows: &[Row<'_>]) -> Vec<Wanted> {
-    let mut first = 0;
+/// The tokens of a step whose logits the host needs.
+fn wanted_by_host(rows: &[Row<'_>], choices: &Choices) -> Vec<Wanted> {
+    let mut end = 0;
     let mut wanted = Vec::new();
     for (index, row) in rows.iter().enumerate() {
-        let n = row.tokens.len();
-        let begin = match row.ask.report {
-            Report::AllLogits => 0,
-            _ if row.ask.choose.is_some() => row.first_chosen(),
-            Report::Logits => n - 1,
-            _ => n,
-        };
-        wanted.extend((begin..n).map(|at| Wanted {
-            row: index,
-            token: first + at,
-        }));
-        first += n;
+        end += row.tokens.len();
+        if choices.of_row(index).is_none() {
+            let tokens = end - n_logits(row)..end;
+            wanted.extend(tokens.map(|token| Wanted { row: index, token }));
+        }
     }
     wanted
-}
-
-/// The result of a row for which the device chose `token`.
-fn chosen(row: &Row<'_>, token: u32) -> RowResult {
-    match token {
-        NOT_FINITE => Err(NotFinite {
-            sequence: 0,
-            position: row.end() - 1,
-        }
-        .into()),
-        token => Ok(Output {
-            tokens: vec![token],
-            ..Output::default()
-        }),
-    }
 }

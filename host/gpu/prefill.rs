@@ -1,21 +1,28 @@
 //! Steps of any tokens: products in f16 over all of them. Rows of one token keep decoding's attention, which shares
 //! long contexts among blocks; the others take attention over tiles of their tokens.
 
+use super::choices::Choices;
 use super::ops::attention_decode::MixedType;
 use super::pass::Pass;
 use crate::backend::{Row, RowResult};
 use crate::device::Result;
 
 impl Pass<'_> {
-    /// Runs a step of any tokens, of which the first `n_decode` rows have one each, whose contexts `splits` blocks
-    /// share.
-    pub fn mixed(&self, rows: &[Row<'_>], n_decode: usize, splits: u32) -> Result<Vec<RowResult>> {
+    /// Sends a step of any tokens, of which the first `n_decode` rows have one each, whose contexts `splits` blocks
+    /// share; `None` for a row whose tokens the device chooses, as `choices` say.
+    pub fn mixed(
+        &self,
+        rows: &[Row<'_>],
+        n_decode: usize,
+        splits: u32,
+        choices: &Choices,
+    ) -> Result<Vec<Option<RowResult>>> {
         self.send_blocks(rows, n_decode, splits)?;
         let n_tokens = rows.iter().map(|row| row.tokens.len()).sum();
         if self.stream_scales(self.config.n_layers, n_tokens).is_some() {
             self.restore_rows(&self.workspace.x, n_tokens)?;
         }
-        self.outputs(rows)
+        self.outputs(rows, choices)
     }
 
     /// Sends the kernels of all blocks of the model.

@@ -1,55 +1,130 @@
 //! What becomes of a step: its inputs go to the device, and it is sent, recorded or replayed.
 
 use super::GpuBackend;
+use super::choices::Choices;
 use super::graphs::GraphKey;
-use super::logits::{choosing_order, device_choice};
 use super::ops::attention_decode::attention_splits;
 use super::pass::Pass;
 use super::trace::DeviceTracer;
-use crate::backend::{NoTrace, Row, RowError, RowResult, TraceSink};
+use super::under_way::{Chosen, Pending, Source};
+use crate::backend::{
+    BackendError, IN_FLIGHT, NewTokens, NoTrace, Row, RowError, Ticket, TraceSink,
+};
 use crate::device::Result;
 
 impl GpuBackend {
-    /// Runs a step: a result for each of `rows`.
-    pub(super) fn run(
+    /// Sends a step that was checked.
+    pub(super) fn send(
         &mut self,
         rows: &[Row<'_>],
         sink: &mut dyn TraceSink,
-    ) -> Result<Vec<RowResult>> {
+    ) -> Result<Ticket, BackendError> {
+        if self.under_way.len() >= IN_FLIGHT {
+            return Err(BackendError::InFlight);
+        }
+        let sources = self.sources(rows)?;
+        let device = |error| BackendError::Device(Box::new(error));
+        // What is known by now is like any other token.
+        let resolved = rows.iter().zip(&sources).map(|(row, source)| Row {
+            tokens: match source {
+                Some(Source::Token(token)) => NewTokens::Known(std::slice::from_ref(token)),
+                _ => row.tokens,
+            },
+            ..*row
+        });
+        let resolved: Vec<Row<'_>> = resolved.collect();
+        let on_device = sources.iter().map(|source| match source {
+            Some(Source::Logits(row)) => Some(*row),
+            _ => None,
+        });
+        let on_device: Vec<Option<usize>> = on_device.collect();
+        let pending = self.run(&resolved, &on_device, sink).map_err(device)?;
+        let (ticket, mark) = self.under_way.push(pending);
+        if let Some(mark) = mark {
+            self.graphs.mailbox().mark(mark).map_err(device)?;
+        }
+        Ok(ticket)
+    }
+
+    /// Where the tokens come from that earlier steps choose.
+    fn sources(&self, rows: &[Row<'_>]) -> Result<Vec<Option<Source>>, BackendError> {
+        let sources = rows.iter().map(|row| match row.tokens {
+            NewTokens::Known(_) => Ok(None),
+            NewTokens::ChosenBy(ticket, row) => self.under_way.source(ticket, row).map(Some),
+        });
+        sources.collect()
+    }
+
+    /// Sends a step: what becomes of each of `rows`.
+    fn run(
+        &mut self,
+        rows: &[Row<'_>],
+        sources: &[Option<usize>],
+        sink: &mut dyn TraceSink,
+    ) -> Result<Vec<Pending>> {
         let n_tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
         if n_tokens == rows.len() {
-            return self.decode(rows, sink);
+            return self.decode(rows, sources, sink);
         }
         // On the device those of one token come first, for which there is attention of their own. Traces show
         // tensors in the order of the rows, and queries where attention over many tokens leaves them.
         let mut order: Vec<usize> = (0..rows.len()).collect();
         let mut n_decode = 0;
-        if !sink.is_active() && !self.setup.is_deterministic {
+        let splits_rows = !sink.is_active() && !self.setup.is_deterministic;
+        if splits_rows || sources.iter().any(Option::is_some) {
+            // Tokens are gathered for the first rows of a step.
             order.sort_by_key(|&index| rows[index].tokens.len() > 1);
+        }
+        if splits_rows {
             n_decode = rows.iter().filter(|row| row.tokens.len() == 1).count();
         }
         let ordered: Vec<Row<'_>> = order.iter().map(|&index| rows[index]).collect();
-        self.upload(&ordered)?;
-        let trace = DeviceTracer::new(self.device(), sink, n_tokens);
+        let sources: Vec<Option<usize>> = order.iter().map(|&index| sources[index]).collect();
+        let choices = Choices::of(&ordered, self.limits);
+        let gathers = self.upload(&ordered, &sources, &choices)?;
+        let turns = self.graphs.memory().inputs.turns().to_vec();
+        let trace = DeviceTracer::new(self.setup.launcher.device(), sink, n_tokens);
         let longest = ordered[..n_decode].iter().map(Row::end).max().unwrap_or(1);
         let splits = self.splits(n_decode, longest);
-        let results = self.pass(&trace).mixed(&ordered, n_decode, splits)?;
-        let mut placed: Vec<(usize, RowResult)> = order.into_iter().zip(results).collect();
-        placed.sort_by_key(|&(index, _)| index);
-        Ok(placed.into_iter().map(in_row).collect())
+        let pass = self.pass(&trace);
+        if gathers {
+            let n_single = ordered.iter().filter(|row| row.tokens.len() == 1).count();
+            pass.gather_tokens(n_single)?;
+        }
+        let made = pass.mixed(&ordered, n_decode, splits, &choices)?;
+        let n_chosen = if choices.choosing().is_any { choices.tokens.len() } else { 0 };
+        self.graphs.inputs().was_sent(&ordered, n_chosen, false);
+        let mut pending = pending(&ordered, made, &choices, &turns);
+        let mut placed: Vec<Option<Pending>> = pending.iter().map(|_| None).collect();
+        for (index, pending) in order.into_iter().zip(pending.drain(..)) {
+            placed[index] = Some(in_row(index, pending));
+        }
+        Ok(placed.into_iter().flatten().collect())
     }
 
-    /// Runs a step of one token for each sequence.
-    fn decode(&mut self, rows: &[Row<'_>], sink: &mut dyn TraceSink) -> Result<Vec<RowResult>> {
+    /// Sends a step of one token for each sequence.
+    fn decode(
+        &mut self,
+        rows: &[Row<'_>],
+        sources: &[Option<usize>],
+        sink: &mut dyn TraceSink,
+    ) -> Result<Vec<Pending>> {
         let n = rows.len();
+        let choices = Choices::of(rows, self.limits);
         let longest = rows.iter().map(Row::end).max().unwrap_or(1);
         let key = GraphKey {
             n,
             splits: self.splits(n, longest),
-            choice: device_choice(&self.setup.model.config, rows),
+            choosing: choices.choosing(),
         };
         let is_observed = sink.is_active() || self.setup.launcher.is_noting();
-        self.upload(rows)?;
+        let gathers = self.upload(rows, sources, &choices)?;
+        let turns = self.graphs.memory().inputs.turns().to_vec();
+        if gathers {
+            let mut unheard = NoTrace;
+            let trace = DeviceTracer::new(self.setup.launcher.device(), &mut unheard, n);
+            self.pass(&trace).gather_tokens(n)?;
+        }
         if !is_observed {
             self.run_step(key, rows)?;
         }
@@ -58,8 +133,12 @@ impl GpuBackend {
         if is_observed {
             pass.send_decode_step(key, rows)?;
         }
-        let results = pass.read_outputs(rows)?;
-        Ok(results.into_iter().enumerate().map(in_row).collect())
+        let made = pass.made_of_rows(rows, &choices)?;
+        let n_chosen = if key.choosing.is_any { n } else { 0 };
+        self.graphs.inputs().was_sent(rows, n_chosen, true);
+        let pending = pending(rows, made, &choices, &turns);
+        let placed = pending.into_iter().enumerate();
+        Ok(placed.map(|(index, pending)| in_row(index, pending)).collect())
     }
 
     /// Blocks that share the context of each of `n` sequences, the longest of which has `longest` tokens.
@@ -71,11 +150,15 @@ impl GpuBackend {
         attention_splits(&self.setup.model.config, multiprocessors, n, longest)
     }
 
-    /// Sends the inputs of a step.
-    fn upload(&mut self, rows: &[Row<'_>]) -> Result<()> {
+    /// Sends the inputs of a step; true where tokens have to be gathered.
+    fn upload(
+        &mut self,
+        rows: &[Row<'_>],
+        sources: &[Option<usize>],
+        choices: &Choices,
+    ) -> Result<bool> {
         let device = self.setup.launcher.device();
-        let choosing = choosing_order(&self.setup.model.config, rows);
-        self.graphs.inputs().upload(device, rows, &choosing)
+        self.graphs.inputs().upload(device, rows, sources, choices)
     }
 
     /// Runs the step of `key`, from its recording where there is one.
@@ -94,13 +177,29 @@ impl GpuBackend {
     }
 }
 
-/// A result whose error names its row.
-fn in_row((row, result): (usize, RowResult)) -> RowResult {
-    result.map_err(|error| match error {
-        RowError::NotFinite(mut error) => {
-            error.sequence = row;
-            error.into()
+/// What becomes of `rows`: what the host made of them, or what the device chooses, posted to these halves.
+fn pending(
+    rows: &[Row<'_>],
+    made: Vec<Option<crate::backend::RowResult>>,
+    choices: &Choices,
+    turns: &[u32],
+) -> Vec<Pending> {
+    let pending = rows.iter().zip(made).enumerate().map(|(index, (row, made))| {
+        match (made, choices.of_row(index)) {
+            (None, Some(logits)) => Pending::Chosen(Chosen::new(row, logits, turns)),
+            (made, _) => Pending::Made(made.unwrap_or_else(|| Ok(Default::default()))),
         }
-        error => error,
-    })
+    });
+    pending.collect()
+}
+
+/// The same, an error naming its row.
+fn in_row(row: usize, pending: Pending) -> Pending {
+    match pending {
+        Pending::Made(Err(RowError::NotFinite(mut error))) => {
+            error.sequence = row;
+            Pending::Made(Err(error.into()))
+        }
+        pending => pending,
+    }
 }

@@ -1,75 +1,205 @@
 //! Steps that were submitted and not collected.
+//!
+//! The device leaves tokens and log-probabilities in the host's memory, in two halves that take turns, so that the
+//! host reads one step's while the next one runs: 15 to 20 µs of a step on an H100. What the host has to make of
+//! logits or hidden states itself is made before a step counts as submitted.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use super::GpuBackend;
+use kernels_gpu::abi::{
+    MAX_LOGPROBS, NOT_FINITE, NOTHING_ALLOWED, POSTED_ROWS, PostedLogprobs,
+};
+
 use super::workspace::MAX_SEQUENCES;
-use crate::backend::{BackendError, IN_FLIGHT, NewTokens, Row, RowResult, Ticket, TraceSink};
+use crate::backend::{
+    BackendError, Logprobs, NotFinite, Output, Report, Row, RowError, RowResult, Ticket,
+};
+use crate::device::{Mailbox, Result};
 
-/// Words of the mailbox that the kernels post tokens to: a step's rows, for two steps in turn.
-pub const MAILBOX_WORDS: usize = 2 * MAX_SEQUENCES;
+const _: () = assert!(MAX_SEQUENCES <= POSTED_ROWS as usize);
+
+/// Words of the mailbox before the log-probabilities: the tokens.
+pub const LOGPROBS_AT: usize = 2 * POSTED_ROWS as usize;
+const LOGPROBS_WORDS: usize = size_of::<PostedLogprobs>() / 4;
+/// Words of the mailbox.
+pub const MAILBOX_WORDS: usize = LOGPROBS_AT + 2 * POSTED_ROWS as usize * LOGPROBS_WORDS;
 /// Bytes of them: device memory on a simulator.
 pub const MAILBOX_BYTES: u64 = 4 * MAILBOX_WORDS as u64;
+
+/// What becomes of a row.
+pub enum Pending {
+    /// The host made its result.
+    Made(RowResult),
+    /// The device chooses its tokens.
+    Chosen(Chosen),
+}
+
+/// Tokens on their way.
+pub struct Chosen {
+    /// The rows of logits that they are chosen from.
+    pub logits: Range<usize>,
+    /// The half of the mailbox that each of these posts to.
+    pub halves: Vec<u32>,
+    /// Position of the first of the tokens that they follow.
+    pub position: usize,
+    /// Guesses of all of them but the last.
+    pub drafts: Vec<u32>,
+    /// How many of the likeliest tokens are reported.
+    pub logprobs: Option<usize>,
+}
+
+impl Chosen {
+    /// What `row` of a step waits for: tokens chosen from the rows `logits`, which post to these halves.
+    pub fn new(row: &Row<'_>, logits: Range<usize>, turns: &[u32]) -> Chosen {
+        let first = row.first_chosen();
+        let drafts = row.tokens.known().get(first + 1..).unwrap_or_default();
+        Chosen {
+            halves: turns[logits.clone()].to_vec(),
+            logits,
+            position: row.start + first,
+            drafts: drafts.to_vec(),
+            logprobs: match row.ask.report {
+                Report::TopLogprobs(most) => Some(most),
+                _ => None,
+            },
+        }
+    }
+
+    /// The result, once the step is complete.
+    fn result(&self, mailbox: &dyn Mailbox, sequence: usize) -> Result<RowResult> {
+        let mut output = Output::default();
+        for (index, row) in self.logits.clone().enumerate() {
+            let position = self.position + index;
+            let place = self.halves[index] as usize * POSTED_ROWS as usize + row;
+            let token = match mailbox.word(place)? {
+                NOT_FINITE => return Ok(Err(NotFinite { sequence, position }.into())),
+                NOTHING_ALLOWED => return Ok(Err(RowError::NothingAllowed { position })),
+                token => token,
+            };
+            output.tokens.push(token);
+            if let Some(most) = self.logprobs {
+                output.logprobs.push(logprobs(mailbox, place, most)?);
+            }
+            if self.drafts.get(index) != Some(&token) {
+                break;
+            }
+        }
+        Ok(Ok(output))
+    }
+}
+
+fn logprobs(mailbox: &dyn Mailbox, place: usize, most: usize) -> Result<Logprobs> {
+    // The fields of `PostedLogprobs`, in their order.
+    const CHOSEN: usize = 1;
+    const TOKENS: usize = 2;
+    const PROBABILITIES: usize = TOKENS + MAX_LOGPROBS as usize;
+    let at = LOGPROBS_AT + place * LOGPROBS_WORDS;
+    let mut top = Vec::with_capacity(most);
+    for index in 0..most {
+        let token = mailbox.word(at + TOKENS + index)?;
+        if token == NOT_FINITE {
+            break;
+        }
+        let probability = mailbox.word(at + PROBABILITIES + index)?;
+        top.push((token, f32::from_bits(probability)));
+    }
+    Ok(Logprobs {
+        chosen: f32::from_bits(mailbox.word(at + CHOSEN)?),
+        top,
+    })
+}
+
+/// A step under way.
+struct Step {
+    ticket: Ticket,
+    /// The mark behind it, where the device chooses tokens.
+    mark: Option<usize>,
+    rows: Vec<Pending>,
+}
 
 /// Steps under way, oldest first.
 #[derive(Default)]
 pub struct UnderWay {
     n_steps: u64,
-    steps: VecDeque<(Ticket, Vec<RowResult>)>,
+    /// The mark behind the step that was marked last; the other one is behind the step before it.
+    newest_mark: usize,
+    steps: VecDeque<Step>,
+}
+
+/// A token that an earlier step chooses.
+pub enum Source {
+    /// It is known.
+    Token(u32),
+    /// It is chosen from this row of logits of the last step.
+    Logits(usize),
 }
 
 impl UnderWay {
-    /// Takes the results of the oldest step, which is `ticket`.
-    pub fn take(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError> {
-        match self.steps.front() {
-            Some(&(oldest, _)) if oldest == ticket => {}
-            _ => return Err(BackendError::Ticket(ticket)),
-        }
-        let step = self.steps.pop_front();
-        Ok(step.map_or_else(Vec::new, |(_, results)| results))
+    /// Steps under way.
+    pub fn len(&self) -> usize {
+        self.steps.len()
     }
 
-    fn token(&self, ticket: Ticket, row: usize) -> Result<u32, BackendError> {
-        let step = self.steps.iter().find(|(step, _)| *step == ticket);
-        let result = step.and_then(|(_, results)| results.get(row));
-        let result = result.ok_or(BackendError::Ticket(ticket))?;
-        let token = result.as_ref().ok().and_then(|output| output.token());
-        Ok(token.unwrap_or(0))
+    /// Notes a step that was sent; its mark is still to be set where it has one.
+    pub fn push(&mut self, rows: Vec<Pending>) -> (Ticket, Option<usize>) {
+        let is_pending = |row: &Pending| matches!(row, Pending::Chosen(_));
+        let mark = rows.iter().any(is_pending).then(|| {
+            self.newest_mark ^= 1;
+            self.newest_mark
+        });
+        let ticket = Ticket(self.n_steps);
+        self.n_steps += 1;
+        self.steps.push_back(Step { ticket, mark, rows });
+        (ticket, mark)
     }
-}
 
-impl GpuBackend {
-    pub(super) fn send(
+    /// Waits for the oldest step, which is `ticket`.
+    ///
+    /// # Errors
+    /// Another step, or a fault of the device; the step is gone in that case too.
+    pub fn take(
         &mut self,
-        rows: &[Row<'_>],
-        trace: &mut dyn TraceSink,
-    ) -> Result<Ticket, BackendError> {
-        if self.under_way.steps.len() >= IN_FLIGHT {
-            return Err(BackendError::InFlight);
+        ticket: Ticket,
+        mailbox: &dyn Mailbox,
+    ) -> Result<Vec<RowResult>, BackendError> {
+        let step = self.steps.pop_front_if(|step| step.ticket == ticket);
+        let Some(step) = step else {
+            return Err(BackendError::Ticket(ticket));
+        };
+        let device = |error| BackendError::Device(Box::new(error));
+        if let Some(mark) = step.mark {
+            mailbox.wait(mark).map_err(device)?;
         }
-        let resolved: Vec<Option<u32>> = rows
-            .iter()
-            .map(|row| match row.tokens {
-                NewTokens::Known(_) => Ok(None),
-                NewTokens::ChosenBy(ticket, row) => self.under_way.token(ticket, row).map(Some),
-            })
-            .collect::<Result<_, _>>()?;
-        let rows: Vec<Row<'_>> = rows
-            .iter()
-            .zip(&resolved)
-            .map(|(row, token)| Row {
-                tokens: token
-                    .as_ref()
-                    .map_or(row.tokens, |token| NewTokens::Known(std::slice::from_ref(token))),
-                ..*row
-            })
-            .collect();
-        let results = self
-            .run(&rows, trace)
-            .map_err(|error| BackendError::Device(Box::new(error)))?;
-        let ticket = Ticket(self.under_way.n_steps);
-        self.under_way.n_steps += 1;
-        self.under_way.steps.push_back((ticket, results));
-        Ok(ticket)
+        let results = step.rows.into_iter().enumerate().map(|(row, pending)| match pending {
+            Pending::Made(result) => Ok(result),
+            Pending::Chosen(chosen) => chosen.result(mailbox, row).map_err(device),
+        });
+        results.collect()
+    }
+
+    /// Where the token of row `row` of step `ticket` comes from.
+    ///
+    /// # Errors
+    /// No such step is under way, or it is not the last one.
+    pub fn source(&self, ticket: Ticket, row: usize) -> Result<Source, BackendError> {
+        let gone = || BackendError::Ticket(ticket);
+        let step = self.steps.iter().find(|step| step.ticket == ticket);
+        match step.and_then(|step| step.rows.get(row)).ok_or_else(gone)? {
+            Pending::Made(result) => {
+                // A failed row's successor is for nothing.
+                let token = result.as_ref().ok().and_then(Output::token);
+                Ok(Source::Token(token.unwrap_or(0)))
+            }
+            // Which of several tokens is the last one is not known yet.
+            Pending::Chosen(chosen) if chosen.logits.len() > 1 => Err(gone()),
+            Pending::Chosen(chosen) => {
+                let newest = self.steps.back().map(|step| step.ticket);
+                match newest == Some(ticket) {
+                    true => Ok(Source::Logits(chosen.logits.start)),
+                    false => Err(gone()),
+                }
+            }
+        }
     }
 }

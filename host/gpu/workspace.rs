@@ -9,6 +9,8 @@ use crate::model::{Config, Model};
 
 /// Most sequences of a step.
 pub const MAX_SEQUENCES: usize = 256;
+/// Most biases and counts of tokens that the device takes in a step; rows that have more are the host's.
+pub const MAX_ENTRIES: usize = 1 << 15;
 /// Most sequences of a step that takes the matrix-vector kernels. With more of them these are bound by their
 /// arithmetic: on an H100 a step of llama-8b q4_k_m took 5.8 ms with 8 vectors a kernel, and less on tensor cores
 /// with 16.
@@ -122,10 +124,12 @@ pub struct Workspace {
     pub best: Buffer,
     /// See `best`.
     pub best_arrived: Buffer,
+    /// Largest logit and the logarithm of a sum, two f32 a row.
+    pub logit_sums: Buffer,
 }
 
 /// Label and bytes of each buffer, in the order of [`Workspace`]'s fields.
-fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 23] {
+fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 24] {
     let config = &model.config;
     // Results are f32 in a step that takes the matrix-vector kernels, and f16 in any other.
     let tokens = (limits.tokens().max(2 * DECODE_SEQUENCES)).next_multiple_of(INVARIANT_ROWS);
@@ -158,6 +162,7 @@ fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 23] {
         ("chosen tokens", 4 * logit_rows),
         ("argmax", 8 * logit_rows),
         ("argmax counters", 4 * logit_rows),
+        ("sums of logits", 8 * logit_rows),
     ]
 }
 
@@ -229,6 +234,7 @@ impl Workspace {
             tokens: next()?,
             best: next()?,
             best_arrived: next()?,
+            logit_sums: next()?,
         };
         for counters in [&workspace.arrived, &workspace.best, &workspace.best_arrived] {
             device.fill(counters.all(), 0)?;

@@ -1,9 +1,9 @@
 //! Launches of the kernels, a file for each file of `kernels-gpu/src/ops`: parameters and geometry from what a
 //! [`Pass`](super::pass::Pass) borrows.
 
-mod argmax;
 pub(super) mod attention_decode;
 mod attention_prefill;
+mod choose;
 mod dequantize;
 mod elementwise;
 mod embed;
@@ -12,4 +12,3 @@ mod matmul;
 pub(super) mod matvec;
 pub(super) mod norm;
 mod rope_kv;
-mod sample;

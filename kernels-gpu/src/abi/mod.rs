@@ -68,6 +68,12 @@ impl<T> DevicePtr<T> {
         DevicePtr::from_address(self.address)
     }
 
+    /// The place `elements` elements further on.
+    #[inline(always)]
+    pub const fn offset(self, elements: usize) -> Self {
+        Self::from_address(self.address + (elements * size_of::<T>()) as u64)
+    }
+
     /// The pointer, on the device.
     #[inline(always)]
     pub const fn ptr(self) -> *const T {
