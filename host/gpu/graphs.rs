@@ -1,6 +1,7 @@
 //! Recorded steps, and the memory that they read and write: a recording holds addresses, so both live and die
 //! together. Recordings take memory themselves, of which there is only so much.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::cache::{KvCache, RopeTable};
@@ -14,6 +15,8 @@ use crate::model::Config;
 /// Graphs that the memory plan reserves room for: a text takes one or two for each doubling of its length. Others
 /// are recorded where the device has memory to spare.
 pub const RESERVED: usize = 8;
+/// Most graphs. The one that was not used for longest makes room for the next one.
+const MOST: usize = 48;
 /// Bytes of device memory that a kernel takes in an instantiated graph, at most: its parameters, its launch and its
 /// place in the order. Engines that keep graphs of some 450 kernels report 10 MB for each.
 const KERNEL_BYTES: u64 = 32 << 10;
@@ -33,8 +36,19 @@ enum Recording {
     Seen,
     /// There was no memory for a graph: such steps run as they are.
     NoRoom,
-    /// Its graph.
-    Graph(Box<dyn Graph>),
+    /// Its graph, and when it was used last.
+    Graph(Box<dyn Graph>, Cell<u64>),
+}
+
+/// Whether steps of `n` sequences are recorded. Of small steps all are: the host would take longer to send their kernels
+/// than they run. Among many sequences one more or less takes another graph, so that only some numbers of them have
+/// one; steps of the others are long enough for the host to send the next one meanwhile.
+fn is_recorded(n: usize) -> bool {
+    match n {
+        ..=8 => true,
+        9..=64 => n.is_multiple_of(8),
+        _ => n.is_multiple_of(32),
+    }
 }
 
 /// Everything of a backend that lies on the device.
@@ -81,6 +95,8 @@ pub struct Choosing {
 pub struct Graphs {
     /// By what they depend on. Dropped first: replays need the memory.
     recordings: HashMap<GraphKey, Recording>,
+    /// Replays so far.
+    clock: Cell<u64>,
     /// Bytes that a recording takes at most.
     bytes: u64,
     memory: Memory,
@@ -91,6 +107,7 @@ impl Graphs {
     pub fn new(memory: Memory, bytes: u64) -> Graphs {
         Graphs {
             recordings: HashMap::new(),
+            clock: Cell::new(0),
             bytes,
             memory,
         }
@@ -120,8 +137,11 @@ impl Graphs {
         key: GraphKey,
         send: &dyn Fn(&Memory) -> Result<()>,
     ) -> Result<()> {
+        if !is_recorded(key.n) {
+            return send(&self.memory);
+        }
         match self.recordings.get(&key) {
-            Some(Recording::Graph(_)) => return self.replay(key).map(drop),
+            Some(Recording::Graph(..)) => return self.replay(key).map(drop),
             Some(Recording::NoRoom) => return send(&self.memory),
             None => {
                 send(&self.memory)?;
@@ -130,6 +150,7 @@ impl Graphs {
             }
             Some(Recording::Seen) => {}
         }
+        self.make_room(device)?;
         if self.has_room(device)? {
             match self.record(device, key, send) {
                 // Neither recording nor a refused start has run anything.
@@ -151,7 +172,24 @@ impl Graphs {
         let graph = device.capture(&mut || send(&self.memory))?;
         // SAFETY: as in `replay`.
         unsafe { graph.replay() }?;
-        self.recordings.insert(key, Recording::Graph(graph));
+        let used = Cell::new(self.clock.get());
+        self.recordings.insert(key, Recording::Graph(graph, used));
+        Ok(())
+    }
+
+    /// Drops the graph that was not used for longest, if there are as many as there may be.
+    fn make_room(&mut self, device: &dyn Device) -> Result<()> {
+        let graphs = self.recordings.iter().filter_map(|(key, recording)| match recording {
+            Recording::Graph(_, used) => Some((used.get(), *key)),
+            _ => None,
+        });
+        let graphs: Vec<(u64, GraphKey)> = graphs.collect();
+        let oldest = graphs.iter().min_by_key(|(used, _)| *used);
+        if let (MOST.., Some((_, oldest))) = (graphs.len(), oldest) {
+            // It may be running.
+            device.synchronize()?;
+            self.recordings.insert(*oldest, Recording::Seen);
+        }
         Ok(())
     }
 
@@ -159,15 +197,17 @@ impl Graphs {
     /// be loaded need.
     fn has_room(&self, device: &dyn Device) -> Result<bool> {
         let all = self.recordings.values();
-        let graphs = all.filter(|recording| matches!(recording, Recording::Graph(_)));
+        let graphs = all.filter(|recording| matches!(recording, Recording::Graph(..)));
         Ok(graphs.count() < RESERVED || device.memory()?.free >= self.bytes + LOADED_LATER)
     }
 
     /// Replays the step of `key`; false where it is not recorded.
     pub fn replay(&self, key: GraphKey) -> Result<bool> {
-        let Some(Recording::Graph(graph)) = self.recordings.get(&key) else {
+        let Some(Recording::Graph(graph, used)) = self.recordings.get(&key) else {
             return Ok(false);
         };
+        self.clock.set(self.clock.get() + 1);
+        used.set(self.clock.get());
         // SAFETY: what was recorded points into this struct's memory, which nobody can replace and which is dropped
         // after the graphs.
         unsafe { graph.replay() }?;

@@ -12,7 +12,6 @@ use crate::device::{Buffer, Result};
 use crate::gpu::launcher::{Geometry, at};
 use crate::gpu::pass::Pass;
 use crate::gpu::scales::HalfRows;
-use crate::gpu::workspace::MAX_SEQUENCES;
 use crate::model::GateFunction;
 
 impl<'a> Pass<'a> {
@@ -39,10 +38,12 @@ impl<'a> Pass<'a> {
 
     /// The gated product of `gate` and `up` of a block to `gated`, in scaled f16.
     pub fn gate_rows(&self, layer: usize, rows: usize) -> Result<HalfRows<'_>> {
+        /// Rows that leave multiprocessors without work.
+        const FEW_ROWS: usize = 64;
         let (config, w) = (self.config, self.workspace);
         let ffn = config.ffn_width as u32;
         let knows_maxima = self.knows_gate_maxima(layer, rows);
-        let (blocks, block) = gated_rows_geometry(ffn, knows_maxima, rows <= MAX_SEQUENCES);
+        let (blocks, block) = gated_rows_geometry(ffn, knows_maxima, rows <= FEW_ROWS);
         let address = |is_given: bool, buffer: &Buffer| if is_given { buffer.addr() } else { 0 };
         let params = GatedRowsParams {
             gate: at(&w.gate, 0),
