@@ -12,6 +12,7 @@ pub mod gguf;
 pub mod gpu;
 pub mod hub;
 pub mod model;
+pub mod openai;
 pub mod ptx;
 pub mod sampling;
 pub mod tokenizer;
