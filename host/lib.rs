@@ -1,6 +1,7 @@
 //! hyperion: an LLM inference engine whose GPU kernels are written in Rust.
 
 pub mod backend;
+pub mod batch;
 pub mod bench;
 pub mod chat;
 pub mod cli;

@@ -18,6 +18,7 @@ use serde_json::Value;
 pub use chat::ChatRequest;
 pub use completion::{CompletionPrompt, CompletionRequest};
 pub use error::{ApiError, ErrorKind};
+pub use fields::{Field, Fields};
 pub use logprobs::{ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob};
 pub use response::{Answer, ChatResponse, CompletionResponse, Response, Usage};
 pub use settings::{MAX_STOP_STRINGS, Settings};
@@ -90,15 +91,19 @@ impl Request {
     /// The same for the engine. `seed` is for a request that names none; a conversation is laid out by `template`.
     ///
     /// # Errors
-    /// The template refuses the conversation, or the text has no tokens.
+    /// There is no template, it refuses the conversation, or the text has no tokens.
     pub fn to_engine(
         &self,
         tokenizer: &Tokenizer,
-        template: &ChatTemplate,
+        template: Option<&ChatTemplate>,
         seed: u64,
     ) -> Result<engine::Request, ApiError> {
         let prompt = match self {
-            Request::Chat(request) => request.tokens(tokenizer, template)?,
+            Request::Chat(request) => {
+                let template = template
+                    .ok_or_else(|| ApiError::field("messages", "the model has no chat template"))?;
+                request.tokens(tokenizer, template)?
+            }
             Request::Completion(request) => request.tokens(tokenizer)?,
         };
         Ok(self.settings().request(prompt, seed))
