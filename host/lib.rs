@@ -1,6 +1,7 @@
 //! hyperion: an LLM inference engine whose GPU kernels are written in Rust.
 
 pub mod backend;
+pub mod batch;
 pub mod bench;
 pub mod chat;
 pub mod cli;
@@ -12,6 +13,7 @@ pub mod gguf;
 pub mod gpu;
 pub mod hub;
 pub mod model;
+pub mod openai;
 pub mod ptx;
 pub mod sampling;
 pub mod tokenizer;

@@ -6,6 +6,7 @@
 #![deny(clippy::print_stdout)]
 
 mod advice;
+mod batch;
 mod bench;
 mod chat;
 mod completions;
@@ -59,6 +60,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Talk with a model
     Chat(chat::ChatArgs),
+    /// Answer a file of requests, many at a time
+    Batch(batch::BatchArgs),
     /// Fetch a model into this machine's cache
     Pull(pull::PullArgs),
     /// Show what a GGUF file holds
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
+        Command::Batch(args) => batch::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Models(args) => models::run(&args),

@@ -5,12 +5,14 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, ensure};
 
-use super::device::{Room, backend_on, open_device};
+use super::device::{Room, backend_on, fits, open_device};
 use super::run_args::{RunArgs, start_threads};
 use super::warnings;
+use crate::backend::PAGE_TOKENS;
 use crate::chat::{ChatTemplate, Message, Variables};
+use crate::device::Device;
 use crate::engine::{Options, Scheduler};
 use crate::gguf::Gguf;
 use crate::model::Model;
@@ -57,6 +59,92 @@ fn context(args: &RunArgs, trained: usize) -> usize {
     }
 }
 
+/// Requests at a time that a session has room for, and how they share its steps.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Most requests at a time; `None` for what the device is good for.
+    pub parallel: Option<usize>,
+    /// Tokens of the KV cache; `None` for as many as these requests can take, as far as there is memory.
+    pub kv_tokens: Option<usize>,
+    /// Tokens of a step in which others write; `None` for as many as of any step.
+    pub mixed_chunk: Option<usize>,
+}
+
+impl Sizes {
+    /// One request at a time.
+    pub const ONE: Sizes = Sizes {
+        parallel: Some(1),
+        kv_tokens: None,
+        mixed_chunk: None,
+    };
+
+    /// The room for them on `device`, with a context of `context` tokens each.
+    fn room(
+        &self,
+        device: Option<&dyn Device>,
+        model: &Model,
+        args: &RunArgs,
+        context: usize,
+    ) -> anyhow::Result<Room> {
+        /// Beyond that, steps get longer about as fast as they hold more.
+        const GPU_PARALLEL: usize = 64;
+        const CPU_PARALLEL: usize = 8;
+        let default = if device.is_some() { GPU_PARALLEL } else { CPU_PARALLEL };
+        let room = Room::new(context, self.parallel.unwrap_or(default));
+        if let Some(tokens) = self.kv_tokens {
+            ensure!(
+                tokens >= context,
+                "a KV cache of {tokens} tokens does not hold one sequence of {context}; --kv-tokens must be at \
+                 least the context (--ctx)"
+            );
+            let n_pages = tokens.div_ceil(PAGE_TOKENS);
+            return Ok(Room { n_pages, ..room });
+        }
+        match device {
+            Some(device) => largest_room(room, self.parallel.is_some(), |room| {
+                fits(device, model, args, room)
+            }),
+            // Pages cost memory there only when they are used.
+            None => Ok(room),
+        }
+    }
+}
+
+/// The largest of `room` that `fits`, with fewer pages if need be, and with fewer sequences unless their number
+/// `is_fixed`. If none fits, the smallest: opening it says what is missing.
+fn largest_room(
+    room: Room,
+    is_fixed: bool,
+    fits: impl Fn(Room) -> anyhow::Result<bool>,
+) -> anyhow::Result<Room> {
+    let mut room = room;
+    let least = |room: Room| Room {
+        n_pages: room.n_pages / room.sequences,
+        ..room
+    };
+    while room.sequences > 1 && !fits(least(room))? {
+        if is_fixed {
+            return Ok(least(room));
+        }
+        room = Room::new(room.context, room.sequences / 2);
+    }
+    if room.sequences == 1 || fits(room)? {
+        return Ok(room);
+    }
+    let (mut low, mut high) = (least(room).n_pages, room.n_pages);
+    while high - low > 1 {
+        let n_pages = low + (high - low) / 2;
+        match fits(Room { n_pages, ..room })? {
+            true => low = n_pages,
+            false => high = n_pages,
+        }
+    }
+    Ok(Room {
+        n_pages: low,
+        ..room
+    })
+}
+
 /// A model that is ready to write.
 pub struct Session {
     /// Runs requests on it.
@@ -70,26 +158,32 @@ pub struct Session {
 impl Session {
     /// Opens `model`, a path or a short name, for one request at a time.
     pub fn open(model: &str, args: &RunArgs) -> anyhow::Result<Session> {
+        let gguf = Gguf::open(&model_cache::resolve(model)?)?;
+        Session::open_for(&gguf, args, Sizes::ONE)
+    }
+
+    /// Opens the model of a file for as many requests as `sizes` say.
+    pub fn open_for(gguf: &Gguf, args: &RunArgs, sizes: Sizes) -> anyhow::Result<Session> {
         start_threads(args)?;
-        let path = model_cache::resolve(model)?;
-        let gguf = Gguf::open(&path)?;
         // A driver takes as long to start as a large vocabulary takes to read.
         let (contents, device) = std::thread::scope(|scope| {
             let device = scope.spawn(|| open_device(args));
-            let contents = read(&gguf).map_err(|error| of_file(&path, error));
+            let contents = read(gguf).map_err(|error| of_file(gguf.path(), error));
             let device = device.join().unwrap_or_else(|panic| resume_unwind(panic));
             (contents, device)
         });
         let (tokenizer, template, model) = contents?;
         warnings::about_vocabulary(&tokenizer);
         let context = context(args, model.config.context_length);
-        let backend = backend_on(device?, model, args, Room::new(context, 1))?;
+        let device = device?;
+        let room = sizes.room(device.as_deref(), &model, args, context)?;
+        let backend = backend_on(device, model, args, room)?;
         let chunk = args.chunk(&*backend);
         let options = Options {
             context,
             chunk,
-            mixed_chunk: chunk,
-            max_running: 1,
+            mixed_chunk: sizes.mixed_chunk.unwrap_or(chunk),
+            max_running: room.sequences,
         };
         let tokenizer = Arc::new(tokenizer);
         Ok(Session {
@@ -107,6 +201,15 @@ impl Session {
         self.template
             .as_ref()
             .map_err(|error| anyhow!("{error:#}; `hyperion generate --raw` does without it"))
+    }
+
+    /// What runs requests and what lays out conversations.
+    ///
+    /// # Errors
+    /// In the template's place, if that is broken.
+    pub fn parts(&mut self) -> (&mut Scheduler, anyhow::Result<&ChatTemplate>) {
+        let template = self.template.as_ref().map_err(|error| anyhow!("{error:#}"));
+        (&mut self.scheduler, template)
     }
 
     /// The tokens of a conversation, up to where the assistant's answer begins.

@@ -1,0 +1,251 @@
+//! The fields of a JSON object, taken one by one, so that none is left unread.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use super::ApiError;
+use super::neutral::is_neutral;
+
+/// Characters of a wrong value that a message shows.
+const MOST_SHOWN: usize = 60;
+
+/// What is still to be read of an object.
+pub struct Fields {
+    fields: Map<String, Value>,
+    /// What messages put before the fields' names, such as `messages[2].`.
+    place: String,
+}
+
+/// A type that a field can have.
+pub trait Field: Sized {
+    /// What messages call it.
+    const EXPECTED: &'static str;
+
+    /// The value, unless it is of another type.
+    fn of(value: Value) -> Result<Self, Value>;
+}
+
+impl Field for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn of(value: Value) -> Result<bool, Value> {
+        value.as_bool().ok_or(value)
+    }
+}
+
+impl Field for f32 {
+    const EXPECTED: &'static str = "a number";
+
+    /// What an `f32` does not hold becomes infinite, and is outside of every range.
+    fn of(value: Value) -> Result<f32, Value> {
+        value.as_f64().map(|number| number as f32).ok_or(value)
+    }
+}
+
+impl Field for i128 {
+    const EXPECTED: &'static str = "a whole number";
+
+    /// Some clients write whole numbers as `1.0`.
+    fn of(value: Value) -> Result<i128, Value> {
+        const EXACT: f64 = (1_u64 << 53) as f64;
+        let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT;
+        let integer = value.as_i64().map(i128::from);
+        let integer = integer.or_else(|| value.as_u64().map(i128::from));
+        let float = || value.as_f64().filter(whole).map(|number| number as i128);
+        integer.or_else(float).ok_or(value)
+    }
+}
+
+impl Field for String {
+    const EXPECTED: &'static str = "a string";
+
+    fn of(value: Value) -> Result<String, Value> {
+        match value {
+            Value::String(text) => Ok(text),
+            other => Err(other),
+        }
+    }
+}
+
+impl Field for Vec<Value> {
+    const EXPECTED: &'static str = "a list";
+
+    fn of(value: Value) -> Result<Vec<Value>, Value> {
+        match value {
+            Value::Array(items) => Ok(items),
+            other => Err(other),
+        }
+    }
+}
+
+impl Field for Map<String, Value> {
+    const EXPECTED: &'static str = "an object";
+
+    fn of(value: Value) -> Result<Map<String, Value>, Value> {
+        match value {
+            Value::Object(fields) => Ok(fields),
+            other => Err(other),
+        }
+    }
+}
+
+impl Field for Value {
+    const EXPECTED: &'static str = "a value";
+
+    fn of(value: Value) -> Result<Value, Value> {
+        Ok(value)
+    }
+}
+
+impl Fields {
+    /// The fields of `value`, which messages call `what` and whose fields they call `place` and the name.
+    pub fn new(value: Value, what: &str, place: String) -> Result<Fields, ApiError> {
+        let fields = Map::of(value).map_err(|value| wrong(what, &value, "an object"))?;
+        Ok(Fields { fields, place })
+    }
+
+    /// What messages call the field `name`.
+    pub fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.place)
+    }
+
+    /// Takes the field `name`; `None` where it is missing or null.
+    pub fn take<T: Field>(&mut self, name: &str) -> Result<Option<T>, ApiError> {
+        match self.fields.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match T::of(value) {
+                Ok(value) => Ok(Some(value)),
+                Err(value) => Err(wrong(&self.name(name), &value, T::EXPECTED)),
+            },
+        }
+    }
+
+    /// Takes a field that may have two names, given under one of them or with the same value under both.
+    pub fn take_either<T: Field + PartialEq>(
+        &mut self,
+        name: &str,
+        other: &str,
+    ) -> Result<Option<T>, ApiError> {
+        match (self.take::<T>(name)?, self.take::<T>(other)?) {
+            (Some(one), Some(two)) if one != two => {
+                let message = format!("{name} and {other} are the same and have different values");
+                Err(ApiError::field(name, message))
+            }
+            (one, two) => Ok(one.or(two)),
+        }
+    }
+
+    /// Takes the whole number `name` within `range`.
+    pub fn take_within(
+        &mut self,
+        name: &str,
+        range: RangeInclusive<i128>,
+        expected: &str,
+    ) -> Result<Option<i128>, ApiError> {
+        match self.take::<i128>(name)? {
+            Some(number) if !range.contains(&number) => {
+                Err(wrong(&self.name(name), &number, expected))
+            }
+            number => Ok(number),
+        }
+    }
+
+    /// The error of a field `name` whose value is `value` and should be as `expected`.
+    pub fn wrong(&self, name: &str, value: &Value, expected: &str) -> ApiError {
+        wrong(&self.name(name), value, expected)
+    }
+
+    /// Refuses what nobody has taken, unless it asks for nothing.
+    pub fn finish(self) -> Result<(), ApiError> {
+        for (name, value) in &self.fields {
+            if !is_neutral(name, value) {
+                let name = format!("{}{}", self.place, shortened(name));
+                let value = shown(value);
+                let message = format!("{name} is not supported (its value is {value})");
+                return Err(ApiError {
+                    code: Some("unsupported_parameter"),
+                    ..ApiError::field(&name, message)
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The error of `name`, whose value is `value` and should be as `expected`.
+pub fn wrong(name: &str, value: &impl ToString, expected: &str) -> ApiError {
+    let value = shown(value);
+    ApiError::field(name, format!("{name} is {value}; expected {expected}"))
+}
+
+/// A value in a message.
+fn shown(value: &impl ToString) -> String {
+    shortened(&value.to_string()).into_owned()
+}
+
+fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MOST_SHOWN) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(value: Value) -> Fields {
+        Fields::new(value, "the body", String::new()).expect("an object")
+    }
+
+    fn message<T: std::fmt::Debug>(result: Result<T, ApiError>) -> String {
+        result.expect_err("an error").message
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_as_floats() {
+        let mut of = fields(json!({"a": 3.0, "b": 3.5, "c": 1e300, "d": u64::MAX, "e": "3"}));
+        assert_eq!(of.take::<i128>("a"), Ok(Some(3)));
+        assert_eq!(message(of.take::<i128>("b")), "b is 3.5; expected a whole number");
+        assert!(message(of.take::<i128>("c")).contains("whole number"));
+        assert_eq!(of.take::<i128>("d"), Ok(Some(i128::from(u64::MAX))));
+        assert!(message(of.take::<i128>("e")).contains("e is \"3\""));
+    }
+
+    #[test]
+    fn what_nobody_took_is_refused_by_name_unless_it_asks_for_nothing() {
+        fields(json!({"a": null, "b": false, "c": "", "d": [], "e": {}})).finish().expect("neutral");
+        for (name, value) in [
+            ("f", json!(true)),
+            ("g", json!(0)),
+            ("h", json!("x")),
+            ("i", json!([0])),
+            ("skip_special_tokens", json!(false)),
+        ] {
+            let error = fields(json!({ name: value })).finish().expect_err(name);
+            assert_eq!(error.param.as_deref(), Some(name));
+            assert!(error.message.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn long_values_are_shortened_between_characters() {
+        let text = "ü".repeat(100);
+        let error = message(fields(json!({"a": text})).take::<bool>("a"));
+        assert!(error.len() < 200 && error.contains("...;"), "{error}");
+    }
+
+    #[test]
+    fn one_field_of_two_names_has_one_value() {
+        let mut same = fields(json!({"a": 1, "b": 1.0}));
+        assert_eq!(same.take_either::<i128>("a", "b"), Ok(Some(1)));
+        let mut different = fields(json!({"a": 1, "b": 2}));
+        assert!(message(different.take_either::<i128>("a", "b")).contains("different values"));
+        let mut one = fields(json!({"b": 2}));
+        assert_eq!(one.take_either::<i128>("a", "b"), Ok(Some(2)));
+    }
+}

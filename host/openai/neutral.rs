@@ -1,0 +1,130 @@
+//! Values that ask for nothing. Routers add fields with such values to every request (SMG, vllm-router), and clients
+//! send whole sets of parameters with their defaults.
+
+use serde_json::{Value, json};
+
+/// Whether a field that is not supported may have `value`: null, what is empty, false, or the documented default.
+/// False is not neutral where the default is true.
+pub fn is_neutral(name: &str, value: &Value) -> bool {
+    if is_empty(value) || WITHOUT_EFFECT.contains(&name) {
+        return true;
+    }
+    match default_of(name) {
+        // The other name of OpenAI's default.
+        Some(_) if name == "service_tier" && value == "default" => true,
+        Some(default) => is_same(&default, value),
+        None => *value == Value::Bool(false),
+    }
+}
+
+/// Fields that change nothing of an answer.
+const WITHOUT_EFFECT: &[&str] = &[
+    // OpenAI: names for its bookkeeping and caches.
+    "metadata",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "user",
+    // llama.cpp: whether pages are found again, and how the answer is cut; the text is the same.
+    "cache_prompt",
+    "id_slot",
+    // vLLM and SGLang: names of a request.
+    "request_id",
+    "rid",
+    // SGLang: the reasoning stays in the text either way.
+    "separate_reasoning",
+    "stream_reasoning",
+    // vLLM.
+    "include_reasoning",
+];
+
+/// The documented defaults of what is not supported.
+fn default_of(name: &str) -> Option<Value> {
+    Some(match name {
+        // OpenAI.
+        "best_of" | "n" => json!(1),
+        "modalities" => json!(["text"]),
+        "parallel_tool_calls" => json!(true),
+        "response_format" => json!({"type": "text"}),
+        "service_tier" => json!("auto"),
+        "truncation" => json!("disabled"),
+        "verbosity" => json!("medium"),
+        // llama.cpp.
+        "dry_allowed_length" => json!(2),
+        "dry_base" => json!(1.75),
+        "dry_multiplier" | "dynatemp_range" | "xtc_probability" => json!(0.0),
+        "dry_penalty_last_n" | "n_predict" | "n_discard" => json!(-1),
+        "dry_sequence_breakers" => json!(["\n", ":", "\"", "*"]),
+        "dynatemp_exponent" => json!(1.0),
+        "min_keep" | "mirostat" | "n_indent" | "n_keep" | "n_probs" | "t_max_predict_ms" => {
+            json!(0)
+        }
+        "mirostat_eta" | "xtc_threshold" => json!(0.1),
+        "mirostat_tau" => json!(5.0),
+        "reasoning_format" => json!("auto"),
+        "top_n_sigma" | "adaptive_target" => json!(-1.0),
+        "adaptive_decay" => json!(0.9),
+        // vLLM and SGLang.
+        "add_generation_prompt" | "skip_special_tokens" | "spaces_between_special_tokens" => {
+            json!(true)
+        }
+        "length_penalty" => json!(1.0),
+        "min_tokens" | "min_new_tokens" | "priority" => json!(0),
+        _ => return None,
+    })
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Equality, with numbers compared as `f32`: 0.1 comes as 0.10000000149011612 from programs that keep it so.
+fn is_same(one: &Value, two: &Value) -> bool {
+    match (one.as_f64(), two.as_f64()) {
+        (Some(one), Some(two)) => one as f32 == two as f32,
+        _ => one == two,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_neutral_and_other_values_are_not() {
+        for (name, neutral, other) in [
+            ("top_n_sigma", json!(-1), json!(1.5)),
+            ("xtc_threshold", json!(0.10000000149011612), json!(0.2)),
+            ("parallel_tool_calls", json!(true), json!(false)),
+            ("response_format", json!({"type": "text"}), json!({"type": "json_object"})),
+            ("modalities", json!(["text"]), json!(["text", "audio"])),
+            ("no_stop_trim", json!(false), json!(true)),
+            ("unheard_of", json!(null), json!(1)),
+            ("n_predict", json!(-1), json!(5)),
+        ] {
+            assert!(is_neutral(name, &neutral), "{name}: {neutral}");
+            assert!(!is_neutral(name, &other), "{name}: {other}");
+        }
+        assert!(is_neutral("user", &json!("somebody")));
+    }
+
+    /// What vllm-router 0.1.17 and SMG 1.13.0 add to requests.
+    #[test]
+    fn what_routers_add_is_neutral() {
+        let added = json!({
+            "no_stop_trim": false, "skip_special_tokens": true, "separate_reasoning": true,
+            "return_hidden_states": false, "stream_reasoning": true, "continue_final_message": false,
+            "lora_path": null, "session_params": null, "ebnf": null, "regex": null, "min_tokens": 0,
+            "stop_token_ids": [], "echo": false, "use_beam_search": false, "length_penalty": 1.0,
+        });
+        for (name, value) in added.as_object().expect("an object") {
+            assert!(is_neutral(name, value), "{name}");
+        }
+    }
+}
