@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{anyhow, ensure};
+use anyhow::{Context, anyhow, ensure};
 
 use super::device::{Room, backend_on, fits, open_device};
 use super::run_args::{RunArgs, start_threads};
@@ -186,8 +186,12 @@ impl Session {
             max_running: room.sequences,
         };
         let tokenizer = Arc::new(tokenizer);
+        let mut scheduler = Scheduler::new(backend, tokenizer.clone(), options);
+        if room.sequences > 1 && scheduler.backend().overlaps() {
+            scheduler.warm_up().context("warming up")?;
+        }
         Ok(Session {
-            scheduler: Scheduler::new(backend, tokenizer.clone(), options),
+            scheduler,
             tokenizer,
             template,
         })

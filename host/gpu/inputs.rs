@@ -20,6 +20,8 @@ pub struct Inputs {
     stride: usize,
     /// What the buffer holds, to upload only what changed.
     mirror: Vec<u32>,
+    /// Whether it is that for sure.
+    is_known: bool,
     /// Whether steps of one token a row take the attention of others.
     is_deterministic: bool,
 }
@@ -90,6 +92,7 @@ impl Inputs {
             limits,
             stride: 0,
             mirror: vec![0; words / 4],
+            is_known: true,
             is_deterministic,
         };
         device.fill(inputs.buffer.all(), 0)?;
@@ -111,6 +114,11 @@ impl Inputs {
         sources: &[Option<usize>],
         choices: &Choices,
     ) -> Result<bool> {
+        if !self.is_known {
+            self.mirror.fill(0);
+            device.upload(self.buffer.all(), bytemuck::cast_slice(&self.mirror))?;
+            self.is_known = true;
+        }
         let n_tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
         let is_decode = n_tokens == rows.len();
         // Without gaps: what lies between them would be uploaded too.
@@ -208,6 +216,11 @@ impl Inputs {
                 *position += 1;
             }
         }
+    }
+
+    /// A step failed: what the device has of it is not known.
+    pub fn forget(&mut self) {
+        self.is_known = false;
     }
 
     /// The half of the mailbox that each row of logits of the next step posts to.

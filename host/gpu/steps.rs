@@ -38,7 +38,13 @@ impl GpuBackend {
             _ => None,
         });
         let on_device: Vec<Option<usize>> = on_device.collect();
-        let pending = self.run(&resolved, &on_device, sink).map_err(device)?;
+        let pending = self.run(&resolved, &on_device, sink).map_err(|error| {
+            // How much of the step ran is not known, and what a step before it posted could be overwritten.
+            let memory = self.graphs.memory();
+            self.under_way.settle(&*memory.mailbox);
+            self.graphs.inputs().forget();
+            device(error)
+        })?;
         let (ticket, mark) = self.under_way.push(pending);
         if let Some(mark) = mark {
             self.graphs.mailbox().mark(mark).map_err(device)?;

@@ -178,6 +178,26 @@ impl UnderWay {
         results.collect()
     }
 
+    /// Reads now what the steps under way have posted. Those that failed say so when they are collected.
+    pub fn settle(&mut self, mailbox: &dyn Mailbox) {
+        for step in &mut self.steps {
+            let Some(mark) = step.mark else {
+                continue;
+            };
+            if mailbox.wait(mark).is_err() {
+                continue;
+            }
+            step.mark = None;
+            for (row, pending) in step.rows.iter_mut().enumerate() {
+                if let Pending::Chosen(chosen) = pending
+                    && let Ok(result) = chosen.result(mailbox, row)
+                {
+                    *pending = Pending::Made(result);
+                }
+            }
+        }
+    }
+
     /// Where the token of row `row` of step `ticket` comes from.
     ///
     /// # Errors
