@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hyperion::backend::{Output, Recorder, Ask};
+use hyperion::backend::{Ask, Output, Recorder};
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, Sequence};
 use hyperion::model::Model;
@@ -216,13 +216,7 @@ fn real_models_tensor_by_tensor() {
         let mut engine = engine(&support::model(model), CONTEXT);
         let mut trace = Recorder::new(|_| true);
         let output = engine
-            .prefill_traced(
-                &mut Sequence::new(),
-                &tokens,
-                Ask::LOGITS,
-                &RUN,
-                &mut trace,
-            )
+            .prefill_traced(&mut Sequence::new(), &tokens, Ask::LOGITS, &RUN, &mut trace)
             .expect("a prefill");
         for tensor in reference.names() {
             let ours = match tensor.as_str() {

@@ -7,9 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyperion::backend::{
-    Backend, BackendError, NoTrace, Row, TensorName, TraceSink, Ask,
-};
+use hyperion::backend::{Ask, Backend, BackendError, NoTrace, Row, TensorName, TraceSink};
 use hyperion::cpu::CpuBackend;
 use hyperion::gguf::Gguf;
 use hyperion::model::Model;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyperion::backend::{ActivationPrecision, Output, Ask};
+use hyperion::backend::{ActivationPrecision, Ask, Output};
 use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, DeviceError, choice};
 use hyperion::engine::{Decode, Engine, EngineError, Sequence};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hyperion::backend::{Output, Ask};
+use hyperion::backend::{Ask, Output};
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Engine, Sequence};
 use hyperion::gguf::Gguf;

@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hyperion::backend::{ActivationPrecision, Backend, Output, Ask};
+use hyperion::backend::{ActivationPrecision, Ask, Backend, Output};
 use hyperion::cpu::CpuBackend;
 use hyperion::device::choice;
 use hyperion::engine::{Decode, Engine, Sequence};

@@ -39,7 +39,10 @@ pub fn check_step(vocab: usize, limits: Limits, rows: &[Row<'_>]) -> Result<(), 
 fn check_places(sequence: usize, row: &Row<'_>, limits: Limits) -> Result<(), BackendError> {
     let (tokens, end) = (row.tokens.len(), row.end());
     let covered = row.pages.len().saturating_mul(PAGE_TOKENS);
-    let known = row.pages.iter().all(|&page| (page as usize) < limits.n_pages);
+    let known = row
+        .pages
+        .iter()
+        .all(|&page| (page as usize) < limits.n_pages);
     if tokens == 0 || covered < end || !known {
         return Err(BackendError::Pages {
             tokens,
@@ -289,31 +292,88 @@ mod tests {
         let (mask, counts) = ([u32::MAX], [(3, 1)]);
         let sound = [
             choose(greedy),
-            choose(Choice { draw: Some(draw), drafts: 1, ..greedy }),
-            choose(Choice { mask: Some(&mask), counts: &counts, ..greedy }),
+            choose(Choice {
+                draw: Some(draw),
+                drafts: 1,
+                ..greedy
+            }),
+            choose(Choice {
+                mask: Some(&mask),
+                counts: &counts,
+                ..greedy
+            }),
         ];
-        let asks = |ask, tokens| check(&[Row { ask, ..step(0, tokens, &[0]) }]);
+        let asks = |ask, tokens| {
+            check(&[Row {
+                ask,
+                ..step(0, tokens, &[0])
+            }])
+        };
         for ask in sound {
             asks(ask, 2).unwrap();
         }
-        let hot = Draw { temperature: f32::NAN, ..draw };
+        let hot = Draw {
+            temperature: f32::NAN,
+            ..draw
+        };
         let unsound = [
-            Ask { report: Report::TopLogprobs(21), ..choose(greedy) },
-            Ask { choose: None, ..choose(greedy) },
-            choose(Choice { draw: Some(hot), ..greedy }),
-            choose(Choice { draw: Some(Draw { temperature: 0.0, ..draw }), ..greedy }),
-            choose(Choice { mask: Some(&[]), ..greedy }),
-            choose(Choice { bias: &[(10, 1.0)], ..greedy }),
-            choose(Choice { counts: &[(10, 1)], ..greedy }),
-            choose(Choice { drafts: 2, ..greedy }),
-            choose(Choice { drafts: 1, mask: Some(&mask), ..greedy }),
-            choose(Choice { drafts: 1, counts: &counts, ..greedy }),
+            Ask {
+                report: Report::TopLogprobs(21),
+                ..choose(greedy)
+            },
+            Ask {
+                choose: None,
+                ..choose(greedy)
+            },
+            choose(Choice {
+                draw: Some(hot),
+                ..greedy
+            }),
+            choose(Choice {
+                draw: Some(Draw {
+                    temperature: 0.0,
+                    ..draw
+                }),
+                ..greedy
+            }),
+            choose(Choice {
+                mask: Some(&[]),
+                ..greedy
+            }),
+            choose(Choice {
+                bias: &[(10, 1.0)],
+                ..greedy
+            }),
+            choose(Choice {
+                counts: &[(10, 1)],
+                ..greedy
+            }),
+            choose(Choice {
+                drafts: 2,
+                ..greedy
+            }),
+            choose(Choice {
+                drafts: 1,
+                mask: Some(&mask),
+                ..greedy
+            }),
+            choose(Choice {
+                drafts: 1,
+                counts: &counts,
+                ..greedy
+            }),
         ];
         for ask in unsound {
             let found = asks(ask, 2);
-            assert!(matches!(found, Err(BackendError::Ask { row: 0, .. })), "{ask:?}: {found:?}");
+            assert!(
+                matches!(found, Err(BackendError::Ask { row: 0, .. })),
+                "{ask:?}: {found:?}"
+            );
         }
-        let later = Row { tokens: NewTokens::ChosenBy(Ticket(0), 0), ..step(5, 1, &[0]) };
+        let later = Row {
+            tokens: NewTokens::ChosenBy(Ticket(0), 0),
+            ..step(5, 1, &[0])
+        };
         check(&[later]).unwrap();
     }
 }

@@ -51,7 +51,11 @@ impl ResultLine<'_> {
                     _ => error.code.unwrap_or("server_error"),
                 };
                 let message = &error.message;
-                (error.status, error.body(), Some(LineError { code, message }))
+                (
+                    error.status,
+                    error.body(),
+                    Some(LineError { code, message }),
+                )
             }
         };
         let fields = Fields {

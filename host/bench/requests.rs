@@ -211,7 +211,9 @@ impl<'a> Run<'a> {
             Event::Token { id, .. } => {
                 let now = Instant::now();
                 let reads = self.long.is_some_and(|long| {
-                    self.newest.get(&long).is_some_and(|(_, token)| token.is_none())
+                    self.newest
+                        .get(&long)
+                        .is_some_and(|(_, token)| token.is_none())
                 });
                 if let Some((came, newest)) = self.newest.get_mut(&id)
                     && self.long != Some(id)

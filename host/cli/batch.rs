@@ -86,7 +86,12 @@ pub fn run(args: &BatchArgs) -> anyhow::Result<ExitCode> {
             let mut batch = session.batch(&requests, &identity, &model)?;
             let progress = &mut *show_progress(args.quiet, total, before);
             let pending = std::mem::take(&mut output.pending);
-            batch.run(&pending, interrupt, &mut |line| output.write(line), progress)?
+            batch.run(
+                &pending,
+                interrupt,
+                &mut |line| output.write(line),
+                progress,
+            )?
         }
     };
     output.finish()?;
@@ -153,7 +158,10 @@ fn read_requests(path: &Path) -> anyhow::Result<RequestFile> {
 
 /// What results call the model: its file's name without what stands behind the last point.
 fn model_name(path: &Path) -> String {
-    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    path.file_stem()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn fingerprint_of(gguf: &Gguf) -> anyhow::Result<[u8; 32]> {
@@ -163,7 +171,10 @@ fn fingerprint_of(gguf: &Gguf) -> anyhow::Result<[u8; 32]> {
 
 /// The options on which results depend. Where and in what company a request runs is none of them.
 fn options(args: &BatchArgs) -> String {
-    format!("ctx {:?} activations {:?}", args.run.ctx, args.run.activations)
+    format!(
+        "ctx {:?} activations {:?}",
+        args.run.ctx, args.run.activations
+    )
 }
 
 /// Where results go, and the requests that have none yet.
@@ -174,14 +185,21 @@ struct Output {
 }
 
 impl Output {
-    fn open(args: &BatchArgs, requests: &RequestFile, identity: &Identity) -> anyhow::Result<Output> {
+    fn open(
+        args: &BatchArgs,
+        requests: &RequestFile,
+        identity: &Identity,
+    ) -> anyhow::Result<Output> {
         if args.output == Path::new("-") {
             return Ok(Output {
                 journal: None,
                 pending: (0..requests.lines().len()).collect(),
             });
         }
-        let ids = requests.lines().iter().map(|line| identity.id(&line.custom_id));
+        let ids = requests
+            .lines()
+            .iter()
+            .map(|line| identity.id(&line.custom_id));
         let ids: Vec<String> = ids.collect();
         let (journal, done) = Journal::open(&args.output, &ids)?;
         let pending = done.iter().enumerate().filter(|(_, done)| !**done);

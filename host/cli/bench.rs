@@ -231,7 +231,9 @@ fn loads(
     let one = |list: &Option<Vec<usize>>, default: usize| match list.as_deref() {
         None => Ok(default),
         Some(&[n]) if n > 0 => Ok(n),
-        Some(_) => Err(anyhow!("--requests takes one length above 0 for -p and one for -n")),
+        Some(_) => Err(anyhow!(
+            "--requests takes one length above 0 for -p and one for -n"
+        )),
     };
     let load = Load {
         requests,
@@ -265,7 +267,12 @@ fn loads(
         Err(EngineError::Interrupted) => return Ok(ExitCode::from(super::INTERRUPTED)),
         figures => figures.context("running the requests")?,
     };
-    write_loads(&mut io::stdout().lock(), args.output.into(), &header, &[figures])?;
+    write_loads(
+        &mut io::stdout().lock(),
+        args.output.into(),
+        &header,
+        &[figures],
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -89,7 +89,11 @@ impl Sizes {
         /// Beyond that, steps get longer about as fast as they hold more.
         const GPU_PARALLEL: usize = 64;
         const CPU_PARALLEL: usize = 8;
-        let default = if device.is_some() { GPU_PARALLEL } else { CPU_PARALLEL };
+        let default = if device.is_some() {
+            GPU_PARALLEL
+        } else {
+            CPU_PARALLEL
+        };
         let room = Room::new(context, self.parallel.unwrap_or(default));
         if let Some(tokens) = self.kv_tokens {
             ensure!(

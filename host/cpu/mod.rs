@@ -30,8 +30,8 @@ use attention::{Attention, attend};
 use interrupt::Interrupt;
 use kv_cache::{KvCache, Token, tokens_of};
 use linear::linear;
-use outputs::{Computed, wanted_tokens};
 use ops::{add, gated_activation, rms_norm, rms_norm_heads, rotate};
+use outputs::{Computed, wanted_tokens};
 
 /// A model on the CPU.
 pub struct CpuBackend {
@@ -105,7 +105,11 @@ impl CpuBackend {
             hidden: &|token| {
                 let width = self.model.config.width;
                 let norm = &self.model.weights.output_norm;
-                rms_norm(&x[token * width..][..width], norm, self.model.config.rms_eps)
+                rms_norm(
+                    &x[token * width..][..width],
+                    norm,
+                    self.model.config.rms_eps,
+                )
             },
         };
         self.interrupt.check()?;

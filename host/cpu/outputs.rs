@@ -93,7 +93,9 @@ impl Computed<'_> {
     fn mean_hidden(&self, tokens: std::ops::Range<usize>) -> Vec<f32> {
         let n = tokens.len() as f64;
         let sum = tokens.map(self.hidden).reduce(|mut sum, next| {
-            sum.iter_mut().zip(next).for_each(|(sum, next)| *sum += next);
+            sum.iter_mut()
+                .zip(next)
+                .for_each(|(sum, next)| *sum += next);
             sum
         });
         let sum = sum.unwrap_or_default();

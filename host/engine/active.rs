@@ -54,7 +54,10 @@ impl Active {
         vocab: usize,
     ) -> Result<Active, SamplingError> {
         let mut sampler = Sampler::new(request.sampling, vocab)?;
-        request.prompt.iter().for_each(|&token| sampler.accept(token));
+        request
+            .prompt
+            .iter()
+            .for_each(|&token| sampler.accept(token));
         Ok(Active {
             id,
             n_prompt: request.prompt.len(),
@@ -166,7 +169,13 @@ impl Active {
     }
 
     /// Notes that a row of `n` tokens is complete: what its tokens did, up to the one that ends the answer.
-    pub fn complete(&mut self, n: usize, output: &Output, tokenizer: &Tokenizer, context: usize) -> Vec<Taken> {
+    pub fn complete(
+        &mut self,
+        n: usize,
+        output: &Output,
+        tokenizer: &Tokenizer,
+        context: usize,
+    ) -> Vec<Taken> {
         self.n_under_way -= 1;
         let start = self.sequence.len();
         let computed = self.tokens[start..start + n].to_vec();

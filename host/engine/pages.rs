@@ -241,7 +241,10 @@ mod tests {
         let ids = [a.id(), b.id()];
         let first = pool.publish(&a, None, &[1, 2]);
         let second = pool.publish(&b, Some(first), &[3, 4]);
-        assert!(pool.find(None, &[3, 4]).is_none(), "not without what was before");
+        assert!(
+            pool.find(None, &[3, 4]).is_none(),
+            "not without what was before"
+        );
         // The end of a text is freed first, so that its beginning is found for longer.
         drop(b);
         drop(a);

@@ -202,12 +202,15 @@ impl Scheduler {
                 return Ok(());
             }
         }
-        let rows = sequences.iter().zip(&lengths).map(|(sequence, &length)| Row {
-            tokens: NewTokens::Known(&tokens[..length]),
-            start: 0,
-            pages: sequence.page_ids(),
-            ask: Ask::GREEDY,
-        });
+        let rows = sequences
+            .iter()
+            .zip(&lengths)
+            .map(|(sequence, &length)| Row {
+                tokens: NewTokens::Known(&tokens[..length]),
+                start: 0,
+                pages: sequence.page_ids(),
+                ask: Ask::GREEDY,
+            });
         let rows: Vec<Row<'_>> = rows.collect();
         self.backend.step(&rows, &mut NoTrace)?;
         Ok(())
@@ -232,7 +235,12 @@ impl Scheduler {
         let is_unknown = |&token: &u32| token as usize >= vocab;
         if let Some(position) = request.prompt.iter().position(is_unknown) {
             let token = request.prompt[position];
-            return Err(BackendError::Token { token, position, vocab }.into());
+            return Err(BackendError::Token {
+                token,
+                position,
+                vocab,
+            }
+            .into());
         }
         if request.logprobs.is_some_and(|most| most > MAX_LOGPROBS) {
             return Err(EngineError::Logprobs);
@@ -264,7 +272,11 @@ impl Scheduler {
         self.admit();
         let is_sent = self.send(&mut events)?;
         // A backend that computes a step at once has nothing to gain from the one behind it.
-        let depth = if self.backend.overlaps() { IN_FLIGHT } else { 1 };
+        let depth = if self.backend.overlaps() {
+            IN_FLIGHT
+        } else {
+            1
+        };
         if !is_sent || self.under_way.len() >= depth {
             self.complete_oldest(&mut events);
         }

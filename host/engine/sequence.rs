@@ -175,7 +175,10 @@ mod tests {
         let tokens: Vec<u32> = (0..4 * PAGE_TOKENS as u32).collect();
         drop(sequence);
         let taken = pool.allocate();
-        assert_eq!(Sequence::with_prefix_of(&tokens, &pool).len(), 2 * PAGE_TOKENS);
+        assert_eq!(
+            Sequence::with_prefix_of(&tokens, &pool).len(),
+            2 * PAGE_TOKENS
+        );
         drop(taken);
     }
 }

@@ -62,9 +62,7 @@ impl KvCache {
         };
         for head in heads {
             let row = head * PAGE_TOKENS as usize + slot;
-            let element = page as usize * self.page_stride as usize
-                + part.offset
-                + row * head_dim;
+            let element = page as usize * self.page_stride as usize + part.offset + row * head_dim;
             let mut bits = vec![0u16; head_dim];
             let from = self.pages.slice(2 * element, 2 * head_dim)?;
             device.download(bytemuck::cast_slice_mut(&mut bits), from)?;

@@ -2,12 +2,10 @@
 
 use std::ops::Range;
 
-use kernels_gpu::abi::{
-    LogitEntry, NO_BIAS, NO_MASK, POSTED_ROWS, RowAdjustment, SampleSettings,
-};
+use kernels_gpu::abi::{LogitEntry, NO_BIAS, NO_MASK, POSTED_ROWS, RowAdjustment, SampleSettings};
 
 use super::graphs::Choosing;
-use super::workspace::{MAX_ENTRIES, Limits};
+use super::workspace::{Limits, MAX_ENTRIES};
 use crate::backend::{Choice, Draw, Penalties, Report, Row};
 
 /// The rows of logits that tokens are chosen from, and how. In a step of one token for each sequence these are all
@@ -41,9 +39,11 @@ impl Choices {
         for row in rows {
             let chosen = row.first_chosen()..row.tokens.len();
             let begin = choices.tokens.len();
-            let choice = row.ask.choose.as_ref().filter(|choice| {
-                begin + chosen.len() <= most && choices.can_take(row, choice)
-            });
+            let choice = row
+                .ask
+                .choose
+                .as_ref()
+                .filter(|choice| begin + chosen.len() <= most && choices.can_take(row, choice));
             match choice {
                 Some(choice) => {
                     for at in chosen {
@@ -82,18 +82,20 @@ impl Choices {
             drafts: _, // a row of logits each
         } = *choice;
         let begin = self.entries.len();
-        self.entries.extend(bias.iter().map(|&(token, bias)| LogitEntry {
-            token,
-            bias,
-            count: 0,
-            original: 0.0,
-        }));
-        self.entries.extend(counts.iter().map(|&(token, count)| LogitEntry {
-            token,
-            bias: NO_BIAS,
-            count,
-            original: 0.0,
-        }));
+        self.entries
+            .extend(bias.iter().map(|&(token, bias)| LogitEntry {
+                token,
+                bias,
+                count: 0,
+                original: 0.0,
+            }));
+        self.entries
+            .extend(counts.iter().map(|&(token, count)| LogitEntry {
+                token,
+                bias: NO_BIAS,
+                count,
+                original: 0.0,
+            }));
         // Those of one token lie together, its bias before its penalties.
         self.entries[begin..].sort_by_key(|entry| entry.token);
         let mask_begin = self.masks.len() as u32;
@@ -112,10 +114,11 @@ impl Choices {
             frequency,
         });
         self.settings.push(settings(draw));
-        self.logprobs.push(match (row.ask.report, self.is_chosen(row)) {
-            (Report::TopLogprobs(most), true) => 1 + most as u32,
-            _ => 0,
-        });
+        self.logprobs
+            .push(match (row.ask.report, self.is_chosen(row)) {
+                (Report::TopLogprobs(most), true) => 1 + most as u32,
+                _ => 0,
+            });
         self.tokens.push(token as u32);
     }
 
@@ -132,7 +135,10 @@ impl Choices {
     pub fn choosing(&self) -> Choosing {
         Choosing {
             is_any: self.of_row.iter().any(Option::is_some),
-            draws: self.settings.iter().any(|settings| settings.temperature > 0.0),
+            draws: self
+                .settings
+                .iter()
+                .any(|settings| settings.temperature > 0.0),
             adjusts: !self.entries.is_empty() || !self.masks.is_empty(),
             logprobs: self.logprobs.iter().any(|&wanted| wanted > 0),
         }

@@ -179,10 +179,13 @@ impl Graphs {
 
     /// Drops the graph that was not used for longest, if there are as many as there may be.
     fn make_room(&mut self, device: &dyn Device) -> Result<()> {
-        let graphs = self.recordings.iter().filter_map(|(key, recording)| match recording {
-            Recording::Graph(_, used) => Some((used.get(), *key)),
-            _ => None,
-        });
+        let graphs = self
+            .recordings
+            .iter()
+            .filter_map(|(key, recording)| match recording {
+                Recording::Graph(_, used) => Some((used.get(), *key)),
+                _ => None,
+            });
         let graphs: Vec<(u64, GraphKey)> = graphs.collect();
         let oldest = graphs.iter().min_by_key(|(used, _)| *used);
         if let (MOST.., Some((_, oldest))) = (graphs.len(), oldest) {

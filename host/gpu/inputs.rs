@@ -1,7 +1,7 @@
 //! What a step tells the kernels: tokens, positions, pages, and how tokens are chosen.
 
 use kernels_gpu::abi::{
-    DevicePtr, LogitEntry, NO_SOURCE, NOT_FINITE, RowAdjustment, SampleSettings,
+    DevicePtr, LogitEntry, NO_SOURCE, NOT_FINITE, NOTHING_ALLOWED, RowAdjustment, SampleSettings,
 };
 
 use super::choices::Choices;
@@ -26,8 +26,10 @@ pub struct Inputs {
     is_deterministic: bool,
 }
 
-/// A token that the device chose: none that there is.
-const UNKNOWN: u32 = NOT_FINITE;
+/// A token that the device chose for the step that follows: none that there is.
+const NEXT: u32 = NOT_FINITE;
+/// One that it gathered for the step before, and that is used up.
+const GATHERED: u32 = NOTHING_ALLOWED;
 
 const SETTINGS_WORDS: usize = size_of::<SampleSettings>() / 4;
 const ADJUSTMENT_WORDS: usize = size_of::<RowAdjustment>() / 4;
@@ -171,10 +173,11 @@ impl Inputs {
     /// Whether a token of `sources` is not where the step before left it, or something that is sent would cover it.
     fn has_to_gather(&self, rows: &[Row<'_>], sources: &[Option<usize>]) -> bool {
         let is_in_place = |(index, source): (usize, &Option<usize>)| {
-            *source == Some(index) && self.mirror[TOKENS_AT + index] == UNKNOWN
+            *source == Some(index) && self.mirror[TOKENS_AT + index] == NEXT
         };
         let any = sources.iter().any(Option::is_some);
-        let all_in_place = rows.len() == sources.len() && sources.iter().enumerate().all(is_in_place);
+        let all_in_place =
+            rows.len() == sources.len() && sources.iter().enumerate().all(is_in_place);
         any && !all_in_place
     }
 
@@ -207,11 +210,11 @@ impl Inputs {
         }
         for (index, row) in rows.iter().enumerate() {
             if matches!(row.tokens, NewTokens::ChosenBy(..)) {
-                self.mirror[TOKENS_AT + index] = UNKNOWN;
+                self.mirror[TOKENS_AT + index] = GATHERED;
             }
         }
         if moves_on {
-            self.mirror[TOKENS_AT..][..n_chosen].fill(UNKNOWN);
+            self.mirror[TOKENS_AT..][..n_chosen].fill(NEXT);
             for position in &mut self.mirror[TOKENS_AT + self.limits.tokens()..][..n_chosen] {
                 *position += 1;
             }

@@ -21,11 +21,7 @@ struct Wanted {
 impl Pass<'_> {
     /// The logits of a step of any tokens whose residual stream lies in the workspace: starts the choice of `choices`,
     /// and makes the results of the other rows, `None` for one whose tokens the device chooses.
-    pub fn outputs(
-        &self,
-        rows: &[Row<'_>],
-        choices: &Choices,
-    ) -> Result<Vec<Option<RowResult>>> {
+    pub fn outputs(&self, rows: &[Row<'_>], choices: &Choices) -> Result<Vec<Option<RowResult>>> {
         let wanted = wanted_by_host(rows, choices);
         let few = choices.tokens.len() + wanted.len() <= DECODE_SEQUENCES && !self.is_deterministic;
         let mut traced: Vec<(usize, Vec<f32>)> = Vec::new();

@@ -100,7 +100,10 @@ impl GpuBackend {
         );
         plan.add_each("RoPE tables", ropes);
         let inputs = Inputs::bytes(limits, model.vocab()).map(|bytes| bytes as u64);
-        plan.add_each("step inputs", inputs.into_iter().chain([under_way::MAILBOX_BYTES]));
+        plan.add_each(
+            "step inputs",
+            inputs.into_iter().chain([under_way::MAILBOX_BYTES]),
+        );
         workspace::plan(&mut plan, model, limits);
         plan.reserve("kernels and cuBLAS, when used", LOADED_LATER);
         let graphs = graphs::RESERVED as u64 * graphs::graph_bytes(config);
@@ -141,12 +144,7 @@ impl GpuBackend {
             ropes: ropes
                 .map(|rope| RopeTable::new(&*device, rope, limits))
                 .collect::<Result<_>>()?,
-            inputs: Inputs::new(
-                &*device,
-                limits,
-                model.vocab(),
-                arithmetic.is_deterministic,
-            )?,
+            inputs: Inputs::new(&*device, limits, model.vocab(), arithmetic.is_deterministic)?,
             workspace: Workspace::new(&*device, &model, limits, arithmetic.is_deterministic)?,
             mailbox: device.mailbox(under_way::MAILBOX_WORDS)?,
         };
@@ -243,8 +241,7 @@ impl Backend for GpuBackend {
     }
 
     fn collect(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError> {
-        self.under_way
-            .take(ticket, &*self.graphs.memory().mailbox)
+        self.under_way.take(ticket, &*self.graphs.memory().mailbox)
     }
 
     fn overlaps(&self) -> bool {

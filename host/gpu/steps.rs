@@ -98,7 +98,11 @@ impl GpuBackend {
             pass.gather_tokens(n_single)?;
         }
         let made = pass.mixed(&ordered, n_decode, splits, &choices)?;
-        let n_chosen = if choices.choosing().is_any { choices.tokens.len() } else { 0 };
+        let n_chosen = if choices.choosing().is_any {
+            choices.tokens.len()
+        } else {
+            0
+        };
         self.graphs.inputs().was_sent(&ordered, n_chosen, false);
         let mut pending = pending(&ordered, made, &choices, &turns);
         let mut placed: Vec<Option<Pending>> = pending.iter().map(|_| None).collect();
@@ -144,7 +148,9 @@ impl GpuBackend {
         self.graphs.inputs().was_sent(rows, n_chosen, true);
         let pending = pending(rows, made, &choices, &turns);
         let placed = pending.into_iter().enumerate();
-        Ok(placed.map(|(index, pending)| in_row(index, pending)).collect())
+        Ok(placed
+            .map(|(index, pending)| in_row(index, pending))
+            .collect())
     }
 
     /// Blocks that share the context of each of `n` sequences, the longest of which has `longest` tokens.
@@ -190,12 +196,14 @@ fn pending(
     choices: &Choices,
     turns: &[u32],
 ) -> Vec<Pending> {
-    let pending = rows.iter().zip(made).enumerate().map(|(index, (row, made))| {
-        match (made, choices.of_row(index)) {
+    let pending = rows
+        .iter()
+        .zip(made)
+        .enumerate()
+        .map(|(index, (row, made))| match (made, choices.of_row(index)) {
             (None, Some(logits)) => Pending::Chosen(Chosen::new(row, logits, turns)),
             (made, _) => Pending::Made(made.unwrap_or_else(|| Ok(Default::default()))),
-        }
-    });
+        });
     pending.collect()
 }
 

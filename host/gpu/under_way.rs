@@ -7,9 +7,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use kernels_gpu::abi::{
-    MAX_LOGPROBS, NOT_FINITE, NOTHING_ALLOWED, POSTED_ROWS, PostedLogprobs,
-};
+use kernels_gpu::abi::{MAX_LOGPROBS, NOT_FINITE, NOTHING_ALLOWED, POSTED_ROWS, PostedLogprobs};
 
 use super::workspace::MAX_SEQUENCES;
 use crate::backend::{
@@ -171,10 +169,14 @@ impl UnderWay {
         if let Some(mark) = step.mark {
             mailbox.wait(mark).map_err(device)?;
         }
-        let results = step.rows.into_iter().enumerate().map(|(row, pending)| match pending {
-            Pending::Made(result) => Ok(result),
-            Pending::Chosen(chosen) => chosen.result(mailbox, row).map_err(device),
-        });
+        let results = step
+            .rows
+            .into_iter()
+            .enumerate()
+            .map(|(row, pending)| match pending {
+                Pending::Made(result) => Ok(result),
+                Pending::Chosen(chosen) => chosen.result(mailbox, row).map_err(device),
+            });
         results.collect()
     }
 

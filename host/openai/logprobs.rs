@@ -58,11 +58,15 @@ impl ChatLogprobs {
     /// Those of `generation`.
     pub fn new(generation: &Generation, tokenizer: &Tokenizer) -> ChatLogprobs {
         let content = shown(generation, tokenizer).map(|shown| {
-            let top = shown.logprobs.top.iter().map(|&(token, logprob)| TopLogprob {
-                token: tokenizer.token_text(token),
-                logprob: finite(logprob),
-                bytes: tokenizer.token_bytes(token),
-            });
+            let top = shown
+                .logprobs
+                .top
+                .iter()
+                .map(|&(token, logprob)| TopLogprob {
+                    token: tokenizer.token_text(token),
+                    logprob: finite(logprob),
+                    bytes: tokenizer.token_bytes(token),
+                });
             TokenLogprob {
                 token: tokenizer.token_text(shown.token),
                 logprob: finite(shown.logprobs.chosen),

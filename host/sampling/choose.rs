@@ -47,10 +47,12 @@ fn drawn(candidates: Vec<Candidate>, draw: Draw, position: usize) -> u32 {
     }
     let uniform = f64::from(uniform(seed, position as u32));
     let mut sum = 0.0;
-    let chosen = filters::softmax(&candidates).iter().position(|probability| {
-        sum += probability;
-        uniform < sum
-    });
+    let chosen = filters::softmax(&candidates)
+        .iter()
+        .position(|probability| {
+            sum += probability;
+            uniform < sum
+        });
     // Rounding can leave the sum just below one.
     candidates[chosen.unwrap_or(candidates.len() - 1)].token
 }
@@ -106,7 +108,9 @@ fn saturated(logit: f32, changed: f32) -> f32 {
 /// Log-probabilities of `token` and of the `most` likeliest tokens by finite logits, lower tokens first among equals.
 pub fn logprobs(logits: &[f32], token: u32, most: usize) -> Logprobs {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let terms = logits.iter().map(|&logit| libm::exp(f64::from(logit) - f64::from(max)));
+    let terms = logits
+        .iter()
+        .map(|&logit| libm::exp(f64::from(logit) - f64::from(max)));
     let log_sum = f64::from(max) + libm::log(terms.sum::<f64>());
     let logprob = |logit: f32| (f64::from(logit) - log_sum) as f32;
     let with_token = |(token, &logit): (usize, &f32)| Candidate {

@@ -118,7 +118,8 @@ impl Sampler {
     }
 
     fn place(&self, token: u32) -> Result<usize, usize> {
-        self.counts.binary_search_by_key(&token, |&(token, _)| token)
+        self.counts
+            .binary_search_by_key(&token, |&(token, _)| token)
     }
 }
 
@@ -141,7 +142,13 @@ mod tests {
     #[test]
     fn temperature_zero_is_greedy() {
         let greedy = sampler(SamplingParams::greedy());
-        assert_eq!(greedy.choice(), Choice { bias: &[], ..Choice::GREEDY });
+        assert_eq!(
+            greedy.choice(),
+            Choice {
+                bias: &[],
+                ..Choice::GREEDY
+            }
+        );
         assert_eq!(sample(&greedy, &LOGITS, 0), Ok(1));
         assert_eq!(
             sample(&greedy, &[2.0, 5.0, 5.0, 1.0], 0),
@@ -171,13 +178,19 @@ mod tests {
             temperature: 1e-37,
             ..SamplingParams::default()
         };
-        assert_eq!(sample(&sampler(params), &[30.0, 20.0, 40.0, -10.0], 0), Ok(2));
+        assert_eq!(
+            sample(&sampler(params), &[30.0, 20.0, 40.0, -10.0], 0),
+            Ok(2)
+        );
     }
 
     #[test]
     fn a_mask_forbids() {
         let masked = |mask: u32| {
-            let choice = Choice { mask: Some(&[mask]), ..Choice::GREEDY };
+            let choice = Choice {
+                mask: Some(&[mask]),
+                ..Choice::GREEDY
+            };
             choose(&LOGITS, &choice, 7)
         };
         assert_eq!([0b1111, 0b1101, 0b1001].map(masked), [Ok(1), Ok(2), Ok(0)]);
@@ -298,7 +311,10 @@ mod tests {
             let sampler = sampler(params);
             for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let found = sample(&sampler, &[0.0, 1.0, broken, 0.0], 5);
-                let expected = NotFinite { sequence: 0, position: 5 };
+                let expected = NotFinite {
+                    sequence: 0,
+                    position: 5,
+                };
                 assert_eq!(found, Err(expected.into()));
             }
         }

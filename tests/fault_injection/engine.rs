@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hyperion::backend::{
-    Backend, BackendError, Output, PageId, Row, TensorName, TraceSink,
-};
+use hyperion::backend::{Backend, BackendError, Output, PageId, Row, TensorName, TraceSink};
 use hyperion::cpu::CpuBackend;
 use hyperion::model::Model;
 

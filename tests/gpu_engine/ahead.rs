@@ -1,6 +1,6 @@
 //! Steps that the backend sends before they are asked for: what comes of them, and of those that are dropped.
 
-use hyperion::backend::{ActivationPrecision, Backend, NoTrace, Output, Row, Ask};
+use hyperion::backend::{ActivationPrecision, Ask, Backend, NoTrace, Output, Row};
 use hyperion::gpu::GpuBackend;
 use hyperion::sampling::argmax;
 

@@ -1,7 +1,7 @@
 //! Steps of more sequences than the matrix-vector kernels take.
 
 use hyperion::backend::{
-    ActivationPrecision, Backend, Draw, NoTrace, Output, Recorder, Row, TraceSink, Ask,
+    ActivationPrecision, Ask, Backend, Draw, NoTrace, Output, Recorder, Row, TraceSink,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::model::Model;

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use hyperion::backend::{
-    ActivationPrecision, Backend, Draw, NoTrace, NotFinite, Output, Row, Ask,
-};
+use hyperion::backend::{ActivationPrecision, Ask, Backend, Draw, NoTrace, NotFinite, Output, Row};
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, EngineError, Sequence};
 use hyperion::gguf::Gguf;

@@ -13,7 +13,7 @@ mod support;
 mod wide;
 
 use hyperion::backend::{
-    ActivationPrecision, Backend, Draw, NoTrace, Output, PAGE_TOKENS, Recorder, Row, Ask,
+    ActivationPrecision, Ask, Backend, Draw, NoTrace, Output, PAGE_TOKENS, Recorder, Row,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, Sequence};

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use hyperion::backend::{ActivationPrecision, Backend, Draw, Output, Ask};
+use hyperion::backend::{ActivationPrecision, Ask, Backend, Draw, Output};
 use hyperion::device::plan::GRANULE;
 use hyperion::device::sim::{DriverCosts, DriverMemory, SimDevice};
 use hyperion::device::{Device, DeviceError, choice};

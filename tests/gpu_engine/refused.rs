@@ -1,6 +1,6 @@
 //! Steps that a backend refuses, because they would read or write what is not theirs.
 
-use hyperion::backend::{ActivationPrecision, Backend, BackendError, NoTrace, Row, Ask};
+use hyperion::backend::{ActivationPrecision, Ask, Backend, BackendError, NoTrace, Row};
 use hyperion::cpu::CpuBackend;
 
 use crate::setup::*;

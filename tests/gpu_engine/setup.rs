@@ -6,9 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use half::f16;
-use hyperion::backend::{
-    ActivationPrecision, Backend, Output, Row, TensorName, TraceSink, Ask,
-};
+use hyperion::backend::{ActivationPrecision, Ask, Backend, Output, Row, TensorName, TraceSink};
 use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, choice};
 use hyperion::gpu::{GpuBackend, Limits};
@@ -188,11 +186,7 @@ pub fn run_batch(
 }
 
 /// Step `extra` of a batch.
-pub fn batch_step(
-    members: &[Member],
-    extra: usize,
-    want: impl Fn(usize) -> Ask,
-) -> Vec<Row<'_>> {
+pub fn batch_step(members: &[Member], extra: usize, want: impl Fn(usize) -> Ask) -> Vec<Row<'_>> {
     let steps = members.iter().enumerate().map(|(i, member)| {
         let start = member.length + extra;
         Row {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyperion::backend::{
-    ActivationPrecision, Backend, NoTrace, Recorder, Row, TensorName, TraceSink, Ask,
+    ActivationPrecision, Ask, Backend, NoTrace, Recorder, Row, TensorName, TraceSink,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::gguf::{GgmlType, Gguf, Tensor};

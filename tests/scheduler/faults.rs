@@ -159,15 +159,31 @@ fn a_row_that_fails_fails_alone() {
     let mut scheduler = tiny.scheduler(Box::new(backend), 4);
     let request = |seed| Request {
         prompt: vec![3, 4, 5],
-        sampling: hyperion::sampling::SamplingParams { seed, ..Default::default() },
-        limits: RequestLimits { max_tokens: Some(6), ..RequestLimits::default() },
+        sampling: hyperion::sampling::SamplingParams {
+            seed,
+            ..Default::default()
+        },
+        limits: RequestLimits {
+            max_tokens: Some(6),
+            ..RequestLimits::default()
+        },
         logprobs: None,
     };
-    let ids: Vec<_> = (0..3).map(|seed| scheduler.add(request(seed)).expect("a request")).collect();
+    let ids: Vec<_> = (0..3)
+        .map(|seed| scheduler.add(request(seed)).expect("a request"))
+        .collect();
     let mut outcome = Outcome::default();
     run(&mut scheduler, &mut outcome);
-    assert!(outcome.failed[&ids[1]].contains("not finite"), "{:?}", outcome.failed);
+    assert!(
+        outcome.failed[&ids[1]].contains("not finite"),
+        "{:?}",
+        outcome.failed
+    );
     for (seed, id) in [(0, ids[0]), (2, ids[2])] {
-        assert_same(&outcome.answers[&id], &alone(&tiny, &request(seed)), "a neighbour");
+        assert_same(
+            &outcome.answers[&id],
+            &alone(&tiny, &request(seed)),
+            "a neighbour",
+        );
     }
 }

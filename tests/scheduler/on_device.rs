@@ -3,9 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use hyperion::backend::{
-    ActivationPrecision, Ask, Backend, NewTokens, NoTrace, PAGE_TOKENS, Row,
-};
+use hyperion::backend::{ActivationPrecision, Ask, Backend, NewTokens, NoTrace, PAGE_TOKENS, Row};
 use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, choice};
 use hyperion::engine::{Generation, Limits as RequestLimits, Request, RequestId};
@@ -91,17 +89,33 @@ fn a_tokens_bits_do_not_depend_on_its_step() {
             parts.flatten().collect::<Vec<u32>>()
         };
         let expected = in_parts(&[0, 50, 100, n], &[]);
-        assert_eq!(in_parts(&[0, 63, 64, 65, 127, 128, n], &[]), expected, "{name}: other chunks");
-        assert_eq!(in_parts(&[0, 50, 100, n], &[1, 1, 1]), expected, "{name}: beside three");
+        assert_eq!(
+            in_parts(&[0, 63, 64, 65, 127, 128, n], &[]),
+            expected,
+            "{name}: other chunks"
+        );
+        assert_eq!(
+            in_parts(&[0, 50, 100, n], &[1, 1, 1]),
+            expected,
+            "{name}: beside three"
+        );
         let mut cuts = vec![0, 50, 100];
         cuts.extend(n - 5..=n);
         assert_eq!(in_parts(&cuts, &[]), expected, "{name}: one by one");
-        assert_eq!(in_parts(&cuts, &[1, 9, 1, 1, 1]), expected, "{name}: one by one, beside five");
+        assert_eq!(
+            in_parts(&cuts, &[1, 9, 1, 1, 1]),
+            expected,
+            "{name}: one by one, beside five"
+        );
         // More rows than a block of the kernels has, twice so that the second step is recorded and the third one is
         // a replay.
         for _ in 0..3 {
             let found = in_parts(&[n - 1, n], &[1; 69]);
-            assert_eq!(found[..], expected[expected.len() - found.len()..], "{name}: beside 69");
+            assert_eq!(
+                found[..],
+                expected[expected.len() - found.len()..],
+                "{name}: beside 69"
+            );
         }
     }
 }
@@ -118,7 +132,11 @@ fn each_request_gets_the_text_that_it_gets_alone() {
         let mut outcome = Outcome::default();
         let mut sent: Vec<(RequestId, Request)> = Vec::new();
         while sent.len() < n_requests {
-            let prefix = if random.below(3) == 0 { &prefix[..] } else { &[] };
+            let prefix = if random.below(3) == 0 {
+                &prefix[..]
+            } else {
+                &[]
+            };
             let mut request = request(&mut random, vocab, prefix);
             // Simulated steps are slow; so one model has all the requests.
             request.limits.max_tokens = request.limits.max_tokens.map(|n| n.div_ceil(6));

@@ -18,7 +18,11 @@ fn a_common_prefix_is_computed_once() {
         for expected in [0, 3 * PAGE_TOKENS] {
             let request = Request {
                 prompt: [&prefix[..], &random.tokens(20, vocab)].concat(),
-                limits: Limits { max_tokens: Some(8), ignore_end: true, ..Limits::default() },
+                limits: Limits {
+                    max_tokens: Some(8),
+                    ignore_end: true,
+                    ..Limits::default()
+                },
                 logprobs: Some(5),
                 ..Request::default()
             };
@@ -43,7 +47,11 @@ fn a_conversation_goes_on_where_it_was() {
     for _ in 0..3 {
         let request = Request {
             prompt: prompt.clone(),
-            limits: Limits { max_tokens: Some(40), ignore_end: true, ..Limits::default() },
+            limits: Limits {
+                max_tokens: Some(40),
+                ignore_end: true,
+                ..Limits::default()
+            },
             ..Request::default()
         };
         let mut outcome = Outcome::default();

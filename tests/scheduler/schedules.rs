@@ -19,7 +19,11 @@ fn each_of_forty_requests_gets_the_text_that_it_gets_alone() {
         let mut outcome = Outcome::default();
         let mut sent: Vec<(RequestId, Request)> = Vec::new();
         while sent.len() < 40 {
-            let prefix = if random.below(3) == 0 { &prefix[..] } else { &[] };
+            let prefix = if random.below(3) == 0 {
+                &prefix[..]
+            } else {
+                &[]
+            };
             let request = request(&mut random, vocab, prefix);
             let id = scheduler.add(request.clone()).expect("a request");
             sent.push((id, request));
@@ -38,7 +42,10 @@ fn each_of_forty_requests_gets_the_text_that_it_gets_alone() {
             preemptions += found.stats.preemptions;
             assert_same(found, &alone(&tiny, request), &format!("{name} {id:?}"));
         }
-        assert!(preemptions > 0, "{name}: no pages ran out, so that nothing was tried");
+        assert!(
+            preemptions > 0,
+            "{name}: no pages ran out, so that nothing was tried"
+        );
         assert_eq!(scheduler.pages().n_free(), scheduler.pages().n_pages());
     }
 }
@@ -107,7 +114,11 @@ fn a_long_prompt_is_not_overtaken() {
     let mut random = Random(3);
     let mut short = |n| Request {
         prompt: random.tokens(n, vocab),
-        limits: Limits { max_tokens: Some(5), ignore_end: true, ..Limits::default() },
+        limits: Limits {
+            max_tokens: Some(5),
+            ignore_end: true,
+            ..Limits::default()
+        },
         ..Request::default()
     };
     let mut outcome = Outcome::default();
@@ -121,22 +132,47 @@ fn a_long_prompt_is_not_overtaken() {
         outcome.take(scheduler.step().expect("a step"));
         assert!(later.len() < 500, "the long prompt starves");
     }
-    let overtaking = later.iter().filter(|id| outcome.answers.contains_key(id)).count();
+    let overtaking = later
+        .iter()
+        .filter(|id| outcome.answers.contains_key(id))
+        .count();
     // Beside it others run, but none that has to wait for its place.
-    assert!(overtaking <= 20, "{overtaking} later requests were done first");
+    assert!(
+        overtaking <= 20,
+        "{overtaking} later requests were done first"
+    );
 }
 
 #[test]
 fn what_can_never_run_is_refused_at_once() {
     let tiny = Tiny::open("tiny-qwen3-q8_0-1");
     let mut scheduler = tiny.scheduler(tiny.on_cpu(2), 4);
-    assert_eq!(scheduler.context(), 2 * PAGE_TOKENS, "no more than the pages hold");
-    let prompt = |prompt| Request { prompt, ..Request::default() };
+    assert_eq!(
+        scheduler.context(),
+        2 * PAGE_TOKENS,
+        "no more than the pages hold"
+    );
+    let prompt = |prompt| Request {
+        prompt,
+        ..Request::default()
+    };
     let refused = scheduler.add(prompt(vec![1; 2 * PAGE_TOKENS + 1]));
-    assert!(matches!(refused, Err(EngineError::Context { needed: 129, context: 128 })));
-    assert!(matches!(scheduler.add(prompt(Vec::new())), Err(EngineError::EmptyPrompt)));
+    assert!(matches!(
+        refused,
+        Err(EngineError::Context {
+            needed: 129,
+            context: 128
+        })
+    ));
+    assert!(matches!(
+        scheduler.add(prompt(Vec::new())),
+        Err(EngineError::EmptyPrompt)
+    ));
     let unknown = tiny.model.vocab() as u32;
-    assert!(matches!(scheduler.add(prompt(vec![1, unknown])), Err(EngineError::Backend(_))));
+    assert!(matches!(
+        scheduler.add(prompt(vec![1, unknown])),
+        Err(EngineError::Backend(_))
+    ));
     let mut many = prompt(vec![1]);
     many.logprobs = Some(21);
     assert!(matches!(scheduler.add(many), Err(EngineError::Logprobs)));
@@ -150,10 +186,15 @@ fn a_cancelled_request_ends_with_the_next_step() {
     let mut scheduler = tiny.scheduler(tiny.on_cpu(8), 2);
     let long = Request {
         prompt: vec![5; 200],
-        limits: Limits { ignore_end: true, ..Limits::default() },
+        limits: Limits {
+            ignore_end: true,
+            ..Limits::default()
+        },
         ..Request::default()
     };
-    let ids: Vec<_> = (0..3).map(|_| scheduler.add(long.clone()).expect("a request")).collect();
+    let ids: Vec<_> = (0..3)
+        .map(|_| scheduler.add(long.clone()).expect("a request"))
+        .collect();
     let mut outcome = Outcome::default();
     // One reads its prompt, one waits.
     outcome.take(scheduler.step().expect("a step"));

@@ -53,7 +53,10 @@ pub struct Random(pub u64);
 
 impl Random {
     pub fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % n
     }
 
@@ -103,9 +106,16 @@ impl Outcome {
             match event {
                 Event::Prompt { .. } => {}
                 Event::Token { id, text, .. } => *self.streamed.entry(id).or_default() += &text,
-                Event::Finished { id, text, generation } => {
+                Event::Finished {
+                    id,
+                    text,
+                    generation,
+                } => {
                     *self.streamed.entry(id).or_default() += &text;
-                    assert!(self.answers.insert(id, generation).is_none(), "{id:?} ended twice");
+                    assert!(
+                        self.answers.insert(id, generation).is_none(),
+                        "{id:?} ended twice"
+                    );
                 }
                 Event::Failed { id, error } => {
                     assert!(!self.answers.contains_key(&id));
@@ -147,10 +157,19 @@ pub fn alone(tiny: &Tiny, request: &Request) -> Generation {
 pub fn assert_same(found: &Generation, expected: &Generation, what: &str) {
     if found.finish == Finish::Interrupted {
         assert!(expected.tokens.starts_with(&found.tokens), "{what}");
-        assert!(expected.text.starts_with(found.text.trim_end_matches('\u{fffd}')), "{what}");
+        assert!(
+            expected
+                .text
+                .starts_with(found.text.trim_end_matches('\u{fffd}')),
+            "{what}"
+        );
         return;
     }
     assert_eq!(found.tokens, expected.tokens, "{what}");
-    assert_eq!((&found.text, found.finish), (&expected.text, expected.finish), "{what}");
+    assert_eq!(
+        (&found.text, found.finish),
+        (&expected.text, expected.finish),
+        "{what}"
+    );
     assert_eq!(found.logprobs, expected.logprobs, "{what}");
 }

@@ -101,7 +101,11 @@ impl Pass<'_> {
         };
         let (n_heads, n_kv_heads) = (config.n_heads as u32, config.n_kv_heads as u32);
         let geometry = Geometry {
-            grid: [splits, decode_grid_y(n_heads, n_kv_heads), rows.len() as u32],
+            grid: [
+                splits,
+                decode_grid_y(n_heads, n_kv_heads),
+                rows.len() as u32,
+            ],
             block,
             shared_bytes: decode_shared_bytes(config.head_dim as u32, block),
         };

@@ -131,7 +131,15 @@ impl MatmulPlan {
     ) -> Option<Self> {
         let with = |vectors: u32, k_groups: u32| {
             let k_groups = Some(k_groups);
-            Self::with_k_groups(ty, n_out, n_in, vectors, k_groups, multiprocessors, max_shared)
+            Self::with_k_groups(
+                ty,
+                n_out,
+                n_in,
+                vectors,
+                k_groups,
+                multiprocessors,
+                max_shared,
+            )
         };
         let [.., most_tiles] = MATMUL_TILES;
         // The most tiles need the most memory; that there are more blocks of them changes nothing.
