@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hyperion::backend::{Output, Ask};
+use hyperion::backend::Ask;
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Engine, Sequence};
 use hyperion::model::Model;
@@ -93,9 +93,7 @@ fn best_two_tokens(model: &Arc<Model>, tokens: &[u32]) -> Vec<[u32; 2]> {
     let mut engine = Engine::new(Box::new(backend), tokens.len(), tokens.len());
     let run = AtomicBool::new(false);
     let output = engine.prefill(&mut Sequence::new(), tokens, Ask::ALL_LOGITS, &run);
-    let Output::Logits(logits) = output.expect("a forward") else {
-        panic!("no logits")
-    };
+    let logits = output.expect("a forward").logits;
     let rows = logits.chunks_exact(model.vocab()).map(|row| {
         let mut best = [0, 1];
         if row[1] > row[0] {
