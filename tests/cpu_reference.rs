@@ -7,8 +7,10 @@ use std::sync::atomic::AtomicBool;
 
 use hyperion::backend::{Ask, Output, Recorder};
 use hyperion::cpu::CpuBackend;
-use hyperion::engine::{Decode, Engine, Sequence};
+use hyperion::engine::{Decode, Engine, Limits, Options, Request, Scheduler, Sequence};
+use hyperion::gguf::Gguf;
 use hyperion::model::Model;
+use hyperion::tokenizer::Tokenizer;
 use support::greedy::{Follower, GreedyText, RunnersUp};
 use support::{Reference, TINY_MODELS, fixture, relative_error};
 
@@ -37,10 +39,8 @@ fn tiny_engine(name: &str, chunk: usize) -> (Engine, Reference, Vec<u32>) {
 }
 
 fn logits(output: Output) -> Vec<f32> {
-    match output {
-        Output::Logits(logits) => logits,
-        other => panic!("expected logits, got {other:?}"),
-    }
+    assert!(!output.logits.is_empty(), "no logits in {output:?}");
+    output.logits
 }
 
 /// Most references were computed in float32 and agree with a float64 forward to 5e-6.
@@ -101,9 +101,7 @@ fn compare_greedy(engine: &mut Engine, text: GreedyText, least_gap: f32) -> usiz
         .prefill(&mut sequence, text.prompt, Ask::GREEDY, &RUN)
         .expect("a prefill");
     loop {
-        let Output::Token(token) = output else {
-            panic!("expected a token, got {output:?}")
-        };
+        let token = output.token().expect("a token");
         let Some(token) = follower.next(token, least_gap, &mut runners_up) else {
             return follower.compared();
         };
@@ -142,19 +140,30 @@ fn prefill_in_chunks_equals_one_step() {
 
 #[test]
 fn progress_is_told_after_each_chunk() {
-    let (mut engine, _, tokens) = tiny_engine(TINY_MODELS[0], 16);
-    let (sender, told) = std::sync::mpsc::channel();
-    engine.report_progress(Box::new(move |done, total| {
-        sender.send((done, total)).expect("a listener");
-    }));
-    let prompt = &tokens[..39];
-    engine
-        .prefill(&mut Sequence::new(), prompt, Ask::NOTHING, &RUN)
-        .expect("a prefill");
-    assert_eq!(
-        told.try_iter().collect::<Vec<_>>(),
-        [(16, 39), (32, 39), (39, 39)]
-    );
+    let gguf = Gguf::open(&fixture(&format!("tiny/{}.gguf", TINY_MODELS[0]))).expect("a file");
+    let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf).expect("a tokenizer"));
+    let model = Arc::new(Model::from_gguf(&gguf).expect("a model"));
+    let backend = CpuBackend::new(model, Engine::pages_for(CONTEXT, 1));
+    let options = Options {
+        context: CONTEXT,
+        chunk: 16,
+        mixed_chunk: 16,
+        max_running: 1,
+    };
+    let mut scheduler = Scheduler::new(Box::new(backend), tokenizer, options);
+    let request = Request {
+        prompt: (1..40).collect(),
+        limits: Limits {
+            max_tokens: Some(0),
+            ..Limits::default()
+        },
+        ..Request::default()
+    };
+    let mut told = Vec::new();
+    let mut progress = |done, total| told.push((done, total));
+    let answer = scheduler.generate(request, &RUN, &mut progress, &mut |_| Ok(()));
+    assert!(answer.expect("an answer").tokens.is_empty());
+    assert_eq!(told, [(16, 39), (32, 39), (39, 39)]);
 }
 
 #[test]
@@ -221,10 +230,7 @@ fn real_models_tensor_by_tensor() {
         for tensor in reference.names() {
             let ours = match tensor.as_str() {
                 "tokens" => continue,
-                "logits_last" => match &output {
-                    Output::Logits(logits) => logits,
-                    other => panic!("expected logits, got {other:?}"),
-                },
+                "logits_last" => &output.logits,
                 _ => {
                     &trace
                         .get(&tensor)

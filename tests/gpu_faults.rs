@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyperion::backend::{ActivationPrecision, Ask, Output};
+use hyperion::backend::{ActivationPrecision, Ask};
 use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, DeviceError, choice};
 use hyperion::engine::{Decode, Engine, EngineError, Sequence};
@@ -37,6 +37,7 @@ fn backend(
         context: CONTEXT,
         n_pages: Engine::pages_for(CONTEXT, 1),
         max_tokens: CHUNK,
+        max_sequences: 1,
     };
     GpuBackend::new(
         model(),
@@ -79,9 +80,7 @@ fn memory_runs_out_at_each_allocation() {
     let first = engine
         .prefill(&mut sequence, &prompt, Ask::GREEDY, &RUN)
         .expect("a prefill");
-    let Output::Token(token) = first else {
-        panic!("{first:?} instead of a token");
-    };
+    let token = first.token().expect("a token");
     for _ in 0..3 {
         let item = Decode {
             sequence: &mut sequence,

@@ -45,6 +45,7 @@ fn engines(model: &Arc<Model>) -> Vec<(Engine, f32)> {
         context: CONTEXT,
         n_pages,
         max_tokens: CONTEXT,
+        max_sequences: BATCHES[1],
     };
     [
         (ActivationPrecision::Q8, Q8_GAP),
@@ -68,9 +69,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn check(&mut self, output: Output, least_gap: f32, runners_up: &mut RunnersUp) {
-        let Output::Token(token) = output else {
-            panic!("expected a token, got {output:?}")
-        };
+        let token = output.token().expect("a token");
         self.next = self.follower.next(token, least_gap, runners_up);
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hyperion::backend::{Backend, BackendError, Output, PageId, Row, TensorName, TraceSink};
+use hyperion::backend::{
+    Backend, BackendError, Limits, PageId, Row, RowResult, TensorName, Ticket, TraceSink,
+};
 use hyperion::cpu::CpuBackend;
 use hyperion::model::Model;
 
@@ -67,29 +69,29 @@ impl Backend for Engine {
         self.inner.model()
     }
 
-    fn n_pages(&self) -> usize {
-        self.inner.n_pages()
+    fn limits(&self) -> Limits {
+        self.inner.limits()
     }
 
-    fn step(
+    fn submit(
         &mut self,
-        sequences: &[Row<'_>],
+        rows: &[Row<'_>],
         trace: &mut dyn TraceSink,
-    ) -> Result<Vec<Output>, BackendError> {
-        let rerouted: Vec<(usize, Vec<PageId>)> = sequences
+    ) -> Result<Ticket, BackendError> {
+        let rerouted: Vec<(usize, Vec<PageId>)> = rows
             .iter()
-            .map(|step| {
-                let mut pages = step.pages.to_vec();
-                ((self.reroute)(step.start, &mut pages), pages)
+            .map(|row| {
+                let mut pages = row.pages.to_vec();
+                ((self.reroute)(row.start, &mut pages), pages)
             })
             .collect();
-        let steps: Vec<Row<'_>> = sequences
+        let rows: Vec<Row<'_>> = rows
             .iter()
             .zip(&rerouted)
-            .map(|(step, (start, pages))| Row {
+            .map(|(row, (start, pages))| Row {
                 start: *start,
                 pages,
-                ..*step
+                ..*row
             })
             .collect();
         let mut sink = Sink {
@@ -98,7 +100,11 @@ impl Backend for Engine {
             seen: HashMap::new(),
             forced: HashMap::new(),
         };
-        self.inner.step(&steps, &mut sink)
+        self.inner.submit(&rows, &mut sink)
+    }
+
+    fn collect(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError> {
+        self.inner.collect(ticket)
     }
 
     fn description(&self) -> String {

@@ -13,7 +13,10 @@ use std::sync::Arc;
 
 use attention::{Choices, RIGHT};
 use engine::{Change, Engine};
-use hyperion::backend::{ActivationPrecision, Backend, TensorName};
+use hyperion::backend::{
+    ActivationPrecision, Backend, BackendError, Limits, NoTrace, Row, RowResult, TensorName,
+    Ticket, TraceSink,
+};
 use hyperion::cpu::CpuBackend;
 use hyperion::device::{GemmCall, GemmType, Op, gemm_reference};
 use hyperion::model::{Linear, Model, RopePairing};
@@ -333,15 +336,18 @@ fn an_engine_that_reports_too_little_fails() {
         fn model(&self) -> &Arc<Model> {
             self.0.model()
         }
-        fn n_pages(&self) -> usize {
-            self.0.n_pages()
+        fn limits(&self) -> Limits {
+            self.0.limits()
         }
-        fn step(
+        fn submit(
             &mut self,
-            sequences: &[hyperion::backend::Row<'_>],
-            _: &mut dyn hyperion::backend::TraceSink,
-        ) -> Result<Vec<hyperion::backend::Output>, hyperion::backend::BackendError> {
-            self.0.step(sequences, &mut hyperion::backend::NoTrace)
+            rows: &[Row<'_>],
+            _: &mut dyn TraceSink,
+        ) -> Result<Ticket, BackendError> {
+            self.0.submit(rows, &mut NoTrace)
+        }
+        fn collect(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError> {
+            self.0.collect(ticket)
         }
         fn description(&self) -> String {
             "silent".to_owned()

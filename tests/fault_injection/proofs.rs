@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use half::f16;
 use hyperion::backend::{
-    ActivationPrecision, Backend, BackendError, NoTrace, Output, Row, TraceSink,
+    ActivationPrecision, Backend, BackendError, Limits, NoTrace, Row, RowResult, Ticket, TraceSink,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::gguf::Gguf;
@@ -80,16 +80,16 @@ impl Backend for Holder {
         self.backend.model()
     }
 
-    fn n_pages(&self) -> usize {
-        self.backend.n_pages()
+    fn limits(&self) -> Limits {
+        self.backend.limits()
     }
 
-    fn step(
-        &mut self,
-        sequences: &[Row<'_>],
-        _: &mut dyn TraceSink,
-    ) -> Result<Vec<Output>, BackendError> {
-        self.backend.step(sequences, &mut NoTrace)
+    fn submit(&mut self, rows: &[Row<'_>], _: &mut dyn TraceSink) -> Result<Ticket, BackendError> {
+        self.backend.submit(rows, &mut NoTrace)
+    }
+
+    fn collect(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError> {
+        self.backend.collect(ticket)
     }
 
     fn description(&self) -> String {

@@ -1,7 +1,9 @@
 //! Steps of more sequences than the matrix-vector kernels take.
 
+use std::ops::Range;
+
 use hyperion::backend::{
-    ActivationPrecision, Ask, Backend, Draw, NoTrace, Output, Recorder, Row, TraceSink,
+    ActivationPrecision, Ask, Backend, Draw, NewTokens, NoTrace, Output, Recorder, Row, TraceSink,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::model::Model;
@@ -11,9 +13,10 @@ use hyperion::verify::Isolate;
 use crate::setup::*;
 use crate::support::relative_error;
 
+const LENGTHS: [usize; 5] = [63, 3, 70, 1, 17];
+
 /// Sequences of different lengths, some at the end of a page or over it, whose pages lie anywhere.
 fn members(n: usize, model: &Model) -> Vec<Member> {
-    const LENGTHS: [usize; 5] = [63, 3, 70, 1, 17];
     let page = |i: usize| (i * 13 % PAGES) as u32;
     let members = (0..n).map(|s| {
         let length = LENGTHS[s % LENGTHS.len()];
@@ -90,14 +93,11 @@ fn batches_whose_tokens_are_chosen_on_the_device() {
         let mut logits = run_batch(&mut gpu, &members, &mut NoTrace);
         let last = logits.split_off(n * (STEPS - 1));
         let likeliest: Vec<u32> = last.iter().map(|logits| argmax(logits)).collect();
-        let mut tokens = |want: &dyn Fn(usize) -> Ask| -> Vec<u32> {
-            let steps = batch_step(&members, STEPS - 1, want);
-            let outputs = gpu.step(&steps, &mut NoTrace).expect("a step");
-            let tokens = outputs.into_iter().map(|output| match output {
-                Output::Token(token) => token,
-                other => panic!("{other:?} instead of a token"),
-            });
-            tokens.collect()
+        let mut tokens = |ask: &dyn Fn(usize) -> Ask<'static>| -> Vec<u32> {
+            let steps = batch_step(&members, STEPS - 1, ask);
+            let outputs = sound(gpu.step(&steps, &mut NoTrace).expect("a step"));
+            let tokens = outputs.iter().map(|output| output.token());
+            tokens.collect::<Option<_>>().expect("a token of each")
         };
         for _ in 0..STEPS {
             assert_eq!(tokens(&|_| Ask::GREEDY), likeliest, "{n} sequences");
@@ -105,19 +105,21 @@ fn batches_whose_tokens_are_chosen_on_the_device() {
         // Every third sequence has but one token to draw from, all others the likeliest two: at this
         // temperature both have a share of the random numbers.
         let has_one = |s: usize| s.is_multiple_of(3);
-        let draw = |uniform: f32| {
+        let draw = |uniform: Range<f32>| {
             move |s: usize| {
-                Ask::Draw(Draw {
+                let position = LENGTHS[s % LENGTHS.len()] + STEPS - 1;
+                drawn(Draw {
                     temperature: 5.0,
                     top_k: if has_one(s) { 1 } else { 2 },
                     top_p: 1.0,
                     min_p: 0.0,
-                    uniform,
+                    typical_p: 1.0,
+                    seed: seed_in(uniform.clone(), position),
                 })
             }
         };
         for _ in 0..STEPS {
-            let ends = [0.0, 0.999_999].map(|uniform| tokens(&draw(uniform)));
+            let ends = [0.0..0.001, 0.999..1.0].map(|uniform| tokens(&draw(uniform)));
             for (s, logits) in last.iter().enumerate() {
                 let mut drawn = ends.each_ref().map(|tokens| tokens[s]);
                 let mut order: Vec<u32> = (0..model.vocab() as u32).collect();
@@ -146,13 +148,13 @@ fn a_long_prompt_and_a_step_of_many_sequences() {
             .map(|s| text(s, prompt(s) + 1, vocab))
             .collect();
         let pages: Vec<[u32; 2]> = (0..SEQUENCES as u32).map(|s| [s, 15]).collect();
-        let step = |s: usize, start: usize, end: usize, want| Row {
-            tokens: &texts[s][start..end],
+        let step = |s: usize, start: usize, end: usize, ask| Row {
+            tokens: NewTokens::Known(&texts[s][start..end]),
             start,
             pages: &pages[s],
-            ask: want,
+            ask,
         };
-        let last = |s: usize, want| step(s, prompt(s), prompt(s) + 1, want);
+        let last = |s: usize, ask| step(s, prompt(s), prompt(s) + 1, ask);
         let run = |backend: &mut dyn Backend, sink: &mut dyn TraceSink| {
             let mut all = Vec::new();
             for s in 0..SEQUENCES {
@@ -161,7 +163,10 @@ fn a_long_prompt_and_a_step_of_many_sequences() {
             }
             let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, Ask::LOGITS)).collect();
             all.extend(backend.step(&steps, sink).expect("a step"));
-            all.into_iter().flat_map(logits).collect::<Vec<f32>>()
+            sound(all)
+                .into_iter()
+                .flat_map(logits)
+                .collect::<Vec<f32>>()
         };
         let cpu = || CpuBackend::new(model.clone(), PAGES);
         let expected = run(&mut cpu(), &mut NoTrace);
@@ -176,19 +181,17 @@ fn a_long_prompt_and_a_step_of_many_sequences() {
         assert_close(&shares, name);
 
         // The same step once more, for the likeliest tokens of all but one.
-        let want = |s: usize| if s == 4 { Ask::NOTHING } else { Ask::GREEDY };
-        let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, want(s))).collect();
+        let ask = |s: usize| if s == 4 { Ask::NOTHING } else { Ask::GREEDY };
+        let steps: Vec<_> = (0..SEQUENCES).map(|s| last(s, ask(s))).collect();
         let outputs = backend.step(&steps, &mut NoTrace).expect("a step");
         let first = ours.len() / vocab - SEQUENCES;
-        for (s, output) in outputs.into_iter().enumerate() {
-            match output {
-                Output::Nothing => assert_eq!(s, 4, "{name}"),
-                Output::Token(token) => {
-                    let likeliest = argmax(&row(&ours, first + s));
-                    assert_eq!(token, likeliest, "{name}: sequence {s}");
-                }
-                other => panic!("{name}: sequence {s} got {other:?}"),
-            }
+        for (s, output) in sound(outputs).into_iter().enumerate() {
+            let likeliest = argmax(&row(&ours, first + s));
+            let expected = match s {
+                4 => Output::default(),
+                _ => token(likeliest),
+            };
+            assert_eq!(output, expected, "{name}: sequence {s}");
         }
 
         // Many sequences are multiplied in f16 also where few are in 8 bits.

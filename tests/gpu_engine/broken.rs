@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use hyperion::backend::{ActivationPrecision, Ask, Backend, Draw, NoTrace, NotFinite, Output, Row};
+use hyperion::backend::{
+    ActivationPrecision, Ask, Backend, Choice, Draw, NewTokens, NoTrace, NotFinite, Report, Row,
+    RowError, RowResult,
+};
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, EngineError, Sequence};
 use hyperion::gguf::Gguf;
@@ -35,17 +38,29 @@ fn backends(model: &Arc<Model>) -> Vec<(&'static str, Box<dyn Backend>)> {
     ]
 }
 
-const DRAW: Ask = Ask::Draw(Draw {
-    temperature: 0.8,
-    top_k: 40,
-    top_p: 0.95,
-    min_p: 0.05,
-    uniform: 0.5,
-});
-const WANTS: [Ask; 4] = [Ask::GREEDY, DRAW, Ask::LOGITS, Ask::ALL_LOGITS];
+const DRAW: Ask<'static> = Ask {
+    choose: Some(Choice {
+        draw: Some(Draw {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            typical_p: 1.0,
+            seed: 1,
+        }),
+        ..Choice::GREEDY
+    }),
+    report: Report::Nothing,
+};
+const ASKS: [Ask<'static>; 4] = [Ask::GREEDY, DRAW, Ask::LOGITS, Ask::ALL_LOGITS];
 
 /// One step of sequences with these tokens from `start` on, each on two pages of its own.
-fn step(backend: &mut dyn Backend, texts: &[Vec<u32>], start: usize, ask: Ask) -> Vec<Output> {
+fn step(
+    backend: &mut dyn Backend,
+    texts: &[Vec<u32>],
+    start: usize,
+    ask: Ask<'_>,
+) -> Vec<RowResult> {
     let pages: Vec<[u32; 2]> = (0..texts.len() as u32)
         .map(|s| [2 * s, 2 * s + 1])
         .collect();
@@ -53,10 +68,10 @@ fn step(backend: &mut dyn Backend, texts: &[Vec<u32>], start: usize, ask: Ask) -
         .iter()
         .zip(&pages)
         .map(|(text, pages)| Row {
-            tokens: &text[start..],
+            tokens: NewTokens::Known(&text[start..]),
             start,
             pages,
-            ask: want,
+            ask,
         })
         .collect();
     backend.step(&steps, &mut NoTrace).expect("a step")
@@ -80,7 +95,7 @@ fn a_prompt_with_a_broken_token_spoils_no_other() {
         let sound = texts(3, 10, model.vocab(), TOKEN);
         let mut broken = sound.clone();
         broken[1][AT] = TOKEN;
-        let short = |backend: &mut dyn Backend| -> Vec<Output> {
+        let short = |backend: &mut dyn Backend| -> Vec<RowResult> {
             let until = |length: usize| -> Vec<Vec<u32>> {
                 sound.iter().map(|text| text[..length].to_vec()).collect()
             };
@@ -89,32 +104,29 @@ fn a_prompt_with_a_broken_token_spoils_no_other() {
             outputs
         };
         for (kind, mut backend) in backends(&model) {
-            for want in WANTS {
+            for ask in ASKS {
                 let before = short(&mut *backend);
-                let mut expected = step(&mut *backend, &sound, 0, want);
-                let mut found = step(&mut *backend, &broken, 0, want);
+                let mut expected = step(&mut *backend, &sound, 0, ask);
+                let mut found = step(&mut *backend, &broken, 0, ask);
                 let (expected_error, found_error) = (expected.remove(1), found.remove(1));
-                assert!(expected == found, "{name}, {kind}, {want:?}: others");
-                assert!(
-                    !matches!(expected_error, Output::NotFinite(_)),
-                    "{name}, {kind}"
-                );
+                assert!(expected == found, "{name}, {kind}, {ask:?}: others");
+                assert!(expected_error.is_ok(), "{name}, {kind}");
                 // All logits: the first ones that the token takes part in. On a device it spoils those before it in
                 // its tile of keys too, whose weight for it is 0: 0 times NaN is NaN.
-                let positions = match (want, kind) {
+                let positions = match (ask, kind) {
                     (Ask::ALL_LOGITS, "cpu") => AT..=AT,
                     (Ask::ALL_LOGITS, _) => 0..=AT,
                     _ => 9..=9,
                 };
                 assert!(
-                    matches!(found_error, Output::NotFinite(NotFinite { sequence: 1, position })
+                    matches!(found_error, Err(RowError::NotFinite(NotFinite { sequence: 1, position }))
                         if positions.contains(&position)),
-                    "{name}, {kind}, {want:?}: {found_error:?}"
+                    "{name}, {kind}, {ask:?}: {found_error:?}"
                 );
                 // Keys and values that are NaN lie behind the end of the next sequence on these pages, which must
                 // not notice them: as a prompt, and as the decode steps behind it.
                 let after = short(&mut *backend);
-                assert!(after == before, "{name}, {kind}, {want:?}");
+                assert!(after == before, "{name}, {kind}, {ask:?}");
             }
         }
     }
@@ -135,21 +147,19 @@ fn a_decode_step_with_a_broken_token_spoils_no_other() {
                 let until = |length: usize| -> Vec<Vec<u32>> {
                     sound.iter().map(|text| text[..length].to_vec()).collect()
                 };
-                for want in [Ask::GREEDY, DRAW, Ask::LOGITS] {
+                for ask in [Ask::GREEDY, DRAW, Ask::LOGITS] {
                     step(&mut *backend, &until(7), 0, Ask::NOTHING);
                     for length in 8..10 {
                         let mut texts = until(length);
-                        let mut expected = step(&mut *backend, &texts, length - 1, want);
-                        expected[broken] = Output::NotFinite(NotFinite {
-                            sequence: broken,
-                            position: length - 1,
-                        });
+                        let mut expected = step(&mut *backend, &texts, length - 1, ask);
+                        let (sequence, position) = (broken, length - 1);
+                        expected[broken] = Err(NotFinite { sequence, position }.into());
                         texts[broken][length - 1] = TOKEN;
-                        let found = step(&mut *backend, &texts, length - 1, want);
-                        let what = format!("{name}, {kind}, {n} sequences, {want:?}");
+                        let found = step(&mut *backend, &texts, length - 1, ask);
+                        let what = format!("{name}, {kind}, {n} sequences, {ask:?}");
                         assert!(found == expected, "{what}: {:?}", found[broken]);
                         // The next step is sound again.
-                        step(&mut *backend, &until(length), length - 1, want);
+                        step(&mut *backend, &until(length), length - 1, ask);
                     }
                 }
             }
@@ -157,37 +167,48 @@ fn a_decode_step_with_a_broken_token_spoils_no_other() {
     }
 }
 
-/// A text that is written greedily comes to a token that is broken: by then, the step with it has been sent ahead.
+/// A text that is written greedily comes to a token that is broken: by then, the step with it is under way, and the
+/// step behind that is sent before anybody knows.
 #[test]
 fn a_step_sent_ahead_reports_what_is_broken() {
     let _lock = device_lock();
     let name = "tiny-qwen2-f16-1";
+    fn row(tokens: NewTokens<'_>, start: usize) -> Row<'_> {
+        Row {
+            tokens,
+            start,
+            pages: &[0, 1],
+            ask: Ask::GREEDY,
+        }
+    }
     let write =
         |model: &Arc<Model>, prompt: usize, tokens: usize| -> (Vec<u32>, Option<NotFinite>) {
             let mut backend = gpu(model, ActivationPrecision::F16);
             let mut all = text(prompt, 5, model.vocab());
-            let mut start = 0;
+            let prompt = row(NewTokens::Known(&all), 0);
+            let mut before = backend.submit(&[prompt], &mut NoTrace).expect("a prompt");
             while all.len() < 5 + tokens {
-                match step(&mut backend, &[all.clone()], start, Ask::GREEDY).remove(0) {
-                    Output::Token(token) => {
-                        start = all.len();
-                        all.push(token);
-                    }
-                    Output::NotFinite(error) => {
-                        // What was sent behind it is dropped: with a sound token the text goes on.
+                let next = row(NewTokens::ChosenBy(before, 0), all.len());
+                let next = backend.submit(&[next], &mut NoTrace).expect("a step");
+                let result = backend.collect(before).expect("results").remove(0);
+                before = next;
+                match result {
+                    Ok(output) => all.push(output.token().expect("a token")),
+                    Err(RowError::NotFinite(error)) => {
+                        // What was sent behind it is for nothing: with a sound token the text goes on.
+                        backend.collect(next).expect("results");
                         let last = all.len() - 1;
                         all[last] = all[0];
                         let next = step(&mut backend, &[all.clone()], last, Ask::GREEDY).remove(0);
-                        assert!(matches!(next, Output::Token(_)), "{next:?}");
+                        assert!(next.is_ok(), "{next:?}");
                         return (all, Some(error));
                     }
-                    other => panic!("{other:?} instead of a token"),
+                    Err(other) => panic!("{other}"),
                 }
             }
             (all, None)
         };
-    // A text in which a token comes up for the first time when its step has been sent ahead: from the third step
-    // on, which is at the fourth token behind the prompt of five.
+    // A text in which a token comes up for the first time when steps are recorded and replayed.
     let model = broken_model(name, 0);
     let late = (1..20).find_map(|prompt| {
         let (sound, error) = write(&model, prompt, 8);
@@ -227,11 +248,11 @@ fn the_engine_gives_the_error_to_the_sequence_that_has_it() {
             .collect();
         let results = engine.decode(&mut batch).expect("a step");
         assert!(
-            matches!(results[0], Ok(Output::Token(_))),
+            matches!(&results[0], Ok(output) if output.token().is_some()),
             "{kind}: {results:?}"
         );
         match &results[1] {
-            Err(error @ EngineError::NotFinite(_)) => {
+            Err(error @ EngineError::Row(RowError::NotFinite(_))) => {
                 let text = error.to_string();
                 assert!(text.contains("position 3 of sequence 1"), "{kind}: {text}");
             }
@@ -239,7 +260,7 @@ fn the_engine_gives_the_error_to_the_sequence_that_has_it() {
         }
         let prompt = engine.prefill(&mut Sequence::new(), &[1, TOKEN], Ask::LOGITS, &RUN);
         assert!(
-            matches!(prompt, Err(EngineError::NotFinite(_))),
+            matches!(prompt, Err(EngineError::Row(RowError::NotFinite(_)))),
             "{kind}: {prompt:?}"
         );
     }

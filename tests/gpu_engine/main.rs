@@ -13,7 +13,7 @@ mod support;
 mod wide;
 
 use hyperion::backend::{
-    ActivationPrecision, Ask, Backend, Draw, NoTrace, Output, PAGE_TOKENS, Recorder, Row,
+    ActivationPrecision, Ask, Backend, Draw, NewTokens, NoTrace, Output, PAGE_TOKENS, Recorder, Row,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, Sequence};
@@ -92,9 +92,7 @@ fn greedy_tokens() {
             .prefill(&mut sequence, text.prompt, Ask::GREEDY, &RUN)
             .expect("a prefill");
         loop {
-            let Output::Token(token) = output else {
-                panic!("expected a token, got {output:?}")
-            };
+            let token = output.token().expect("a token");
             let Some(token) = follower.next(token, 0.05, &mut runners_up) else {
                 break;
             };
@@ -158,14 +156,14 @@ fn a_step_of_mixed_sequences_gives_each_its_own() {
     let model = model("tiny-qwen3-q8_0-1");
     let vocab = model.vocab();
     let texts = [text(0, 20, vocab), text(1, 7, vocab), text(2, 1, vocab)];
-    let wants = [Ask::ALL_LOGITS, Ask::LOGITS, Ask::GREEDY];
+    let asks = [Ask::ALL_LOGITS, Ask::LOGITS, Ask::GREEDY];
     let run = |backend: &mut dyn Backend| {
         let steps: Vec<Row<'_>> = (0..3)
             .map(|i| Row {
-                tokens: &texts[i],
+                tokens: NewTokens::Known(&texts[i]),
                 start: 0,
                 pages: &SCATTERED[i],
-                want: wants[i],
+                ask: asks[i],
             })
             .collect();
         backend.step(&steps, &mut NoTrace).expect("a step")
@@ -173,11 +171,10 @@ fn a_step_of_mixed_sequences_gives_each_its_own() {
     let expected = run(&mut CpuBackend::new(model.clone(), 16));
     let ours = run(&mut gpu(&model, ActivationPrecision::F16));
     for (ours, expected) in ours.into_iter().zip(expected) {
-        match (ours, expected) {
-            (Output::Logits(ours), Output::Logits(expected)) => {
-                assert!(relative_error(&ours, &expected) < F16_BOUND);
-            }
-            (ours, expected) => assert_eq!(ours, expected),
+        let (ours, expected) = (ours.expect("an output"), expected.expect("an output"));
+        assert_eq!(ours.tokens, expected.tokens);
+        if !expected.logits.is_empty() {
+            assert!(relative_error(&ours.logits, &expected.logits) < F16_BOUND);
         }
     }
 }
@@ -189,49 +186,52 @@ fn tokens_drawn_on_the_device() {
     let model = model("tiny-qwen3-q8_0-1");
     let vocab = model.vocab();
     let prompts = [text(0, 20, vocab), text(1, 7, vocab), text(2, 1, vocab)];
-    let draw = |top_k, uniform| {
-        Ask::Draw(Draw {
+    let draw = |top_k, seed| {
+        drawn(Draw {
             temperature: 5.0,
             top_k,
             top_p: 1.0,
             min_p: 0.0,
-            uniform,
+            typical_p: 1.0,
+            seed,
         })
     };
     let mut gpu = gpu(&model, ActivationPrecision::F16);
-    let mut step = |start: bool, want: [Ask; 3]| {
+    let mut step = |start: bool, asks: [Ask<'_>; 3]| {
         let steps: Vec<Row<'_>> = (0..3)
             .map(|i| Row {
-                tokens: if start { &prompts[i] } else { &prompts[i][..1] },
+                tokens: NewTokens::Known(if start { &prompts[i] } else { &prompts[i][..1] }),
                 start: if start { 0 } else { prompts[i].len() },
                 pages: &SCATTERED[i],
-                want: want[i],
+                ask: asks[i],
             })
             .collect();
-        gpu.step(&steps, &mut NoTrace).expect("a step")
+        sound(gpu.step(&steps, &mut NoTrace).expect("a step"))
     };
     for start in [true, false] {
         // The likeliest two of each sequence.
         let logits = step(start, [Ask::LOGITS; 3]);
         let likeliest = logits.iter().map(|output| {
-            let Output::Logits(logits) = output else {
-                panic!("{output:?} instead of logits");
-            };
+            let logits = &output.logits;
+            assert_eq!(logits.len(), vocab);
             let mut order: Vec<u32> = (0..vocab as u32).collect();
             order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
             [order[0], order[1]]
         });
         let likeliest: Vec<[u32; 2]> = likeliest.collect();
-        let first = step(start, [draw(1, 0.9), Ask::GREEDY, draw(1, 0.0)]);
-        let expected: Vec<Output> = likeliest.iter().map(|&[a, _]| Output::Token(a)).collect();
+        let first = step(start, [draw(1, 3), Ask::GREEDY, draw(1, 4)]);
+        let expected: Vec<Output> = likeliest.iter().map(|&[a, _]| token(a)).collect();
         assert_eq!(first, expected);
         // At this temperature both of two tokens have a share of the random numbers.
-        let ends = [0.0, 0.999_999].map(|uniform| step(start, [draw(2, uniform); 3]));
+        let last = |i: usize| prompts[i].len() - usize::from(start);
+        let ends = [0.0..0.001, 0.999..1.0].map(|uniform| {
+            let seed = |i| seed_in(uniform.clone(), last(i));
+            step(start, [0, 1, 2].map(|i| draw(2, seed(i))))
+        });
         for (i, &expected) in likeliest.iter().enumerate() {
-            let drawn = ends.each_ref().map(|outputs| match outputs[i] {
-                Output::Token(token) => token,
-                ref other => panic!("{other:?} instead of a token"),
-            });
+            let drawn = ends
+                .each_ref()
+                .map(|outputs| outputs[i].token().expect("a token"));
             assert!(
                 drawn == expected || drawn == [expected[1], expected[0]],
                 "sequence {i}: {drawn:?} of {expected:?}"
@@ -260,7 +260,7 @@ fn each_operation_alone() {
                 (33..34, decode_bound),
             ] {
                 let step = Row {
-                    tokens: &text[range.clone()],
+                    tokens: NewTokens::Known(&text[range.clone()]),
                     start: range.start,
                     pages: &SCATTERED[0],
                     ask: Ask::LOGITS,

@@ -46,6 +46,7 @@ fn limits(context: usize) -> Limits {
         context,
         n_pages: Engine::pages_for(context, 1),
         max_tokens: context.min(512),
+        max_sequences: 6,
     }
 }
 
@@ -86,14 +87,15 @@ fn run(device: &dyn Device, backend: GpuBackend, what: &str) {
         eprintln!("{what}: {:.1} MiB free {stage}", free as f64 / 1048576.0);
     };
     report("with all buffers");
-    let (vocab, context) = (backend.model().vocab(), backend.max_context());
+    let (vocab, context) = (backend.model().vocab(), backend.limits().max_context);
     let mut engine = Engine::new(Box::new(backend), context, 512);
-    let draw = Ask::Draw(Draw {
+    let draw = drawn(Draw {
         temperature: 0.8,
         top_k: 40,
         top_p: 0.95,
         min_p: 0.05,
-        uniform: 0.5,
+        typical_p: 1.0,
+        seed: 1,
     });
     for n in [1, 2, 3, 4, 6] {
         // A prompt for cuBLAS and one that is not, as far as there is room beside the other sequences.
@@ -107,18 +109,18 @@ fn run(device: &dyn Device, backend: GpuBackend, what: &str) {
             let output = engine.prefill(sequence, &prompt, Ask::GREEDY, &RUN);
             output.expect("a prompt");
         }
-        for want in [Ask::GREEDY, draw, Ask::LOGITS] {
+        for ask in [Ask::GREEDY, draw, Ask::LOGITS] {
             for _ in 0..3 {
                 let mut batch: Vec<Decode<'_>> = sequences
                     .iter_mut()
                     .map(|sequence| Decode {
                         sequence,
                         token: 1,
-                        ask: want,
+                        ask,
                     })
                     .collect();
                 for output in engine.decode(&mut batch).expect("a step") {
-                    assert!(!matches!(output.expect("an output"), Output::Nothing));
+                    assert_ne!(output.expect("an output"), Output::default());
                 }
             }
         }
@@ -180,9 +182,7 @@ fn without_memory_for_graphs_steps_run_as_they_are() {
             .prefill(&mut sequence, &prompt, Ask::GREEDY, &RUN)
             .expect("a prompt");
         for _ in 0..5 {
-            let Output::Token(token) = output else {
-                panic!("{output:?} instead of a token");
-            };
+            let token = output.token().expect("a token");
             tokens.push(token);
             let item = Decode {
                 sequence: &mut sequence,

@@ -1,13 +1,13 @@
 //! Steps that a backend refuses, because they would read or write what is not theirs.
 
-use hyperion::backend::{ActivationPrecision, Ask, Backend, BackendError, NoTrace, Row};
+use hyperion::backend::{ActivationPrecision, Ask, Backend, BackendError, NewTokens, NoTrace, Row};
 use hyperion::cpu::CpuBackend;
 
 use crate::setup::*;
 
 fn step(start: usize, pages: &[u32]) -> Row<'_> {
     Row {
-        tokens: &[1],
+        tokens: NewTokens::Known(&[1]),
         start,
         pages,
         ask: Ask::GREEDY,
@@ -24,7 +24,7 @@ fn steps_beyond_the_context_and_onto_shared_pages() {
     ];
     for mut backend in backends {
         let kind = backend.description();
-        let context = backend.max_context();
+        let context = backend.limits().max_context;
         let mut refused = |steps: &[Row<'_>]| match backend.step(steps, &mut NoTrace) {
             Err(error) => error,
             Ok(outputs) => panic!("{kind}: {outputs:?}"),

@@ -1,16 +1,21 @@
 //! Devices, tiny models, and what their results are held against.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use half::f16;
-use hyperion::backend::{ActivationPrecision, Ask, Backend, Output, Row, TensorName, TraceSink};
+use hyperion::backend::{
+    ActivationPrecision, Ask, Backend, Choice, Draw, NewTokens, Output, Report, Row, RowResult,
+    TensorName, TraceSink,
+};
 use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, choice};
 use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
+use hyperion::sampling::uniform;
 
 use crate::support::{fixture, relative_error};
 
@@ -57,6 +62,7 @@ pub fn gpu(model: &Arc<Model>, activations: ActivationPrecision) -> GpuBackend {
         context: CONTEXT,
         n_pages: PAGES,
         max_tokens: 128,
+        max_sequences: 64,
     };
     GpuBackend::new(
         model.clone(),
@@ -70,10 +76,39 @@ pub fn gpu(model: &Arc<Model>, activations: ActivationPrecision) -> GpuBackend {
 }
 
 pub fn logits(output: Output) -> Vec<f32> {
-    match output {
-        Output::Logits(logits) => logits,
-        other => panic!("expected logits, got {other:?}"),
+    assert!(!output.logits.is_empty(), "no logits in {output:?}");
+    output.logits
+}
+
+/// What every row of a step gave.
+pub fn sound(results: Vec<RowResult>) -> Vec<Output> {
+    let outputs = results.into_iter().collect::<Result<_, _>>();
+    outputs.expect("an output of each row")
+}
+
+/// An output that is a token and nothing else.
+pub fn token(token: u32) -> Output {
+    Output {
+        tokens: vec![token],
+        ..Output::default()
     }
+}
+
+/// A token drawn by `draw`, and nothing else.
+pub fn drawn(draw: Draw) -> Ask<'static> {
+    Ask {
+        choose: Some(Choice {
+            draw: Some(draw),
+            ..Choice::GREEDY
+        }),
+        report: Report::Nothing,
+    }
+}
+
+/// A seed whose random number behind `position` lies in `range`.
+pub fn seed_in(range: Range<f32>, position: usize) -> u64 {
+    let is_in = |&seed: &u64| range.contains(&uniform(seed, position as u32));
+    (0..).find(is_in).expect("a seed")
 }
 
 /// Rounds every tensor of the reference to f16.
@@ -168,7 +203,7 @@ pub fn run_batch(
     for member in members {
         for first in (0..member.length).step_by(48) {
             let step = Row {
-                tokens: &member.text[first..(first + 48).min(member.length)],
+                tokens: NewTokens::Known(&member.text[first..(first + 48).min(member.length)]),
                 start: first,
                 pages: &member.pages,
                 ask: Ask::NOTHING,
@@ -180,20 +215,24 @@ pub fn run_batch(
     for extra in 0..members[0].text.len() - members[0].length {
         let steps = batch_step(members, extra, |_| Ask::LOGITS);
         let outputs = backend.step(&steps, sink).expect("a step");
-        results.extend(outputs.into_iter().map(logits));
+        results.extend(sound(outputs).into_iter().map(logits));
     }
     results
 }
 
 /// Step `extra` of a batch.
-pub fn batch_step(members: &[Member], extra: usize, want: impl Fn(usize) -> Ask) -> Vec<Row<'_>> {
+pub fn batch_step<'a>(
+    members: &'a [Member],
+    extra: usize,
+    ask: impl Fn(usize) -> Ask<'static>,
+) -> Vec<Row<'a>> {
     let steps = members.iter().enumerate().map(|(i, member)| {
         let start = member.length + extra;
         Row {
-            tokens: &member.text[start..][..1],
+            tokens: NewTokens::Known(&member.text[start..][..1]),
             start,
             pages: &member.pages,
-            want: want(i),
+            ask: ask(i),
         }
     });
     steps.collect()

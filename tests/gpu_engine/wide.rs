@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyperion::backend::{
-    ActivationPrecision, Ask, Backend, NoTrace, Recorder, Row, TensorName, TraceSink,
+    ActivationPrecision, Ask, Backend, NewTokens, NoTrace, Recorder, Row, TensorName, TraceSink,
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::gguf::{GgmlType, Gguf, Tensor};
@@ -91,24 +91,28 @@ fn run(backend: &mut dyn Backend, sink: &mut dyn TraceSink) -> Vec<(String, Vec<
     let mut all = Vec::new();
     for length in [1, 2, 40] {
         let step = Row {
-            tokens: &text(0, length, vocab),
+            tokens: NewTokens::Known(&text(0, length, vocab)),
             start: 0,
             pages: &pages[0],
             ask: Ask::LOGITS,
         };
         let outputs = backend.step(&[step], sink).expect("a prompt");
         let what = format!("prompt of {length}");
-        all.extend(outputs.into_iter().map(|o| (what.clone(), logits(o))));
+        all.extend(
+            sound(outputs)
+                .into_iter()
+                .map(|o| (what.clone(), logits(o))),
+        );
     }
     let texts: Vec<Vec<u32>> = (0..20).map(|s| text(s, 3, vocab)).collect();
     for n in [1, 5, 20] {
-        let step = |range: std::ops::Range<usize>, want| -> Vec<Row<'_>> {
+        let step = |range: std::ops::Range<usize>, ask| -> Vec<Row<'_>> {
             let steps = texts.iter().zip(&pages).take(n);
             let steps = steps.map(|(text, pages)| Row {
-                tokens: &text[range.clone()],
+                tokens: NewTokens::Known(&text[range.clone()]),
                 start: range.start,
                 pages,
-                ask: want,
+                ask,
             });
             steps.collect()
         };
@@ -119,7 +123,11 @@ fn run(backend: &mut dyn Backend, sink: &mut dyn TraceSink) -> Vec<(String, Vec<
             .step(&step(2..3, Ask::LOGITS), sink)
             .expect("a batch");
         let what = format!("batch of {n}");
-        all.extend(outputs.into_iter().map(|o| (what.clone(), logits(o))));
+        all.extend(
+            sound(outputs)
+                .into_iter()
+                .map(|o| (what.clone(), logits(o))),
+        );
     }
     all
 }
