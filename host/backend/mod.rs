@@ -46,8 +46,8 @@ pub struct Draw {
     pub top_p: f32,
     /// Least share of the likeliest token's probability; 0 keeps all.
     pub min_p: f32,
-    /// A random number, evenly from 0 to below 1.
-    pub uniform: f32,
+    /// Of the random numbers; which one it is follows from the position of the token whose successor is drawn.
+    pub seed: u64,
 }
 
 /// The part of a step that belongs to one sequence.

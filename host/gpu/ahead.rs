@@ -16,10 +16,10 @@ use super::workspace::MAX_SEQUENCES;
 use crate::backend::{Output, SequenceStep};
 use crate::device::{Mailbox, Result};
 
-const _: () = assert!(MAX_SEQUENCES == POSTED_ROWS as usize);
+const _: () = assert!(MAX_SEQUENCES <= POSTED_ROWS as usize);
 
 /// Words of the mailbox that argmax posts tokens to: a step's rows, for two steps in turn.
-pub const MAILBOX_WORDS: usize = 2 * MAX_SEQUENCES;
+pub const MAILBOX_WORDS: usize = 2 * POSTED_ROWS as usize;
 /// Bytes of them: device memory on a simulator.
 pub const MAILBOX_BYTES: u64 = 4 * MAILBOX_WORDS as u64;
 
@@ -28,6 +28,8 @@ pub const MAILBOX_BYTES: u64 = 4 * MAILBOX_WORDS as u64;
 pub struct Ahead {
     /// The mark behind the step that was sent last; the other one is behind the step before it.
     newest: usize,
+    /// The half of the mailbox that each sequence's token is in, for the steps before the two marks.
+    halves: [Vec<u32>; 2],
     next: Option<Next>,
 }
 
@@ -46,15 +48,13 @@ impl Ahead {
     }
 }
 
-/// Waits for the step before mark `mark`, of sequences at these positions, and takes its tokens.
-fn posted_tokens(
-    mailbox: &dyn Mailbox,
-    mark: usize,
-    starts: impl Iterator<Item = usize>,
-) -> Result<Vec<u32>> {
+/// Waits for the step before mark `mark`, whose sequences posted to these halves, and takes its tokens.
+fn posted_tokens(mailbox: &dyn Mailbox, mark: usize, halves: &[u32]) -> Result<Vec<u32>> {
     mailbox.wait(mark)?;
-    let places = starts.map(|start| start % 2 * MAX_SEQUENCES).enumerate();
-    places.map(|(row, half)| mailbox.word(half + row)).collect()
+    let places = halves.iter().map(|half| half * POSTED_ROWS).enumerate();
+    places
+        .map(|(row, half)| mailbox.word(half as usize + row))
+        .collect()
 }
 
 impl GpuBackend {
@@ -75,8 +75,8 @@ impl GpuBackend {
         // Only once the host has gone on as expected, so that a single step stays one.
         let is_sent = next.is_some() && self.send_ahead(sequences)?;
 
-        let starts = sequences.iter().map(|step| step.start);
-        let tokens = posted_tokens(&*self.graphs.memory().mailbox, asked_for, starts)?;
+        let halves = &self.ahead.halves[asked_for];
+        let tokens = posted_tokens(&*self.graphs.memory().mailbox, asked_for, halves)?;
         if !is_sent {
             self.graphs.inputs().tokens_are(&tokens);
         }
@@ -117,8 +117,11 @@ impl GpuBackend {
 
     /// Puts a mark behind the step that was just sent, which moved the inputs.
     fn mark_step(&mut self, n: usize) -> Result<()> {
-        self.graphs.inputs().moved_on(n);
+        let inputs = self.graphs.inputs();
+        let halves = inputs.turns()[..n].to_vec();
+        inputs.moved_on(n);
         self.ahead.newest ^= 1;
+        self.ahead.halves[self.ahead.newest] = halves;
         self.graphs.mailbox().mark(self.ahead.newest)
     }
 }

@@ -24,9 +24,12 @@ const UNKNOWN: u32 = NOT_FINITE;
 const SETTINGS_WORDS: usize = size_of::<SampleSettings>() / 4;
 
 // Where the parts begin: what every step changes comes first, and the page table last.
-const STARTS_AT: usize = 0;
+// (The first is the kernels' alone.)
+const TURNS_AT: usize = 0;
+const STARTS_AT: usize = TURNS_AT + MAX_SEQUENCES;
 const FIRST_POSITIONS_AT: usize = STARTS_AT + MAX_SEQUENCES + 1;
-const SETTINGS_AT: usize = FIRST_POSITIONS_AT + MAX_SEQUENCES;
+const LAST_TOKENS_AT: usize = FIRST_POSITIONS_AT + MAX_SEQUENCES;
+const SETTINGS_AT: usize = LAST_TOKENS_AT + MAX_SEQUENCES;
 const TOKENS_AT: usize = SETTINGS_AT + SETTINGS_WORDS * MAX_SEQUENCES;
 
 impl Inputs {
@@ -85,6 +88,8 @@ impl Inputs {
             // Not read by such steps, which then can follow each other without an upload.
             if !is_decode {
                 set(FIRST_POSITIONS_AT + index, step.start as u32);
+                let last = token + step.tokens.len() - 1;
+                set(LAST_TOKENS_AT + index, last as u32);
             }
             for (offset, &id) in step.tokens.iter().enumerate() {
                 set(TOKENS_AT + token, id);
@@ -110,17 +115,25 @@ impl Inputs {
         Ok(())
     }
 
-    /// A step of one token for each of `n` sequences was sent that makes its results the next inputs.
+    /// A step of one token for each of `n` sequences was sent that posts its tokens and makes them the next inputs.
     pub fn moved_on(&mut self, n: usize) {
         self.tokens_are(&vec![UNKNOWN; n]);
         for position in &mut self.mirror[TOKENS_AT + self.stride..][..n] {
             *position += 1;
+        }
+        for turn in &mut self.mirror[TURNS_AT..][..n] {
+            *turn ^= 1;
         }
     }
 
     /// The tokens on the device, as far as they became known.
     pub fn tokens_are(&mut self, tokens: &[u32]) {
         self.mirror[TOKENS_AT..][..tokens.len()].copy_from_slice(tokens);
+    }
+
+    /// The half of the mailbox that the sequences of the next step post to.
+    pub fn turns(&self) -> &[u32] {
+        &self.mirror[TURNS_AT..STARTS_AT]
     }
 
     /// Whether the device has the pages of `sequences`.
@@ -157,6 +170,16 @@ impl Inputs {
         self.at(STARTS_AT)
     }
 
+    /// Of each sequence the half of the mailbox that is next; only the kernels write it.
+    pub fn turns_on_device(&self) -> DevicePtr<u32> {
+        self.at(TURNS_AT)
+    }
+
+    /// The last token of each sequence from `first` on, for a step that has several of one.
+    pub fn last_tokens(&self, first: usize) -> DevicePtr<u32> {
+        self.at(LAST_TOKENS_AT + first)
+    }
+
     /// Position of each sequence's first token.
     pub fn first_positions(&self) -> DevicePtr<u32> {
         self.at(FIRST_POSITIONS_AT)
@@ -184,13 +207,13 @@ fn settings(want: Want) -> SampleSettings {
         top_k,
         top_p,
         min_p,
-        uniform,
+        seed,
     } = draw;
     SampleSettings {
         temperature,
         top_k,
         top_p,
         min_p,
-        uniform,
+        seed: [seed as u32, (seed >> 32) as u32],
     }
 }

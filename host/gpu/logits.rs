@@ -1,8 +1,9 @@
 //! From the residual stream to what a step gives back.
 
-use kernels_gpu::abi::{DevicePtr, MatvecEpilogue, MatvecOrder, NOT_FINITE};
+use kernels_gpu::abi::{ChoiceOutputs, DevicePtr, MatvecEpilogue, MatvecOrder, NOT_FINITE};
 
 use super::graphs::Choice;
+use super::launcher::at;
 use super::ops::matvec::{Product, Vectors};
 use super::pass::Pass;
 use super::workspace::{DECODE_SEQUENCES, LOGIT_ROWS};
@@ -105,8 +106,14 @@ impl Pass<'_> {
     pub fn choose(&self, first: usize, n: usize, choice: Choice) -> Result<()> {
         match choice {
             Choice::Host => Ok(()),
-            Choice::Argmax => self.send_argmax(n, [DevicePtr::NULL; 3]),
-            Choice::Draw => self.send_draw(first, n),
+            Choice::Argmax => self.send_argmax(n, self.choice_outputs()),
+            Choice::Draw => {
+                let outputs = ChoiceOutputs {
+                    token_of_row: self.inputs.last_tokens(first),
+                    ..self.choice_outputs()
+                };
+                self.send_draw(first, n, outputs)
+            }
         }
     }
 
@@ -115,10 +122,28 @@ impl Pass<'_> {
     pub fn choose_next(&self, n: usize, choice: Choice) -> Result<()> {
         match choice {
             Choice::Argmax => {
-                let inputs = [self.inputs.token_ids(), self.inputs.positions()];
-                self.send_argmax(n, [inputs[0], inputs[1], self.posted])
+                let outputs = ChoiceOutputs {
+                    next_tokens: self.inputs.token_ids(),
+                    turns: self.inputs.turns_on_device(),
+                    posted: self.posted,
+                    ..self.choice_outputs()
+                };
+                self.send_argmax(n, outputs)
             }
-            _ => self.choose(0, n, choice),
+            Choice::Draw => self.send_draw(0, n, self.choice_outputs()),
+            Choice::Host => Ok(()),
+        }
+    }
+
+    /// Tokens for the host to read, of rows that are the step's tokens.
+    fn choice_outputs(&self) -> ChoiceOutputs {
+        ChoiceOutputs {
+            tokens: at(&self.workspace.tokens, 0),
+            token_of_row: DevicePtr::NULL,
+            positions: self.inputs.positions(),
+            next_tokens: DevicePtr::NULL,
+            turns: DevicePtr::NULL,
+            posted: DevicePtr::NULL,
         }
     }
 

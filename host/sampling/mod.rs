@@ -85,7 +85,7 @@ impl Sampler {
 
     /// The next draw for a backend that draws by itself, which gives the same distribution; `None` where
     /// the parameters ask for more than it can.
-    pub fn draw_elsewhere(&mut self) -> Option<Draw> {
+    pub fn draw_elsewhere(&self) -> Option<Draw> {
         // In full, so that a parameter that a draw does not know cannot be forgotten: who adds one has to decide
         // here what a backend makes of it.
         let SamplingParams {
@@ -99,7 +99,7 @@ impl Sampler {
             presence_penalty: _,  // in `penalizes`
             frequency_penalty: _, // in `penalizes`
             ref logit_bias,
-            seed: _, // in `random`
+            seed,
         } = *self.params;
         let plain = temperature > 0.0
             && typical_p >= 1.0
@@ -111,8 +111,7 @@ impl Sampler {
             top_k: u32::try_from(top_k).unwrap_or(0),
             top_p,
             min_p,
-            // 24 random bits: every f32 in [0, 1) of that spacing is equally likely.
-            uniform: (self.random.next_u32() >> 8) as f32 / (1u32 << 24) as f32,
+            seed,
         })
     }
 
@@ -271,11 +270,12 @@ mod tests {
 
     #[test]
     fn only_plain_draws_are_left_to_a_backend() {
-        let mut plain = sampler(SamplingParams::default());
-        let draw = plain.draw_elsewhere().unwrap();
-        assert_eq!((draw.temperature, draw.top_k), (0.8, 40));
-        assert!((0.0..1.0).contains(&draw.uniform));
-        assert_ne!(plain.draw_elsewhere(), Some(draw), "the next random number");
+        let seeded = SamplingParams {
+            seed: 7,
+            ..SamplingParams::default()
+        };
+        let draw = sampler(seeded).draw_elsewhere().unwrap();
+        assert_eq!((draw.temperature, draw.top_k, draw.seed), (0.8, 40, 7));
         let others = [
             SamplingParams::greedy(),
             SamplingParams {

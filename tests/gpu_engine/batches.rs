@@ -105,19 +105,23 @@ fn batches_whose_tokens_are_chosen_on_the_device() {
         // Every third sequence has but one token to draw from, all others the likeliest two: at this
         // temperature both have a share of the random numbers.
         let has_one = |s: usize| s.is_multiple_of(3);
-        let draw = |uniform: f32| {
+        let draw = |end: f32| {
+            let members = &members;
             move |s: usize| {
                 Want::Draw(Draw {
                     temperature: 5.0,
                     top_k: if has_one(s) { 1 } else { 2 },
                     top_p: 1.0,
                     min_p: 0.0,
-                    uniform,
+                    seed: seed_near(
+                        end,
+                        batch_step(members, STEPS - 1, |_| Want::Argmax)[s].start,
+                    ),
                 })
             }
         };
         for _ in 0..STEPS {
-            let ends = [0.0, 0.999_999].map(|uniform| tokens(&draw(uniform)));
+            let ends = [0.0, 1.0].map(|end| tokens(&draw(end)));
             for (s, logits) in last.iter().enumerate() {
                 let mut drawn = ends.each_ref().map(|tokens| tokens[s]);
                 let mut order: Vec<u32> = (0..model.vocab() as u32).collect();

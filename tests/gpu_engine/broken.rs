@@ -42,7 +42,7 @@ const DRAW: Want = Want::Draw(Draw {
     top_k: 40,
     top_p: 0.95,
     min_p: 0.05,
-    uniform: 0.5,
+    seed: 5,
 });
 const WANTS: [Want; 4] = [Want::Argmax, DRAW, Want::LastLogits, Want::AllLogits];
 

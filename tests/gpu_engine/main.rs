@@ -189,13 +189,13 @@ fn tokens_drawn_on_the_device() {
     let model = model("tiny-qwen3-q8_0-1");
     let vocab = model.vocab();
     let prompts = [text(0, 20, vocab), text(1, 7, vocab), text(2, 1, vocab)];
-    let draw = |top_k, uniform| {
+    let draw = |top_k, seed| {
         Want::Draw(Draw {
             temperature: 5.0,
             top_k,
             top_p: 1.0,
             min_p: 0.0,
-            uniform,
+            seed,
         })
     };
     let mut gpu = gpu(&model, ActivationPrecision::F16);
@@ -222,11 +222,17 @@ fn tokens_drawn_on_the_device() {
             [order[0], order[1]]
         });
         let likeliest: Vec<[u32; 2]> = likeliest.collect();
-        let first = step(start, [draw(1, 0.9), Want::Argmax, draw(1, 0.0)]);
+        let first = step(start, [draw(1, 9), Want::Argmax, draw(1, 0)]);
         let expected: Vec<Output> = likeliest.iter().map(|&[a, _]| Output::Token(a)).collect();
         assert_eq!(first, expected);
         // At this temperature both of two tokens have a share of the random numbers.
-        let ends = [0.0, 0.999_999].map(|uniform| step(start, [draw(2, uniform); 3]));
+        let position = |prompt: &Vec<u32>| prompt.len() - usize::from(start);
+        let ends = [0.0, 1.0].map(|end| {
+            let seeds = prompts
+                .each_ref()
+                .map(|prompt| seed_near(end, position(prompt)));
+            step(start, seeds.map(|seed| draw(2, seed)))
+        });
         for (i, &expected) in likeliest.iter().enumerate() {
             let drawn = ends.each_ref().map(|outputs| match outputs[i] {
                 Output::Token(token) => token,

@@ -93,7 +93,7 @@ fn run(device: &dyn Device, backend: GpuBackend, what: &str) {
         top_k: 40,
         top_p: 0.95,
         min_p: 0.05,
-        uniform: 0.5,
+        seed: 5,
     });
     for n in [1, 2, 3, 4, 6] {
         // A prompt for cuBLAS and one that is not, as far as there is room beside the other sequences.

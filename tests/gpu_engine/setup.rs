@@ -13,6 +13,7 @@ use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, choice};
 use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
+use kernels_gpu::prim::random::uniform;
 
 use crate::support::{fixture, relative_error};
 
@@ -22,6 +23,12 @@ pub const F16_BOUND: f64 = 2e-3;
 pub const CONTEXT: usize = 256;
 /// Of a backend: two for each sequence of the largest batch.
 pub const PAGES: usize = 40;
+/// A seed whose random number at a position is near 0 or 1.
+pub fn seed_near(end: f32, position: usize) -> u64 {
+    let is_near = |&seed: &u64| (uniform(seed, position as u32) - end).abs() < 0.01;
+    (0..).find(is_near).expect("one in a hundred")
+}
+
 pub static RUN: AtomicBool = AtomicBool::new(false);
 
 static DEVICE: LazyLock<Arc<dyn Device>> = LazyLock::new(|| {
