@@ -12,8 +12,9 @@ pub struct Candidate {
 /// The `k` candidates with the largest logits, sorted; all of them where `k` is 0.
 pub fn top_k(mut candidates: Vec<Candidate>, k: usize) -> Vec<Candidate> {
     let falling = |a: &Candidate, b: &Candidate| {
-        // Equal logits in the order of their ids, so that a seed decides the text.
-        b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
+        // Equal logits in the order of their ids, so that a seed decides the text; -0 + 0 is 0, and both are equal.
+        let order = (b.logit + 0.0).total_cmp(&(a.logit + 0.0));
+        order.then(a.token.cmp(&b.token))
     };
     if k > 0 && k < candidates.len() {
         candidates.select_nth_unstable_by(k - 1, falling);

@@ -6,14 +6,18 @@ use std::collections::BTreeMap;
 
 use hyperion::ptx;
 use kernels_gpu::abi::*;
+use kernels_gpu::ops::adjust_logits::ADJUST_LOGITS;
 use kernels_gpu::ops::argmax::ARGMAX;
 use kernels_gpu::ops::attention_decode::*;
 use kernels_gpu::ops::attention_prefill::*;
 use kernels_gpu::ops::elementwise::{ADD_F32, BIAS_F32, GEGLU_F32, RESTORE_ROWS, SWIGLU_F32};
 use kernels_gpu::ops::gated_rows::{GEGLU_ROWS, SWIGLU_ROWS};
+use kernels_gpu::ops::gather_tokens::GATHER_TOKENS;
+use kernels_gpu::ops::logprobs::{CHOSEN_LOGPROB, LOGPROBS};
 use kernels_gpu::ops::norm::{RMS_NORM_F16, RMS_NORM_F32};
 use kernels_gpu::ops::rope_kv::ROPE_KV;
 use kernels_gpu::ops::sample::SAMPLE;
+use kernels_gpu::ops::soft_cap::SOFT_CAP;
 use kernels_gpu::ops::{dequantize, embed, matmul_entries, matvec_entries};
 
 /// The most threads that a launch of each kernel has, by the kernel's name.
@@ -40,6 +44,11 @@ impl Launches {
         self.add(RESTORE_ROWS, ELEMENTWISE_THREADS);
         self.add(ARGMAX, ARGMAX_THREADS);
         self.add(SAMPLE, SAMPLE_THREADS);
+        self.add(GATHER_TOKENS, GATHER_THREADS);
+        self.add(SOFT_CAP, SOFT_CAP_THREADS);
+        self.add(ADJUST_LOGITS, ADJUST_THREADS);
+        self.add(LOGPROBS, LOGPROBS_THREADS);
+        self.add(CHOSEN_LOGPROB, CHOSEN_LOGPROB_THREADS);
         self.add(ROPE_KV, ROPE_THREADS);
         for width in (0..=8192).step_by(4).skip(1) {
             self.add(RMS_NORM_F32, norm_threads(width));

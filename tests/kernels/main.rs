@@ -5,22 +5,28 @@
 //! `kernels-gpu/src/ops`; [`harness`] says what a test consists of, [`seeded_bugs`] that bugs are found, and
 //! [`coverage`] that no kernel is left out.
 
+mod adjust_logits;
 mod argmax;
 mod attention_decode;
 mod attention_prefill;
+mod choice;
 mod coverage;
 mod dequantize;
 mod device;
 mod elementwise;
 mod embed;
 mod gated_rows;
+mod gather_tokens;
 mod harness;
 mod launch_bounds;
+mod logprobs;
 mod matmul;
 mod matvec;
 mod norm;
 mod paged;
 mod rope_kv;
 mod sample;
+mod sampling;
 mod seeded_bugs;
+mod soft_cap;
 mod weights;

@@ -1,9 +1,11 @@
 //! Tests of `ops/sample.rs`: drawn with evenly spaced numbers, each token comes as often as its
 //! probability says.
 
-use kernels_gpu::abi::{NOT_FINITE, SAMPLE_THREADS, SampleParams, SampleSettings};
+use kernels_gpu::abi::{NOT_FINITE, NOTHING_ALLOWED, SAMPLE_THREADS, SampleParams, SampleSettings};
 use kernels_gpu::ops::sample::SAMPLE;
+use kernels_gpu::prim::random::uniform;
 
+use crate::choice::Outputs;
 use crate::harness::{Case, Random, Shape};
 
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +28,9 @@ const ALL: Choice = Choice {
 fn distribution(logits: &[f32], choice: Choice) -> Vec<(usize, f64)> {
     let logits = logits.iter().map(|&logit| f64::from(logit));
     let mut list: Vec<(usize, f64)> = logits.enumerate().collect();
-    // Stable: the first of equals stays first.
-    list.sort_by(|a, b| b.1.total_cmp(&a.1));
+    list.retain(|&(_, logit)| logit > f64::NEG_INFINITY);
+    // Stable: the first of equals stays first, zeros of both signs among them.
+    list.sort_by(|a, b| b.1.partial_cmp(&a.1).expect("numbers"));
     let greedy = choice.temperature <= 0.0;
     match if greedy { 1 } else { choice.top_k as usize } {
         0 => {}
@@ -56,38 +59,80 @@ fn distribution(logits: &[f32], choice: Choice) -> Vec<(usize, f64)> {
         .collect()
 }
 
-/// Draws `draws` times from the same logits.
-fn draw(name: &str, logits: &[f32], choice: Choice, draws: usize) -> Vec<u32> {
-    let vocab = logits.len();
-    let settings: Vec<SampleSettings> = (0..draws)
-        .map(|draw| SampleSettings {
+/// Seeds and positions whose random numbers are in the middle of `draws` equal parts of 0 to 1, one for each part, in
+/// any order.
+fn evenly(draws: usize) -> Vec<(u64, u32)> {
+    let mut found = vec![None; draws];
+    let mut random = Random::new(draws as u64);
+    while found.contains(&None) {
+        let (seed, position) = (random.bits(), random.below(40_960) as u32);
+        let place = uniform(seed, position) * draws as f32;
+        if (place.fract() - 0.5).abs() < 0.02 {
+            found[place as usize] = Some((seed, position));
+        }
+    }
+    found.into_iter().flatten().collect()
+}
+
+/// Draws once for each seed and position, from the same logits.
+fn draw(
+    name: &str,
+    logits: &[f32],
+    choice: Choice,
+    numbers: &[(u64, u32)],
+    forbids: bool,
+) -> Vec<u32> {
+    let (vocab, draws) = (logits.len(), numbers.len());
+    let settings: Vec<SampleSettings> = numbers
+        .iter()
+        .map(|&(seed, _)| SampleSettings {
             temperature: choice.temperature,
             top_k: choice.top_k,
             top_p: choice.top_p,
             min_p: choice.min_p,
-            uniform: (draw as f32 + 0.5) / draws as f32,
+            seed: [seed as u32, (seed >> 32) as u32],
         })
         .collect();
-    let mut case = Case::new(name);
-    let tokens = case.output::<u32>("tokens", draws);
-    let params = SampleParams {
-        logits: case.input("logits", logits),
-        tokens,
-        settings: case.input("settings", &settings),
-        vocab: vocab as u32,
-        // All rows are the same one.
-        stride: 0,
-    };
-    case.launch(
-        &SAMPLE,
-        Shape::new([draws as u32, 1, 1], SAMPLE_THREADS),
-        params,
-    );
-    case.read(tokens)
+    let positions: Vec<u32> = numbers.iter().map(|&(_, position)| position).collect();
+    let drawn = [true, false].map(|moves| {
+        let mut case = Case::new(format!("{name}, moves: {moves}"));
+        let mut outputs = if moves {
+            Outputs::moving(&mut case, &positions)
+        } else {
+            // Every second one of the step's tokens, last row first.
+            let token_of_row: Vec<u32> = (0..draws as u32).rev().map(|row| 2 * row + 1).collect();
+            let mut all = vec![77; 2 * draws];
+            for (&token, &position) in token_of_row.iter().zip(&positions) {
+                all[token as usize] = position;
+            }
+            Outputs::of_tokens(&mut case, &token_of_row, &all)
+        };
+        let params = SampleParams {
+            logits: case.input("logits", logits),
+            settings: case.input("settings", &settings),
+            outputs: outputs.params,
+            vocab: vocab as u32,
+            // All rows are the same one.
+            stride: 0,
+            forbids: forbids.into(),
+            reserved: 0,
+        };
+        let shape = Shape::new([draws as u32, 1, 1], SAMPLE_THREADS);
+        case.launch(&SAMPLE, shape, params);
+        outputs.tokens(&case)
+    });
+    assert_eq!(drawn[0], drawn[1], "{name}");
+    let [tokens, _] = drawn;
+    tokens
 }
 
 /// Each token comes as often as its probability says.
 fn check(logits: &[f32], choice: Choice, draws: usize) {
+    check_allowed(logits, choice, draws, false);
+}
+
+/// The same where minus infinity may forbid tokens.
+fn check_allowed(logits: &[f32], choice: Choice, draws: usize, forbids: bool) {
     let vocab = logits.len();
     let mut expected = vec![0.0; vocab];
     for (token, probability) in distribution(logits, choice) {
@@ -95,13 +140,13 @@ fn check(logits: &[f32], choice: Choice, draws: usize) {
     }
     let name = format!("sample, {choice:?}, {vocab} tokens");
     let mut counts = vec![0.0; vocab];
-    for token in draw(&name, logits, choice, draws) {
+    for token in draw(&name, logits, choice, &evenly(draws), forbids) {
         counts[token as usize] += 1.0;
     }
     for (token, (&count, &expected)) in counts.iter().zip(&expected).enumerate() {
         // Evenly spaced numbers hit an interval as often as its length says, or once more or less,
-        // where one lies at its end.
-        let close = f64::abs(count - expected) <= 1.01;
+        // where one lies at its end; these are up to 0.02 of their distance beside even places.
+        let close = f64::abs(count - expected) <= 1.05;
         assert!(
             close && (count == 0.0 || expected > 0.0),
             "{name}: token {token} came {count} times, not {expected}"
@@ -196,9 +241,12 @@ fn what_is_not_finite_is_reported() {
             for broken in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let mut logits = random_logits(vocab, 3);
                 logits[place] = broken;
-                for choice in [ALL, usual, greedy] {
+                for (choice, forbids) in [(ALL, false), (usual, false), (greedy, true)] {
+                    if forbids && broken == f32::NEG_INFINITY {
+                        continue;
+                    }
                     let name = format!("sample, {choice:?}, {broken} at {place} of {vocab}");
-                    let tokens = draw(&name, &logits, choice, 2);
+                    let tokens = draw(&name, &logits, choice, &evenly(2), forbids);
                     assert_eq!(tokens, [NOT_FINITE; 2], "{name}");
                 }
             }
@@ -206,6 +254,68 @@ fn what_is_not_finite_is_reported() {
     }
     check(&[f32::MAX, f32::MIN, 0.0], ALL, 4);
     check(&[f32::MIN, f32::MIN], ALL, 4);
+}
+
+/// What minus infinity forbids is never drawn, whatever is kept of the rest.
+#[test]
+fn forbidden_tokens_are_not_there() {
+    for (vocab, one_in, draws) in [(1, 9, 2), (5, 2, 32), (333, 3, 50), (6001, 700, 20)] {
+        let mut random = Random::new(vocab as u64 + 1);
+        let mut logits = random_logits(vocab, 9);
+        for logit in &mut logits[1..] {
+            if random.below(one_in) > 0 || vocab > 1000 && random.below(5) > 0 {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        for choice in [
+            ALL,
+            Choice { top_k: 40, ..ALL },
+            Choice { top_p: 0.6, ..ALL },
+            Choice { min_p: 0.2, ..ALL },
+            Choice {
+                temperature: 0.0,
+                ..ALL
+            },
+        ] {
+            check_allowed(&logits, choice, draws, true);
+        }
+        let nothing = vec![f32::NEG_INFINITY; vocab];
+        let name = format!("sample, all of {vocab} forbidden");
+        let tokens = draw(&name, &nothing, ALL, &evenly(2), true);
+        assert_eq!(tokens, [NOTHING_ALLOWED; 2], "{name}");
+        let mut lowest = nothing.clone();
+        lowest[vocab / 2] = f32::MIN;
+        check_allowed(&lowest, Choice { top_k: 3, ..ALL }, 2, true);
+    }
+}
+
+/// Among tokens of one probability the random number is the token, exactly.
+#[test]
+fn numbers_follow_from_seed_and_position() {
+    let mut random = Random::new(5);
+    let mut numbers = vec![(0, 0), (u64::MAX, u32::MAX - 1), (1 << 32, 3), (1, 131_071)];
+    numbers.extend((0..252).map(|_| (random.bits(), random.bits() as u32 >> 8)));
+    for vocab in [64, 256, 2048] {
+        let name = format!("sample, {vocab} equals");
+        let tokens = draw(&name, &vec![-1.5; vocab], ALL, &numbers, false);
+        let expected = numbers
+            .iter()
+            .map(|&(seed, position)| (uniform(seed, position) * vocab as f32) as u32);
+        assert_eq!(tokens, expected.collect::<Vec<u32>>());
+    }
+}
+
+/// As for argmax.
+#[test]
+fn both_zeros_are_equal() {
+    let greedy = Choice {
+        temperature: 0.0,
+        ..ALL
+    };
+    for choice in [greedy, Choice { top_k: 2, ..ALL }] {
+        check(&[-1.0, -0.0, 0.0, -0.0, -1.0], choice, 20);
+        check(&[0.0, -0.0, 0.0, -0.0], choice, 20);
+    }
 }
 
 #[test]

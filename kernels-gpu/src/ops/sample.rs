@@ -24,7 +24,7 @@ use crate::prim::grid;
 use crate::prim::half::Element;
 use crate::prim::math::exp2_approx;
 use crate::prim::random::uniform;
-use crate::prim::reduce::warp_sum;
+use crate::prim::reduce::{warp_scan, warp_sum};
 
 entry_points! {
     /// From f32 logits.
@@ -308,25 +308,6 @@ fn key(logit: f32) -> u32 {
 #[inline(always)]
 fn weight(key: u32, max: f32, inverse_temperature: f32) -> f32 {
     exp2_approx((order::value(key) - max) * inverse_temperature * LOG2_E)
-}
-
-/// Sums up to and with each lane.
-///
-/// # Safety
-/// All 32 lanes come here together.
-#[inline(always)]
-unsafe fn warp_scan(mut value: f32) -> f32 {
-    let mut distance = 1;
-    while distance < 32 {
-        // SAFETY: the caller's.
-        let (below, inside) =
-            unsafe { warp::warp_shuffle_up(warp::FULL_MASK, value, distance, 32) };
-        if inside {
-            value += below;
-        }
-        distance *= 2;
-    }
-    value
 }
 
 /// What is kept: keys above `cut`, and of those at it the tokens up to a number.

@@ -7,7 +7,7 @@
 use core::arch::asm;
 
 use cuda_std::shared::Shared;
-use cuda_std::{gpu_only, thread};
+use cuda_std::{gpu_only, thread, warp};
 
 /// The value of the lane whose number differs in the bits of `lanes`: `warp_shuffle_xor` of the whole
 /// warp, without the predicate that nobody needs here.
@@ -133,6 +133,25 @@ pub unsafe fn warp_sum(value: f32) -> f32 {
 pub unsafe fn warp_max(value: f32) -> f32 {
     // SAFETY: the caller's.
     unsafe { lanes_max::<32>(value) }
+}
+
+/// Sums up to and with each lane.
+///
+/// # Safety
+/// All 32 lanes come here together.
+#[inline(always)]
+pub unsafe fn warp_scan(mut value: f32) -> f32 {
+    let mut distance = 1;
+    while distance < 32 {
+        // SAFETY: the caller's.
+        let (below, inside) =
+            unsafe { warp::warp_shuffle_up(warp::FULL_MASK, value, distance, 32) };
+        if inside {
+            value += below;
+        }
+        distance *= 2;
+    }
+    value
 }
 
 macro_rules! block_reduce {
