@@ -1,7 +1,7 @@
 //! The choice of a token from logits, as the backends on the CPU make it and as the kernels are held against.
 
 use super::filters::{self, Candidate};
-use super::random::uniform;
+use super::uniform;
 use crate::backend::{Choice, Draw, Logprobs, NotFinite, Penalties, RowError};
 
 /// The token that `choice` takes behind position `position` of a sequence with these logits.

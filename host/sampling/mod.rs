@@ -4,15 +4,14 @@
 mod choose;
 mod filters;
 mod params;
-mod random;
 mod stop;
 
 use std::collections::VecDeque;
 
 use crate::backend::{Choice, Draw, Penalties};
 pub use choose::{argmax, choose, logprobs};
+pub use kernels_gpu::prim::random::uniform;
 pub use params::{CheckedParams, SamplingParams};
-pub use random::uniform;
 pub use stop::{StopStrings, Stopped};
 
 /// Errors of sampling parameters.
