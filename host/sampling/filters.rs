@@ -122,6 +122,9 @@ mod tests {
         assert_eq!(tokens(&top_k(all, 9)), [1, 3, 2, 0]);
         let equal = candidates(&[0.25; 4]);
         assert_eq!(tokens(&top_k(equal, 2)), [0, 1]);
+        let logits = [-1.0, -0.0, 0.0].into_iter().zip(0..);
+        let zeros = logits.map(|(logit, token)| Candidate { token, logit });
+        assert_eq!(tokens(&top_k(zeros.collect(), 1)), [1]);
     }
 
     #[test]
