@@ -6,6 +6,7 @@ mod ahead;
 mod batches;
 mod broken;
 mod memory;
+mod mixed;
 mod refused;
 mod setup;
 #[path = "../support/mod.rs"]
