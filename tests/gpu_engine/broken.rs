@@ -265,3 +265,106 @@ fn the_engine_gives_the_error_to_the_sequence_that_has_it() {
         );
     }
 }
+
+/// Of eight rows that ask for different things one has a NaN, one a mask and one a bias that leave nothing: each of
+/// them fails, and the others get what they get beside sound ones.
+#[test]
+fn of_eight_rows_those_that_fail_fail_alone() {
+    let _lock = device_lock();
+    const TOKEN: u32 = 77;
+    const BROKEN: usize = 3;
+    const MASKED: usize = 5;
+    const BIASED: usize = 6;
+    for name in [NAMES[0], NAMES[2]] {
+        let model = broken_model(name, TOKEN);
+        let vocab = model.vocab();
+        let masks = [0, u32::MAX].map(|word| vec![word; vocab.div_ceil(32)]);
+        let forbids = |bias| (0..vocab as u32).map(|token| (token, bias)).collect();
+        let biases: [Vec<(u32, f32)>; 2] = [f32::NEG_INFINITY, -1.0].map(forbids);
+        let choose = |choice| Ask {
+            choose: Some(choice),
+            report: Report::Nothing,
+        };
+        let asks = |allows: [bool; 2]| {
+            let mask = Some(masks[usize::from(allows[0])].as_slice());
+            let bias = biases[usize::from(allows[1])].as_slice();
+            let masked = Choice {
+                mask,
+                ..Choice::GREEDY
+            };
+            let biased = Choice {
+                bias,
+                ..Choice::GREEDY
+            };
+            [
+                Ask::GREEDY,
+                DRAW,
+                Ask::LOGITS,
+                Ask::GREEDY,
+                Ask {
+                    report: Report::TopLogprobs(3),
+                    ..DRAW
+                },
+                choose(masked),
+                choose(biased),
+                Ask::GREEDY,
+            ]
+        };
+        let sound = texts(8, 9, vocab, TOKEN);
+        for (kind, mut backend) in backends(&model) {
+            // A chunk of three tokens each, and one token each.
+            for start in [6, 8] {
+                let mut run = |is_broken: bool, allows: [bool; 2]| {
+                    let mut texts = sound.clone();
+                    let last = texts[BROKEN].last_mut().expect("a token");
+                    *last = if is_broken { TOKEN } else { *last };
+                    let before: Vec<Vec<u32>> =
+                        sound.iter().map(|text| text[..start].to_vec()).collect();
+                    step(&mut *backend, &before, 0, Ask::NOTHING);
+                    let pages: Vec<u32> = (0..8).map(|s| 2 * s).collect();
+                    let rows: Vec<Row<'_>> = (0..8)
+                        .map(|s| Row {
+                            tokens: NewTokens::Known(&texts[s][start..]),
+                            start,
+                            pages: &pages[s..=s],
+                            ask: asks(allows)[s],
+                        })
+                        .collect();
+                    // As it is, recorded and replayed.
+                    let results = [(); 3].map(|()| backend.step(&rows, &mut NoTrace));
+                    let [first, second, third] = results.map(|results| results.expect("a step"));
+                    assert!(first == second && second == third, "{name}, {kind}");
+                    first
+                };
+                let expected = run(false, [true; 2]);
+                assert!(
+                    expected.iter().all(Result::is_ok),
+                    "{name}, {kind}: {expected:?}"
+                );
+                let position = 8;
+                for (is_broken, allows) in [
+                    (true, [true, true]),
+                    (false, [false, true]),
+                    (false, [true, false]),
+                    (true, [false, false]),
+                ] {
+                    let mut expected = expected.clone();
+                    if is_broken {
+                        let sequence = BROKEN;
+                        expected[BROKEN] = Err(NotFinite { sequence, position }.into());
+                    }
+                    for (row, allowed) in [(MASKED, allows[0]), (BIASED, allows[1])] {
+                        if !allowed {
+                            expected[row] = Err(RowError::NothingAllowed { position });
+                        }
+                    }
+                    let found = run(is_broken, allows);
+                    let what = format!("{name}, {kind}, from {start}: {is_broken}, {allows:?}");
+                    for (row, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                        assert!(found == expected, "{what}: row {row} got {found:?}");
+                    }
+                }
+            }
+        }
+    }
+}

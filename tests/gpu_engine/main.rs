@@ -3,9 +3,11 @@
 //! are checked; with those for earlier GPUs by HYPERION_TEST_DEVICE=sim, or on a GPU by HYPERION_TEST_DEVICE=cuda.
 
 mod ahead;
+mod asks;
 mod batches;
 mod broken;
 mod memory;
+mod mixed;
 mod refused;
 mod setup;
 #[path = "../support/mod.rs"]

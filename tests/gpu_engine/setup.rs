@@ -64,6 +64,14 @@ pub fn gpu(model: &Arc<Model>, activations: ActivationPrecision) -> GpuBackend {
         max_tokens: 128,
         max_sequences: 64,
     };
+    gpu_within(model, activations, limits)
+}
+
+pub fn gpu_within(
+    model: &Arc<Model>,
+    activations: ActivationPrecision,
+    limits: Limits,
+) -> GpuBackend {
     GpuBackend::new(
         model.clone(),
         DEVICE.clone(),
