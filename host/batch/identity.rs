@@ -22,7 +22,12 @@ pub struct Identity {
 impl Identity {
     /// Of the results of `requests`, made by the model of `fingerprint`, which they call `model`, with `options`: all
     /// else on which they depend.
-    pub fn new(requests: &RequestFile, model: &str, fingerprint: &[u8; 32], options: &str) -> Identity {
+    pub fn new(
+        requests: &RequestFile,
+        model: &str,
+        fingerprint: &[u8; 32],
+        options: &str,
+    ) -> Identity {
         let requests = *requests.digest();
         let run = digest(&[&requests, model.as_bytes(), fingerprint, options.as_bytes()]);
         Identity { requests, run }
@@ -82,7 +87,8 @@ pub fn fingerprint(parts: &[PathBuf]) -> io::Result<[u8; 32]> {
             continue;
         }
         for place in 0..PLACES {
-            let offset = u128::from(size - PLACE.min(size)) * u128::from(place) / u128::from(PLACES - 1);
+            let offset =
+                u128::from(size - PLACE.min(size)) * u128::from(place) / u128::from(PLACES - 1);
             file.seek(SeekFrom::Start(offset as u64))?;
             hash_next(&mut file, PLACE)?;
         }
@@ -100,7 +106,10 @@ mod tests {
 
     #[test]
     fn names_follow_from_everything_and_seeds_from_the_requests() {
-        let (one, two) = (requests(r#"{"custom_id":"a"}"#), requests(r#"{"custom_id":"a" }"#));
+        let (one, two) = (
+            requests(r#"{"custom_id":"a"}"#),
+            requests(r#"{"custom_id":"a" }"#),
+        );
         let all = [
             Identity::new(&one, "m", &[1; 32], "x"),
             Identity::new(&two, "m", &[1; 32], "x"),

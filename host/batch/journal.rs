@@ -104,7 +104,8 @@ impl Journal {
             },
         })?;
         if file.metadata().map_err(failed("reading"))?.len() > whole {
-            file.set_len(whole).map_err(failed("cutting a torn line off"))?;
+            file.set_len(whole)
+                .map_err(failed("cutting a torn line off"))?;
         }
         let journal = Journal {
             file,
@@ -172,7 +173,9 @@ fn read(file: &File, ids: &[String]) -> io::Result<Result<(Vec<bool>, u64), Prob
             break;
         }
         let name: Option<Name> = serde_json::from_slice(&line).ok();
-        let name = name.as_ref().and_then(|name| name.id.strip_prefix("batch_req_"));
+        let name = name
+            .as_ref()
+            .and_then(|name| name.id.strip_prefix("batch_req_"));
         let Some(&place) = name.and_then(|name| places.get(name)) else {
             return Ok(Err(Problem::Foreign(number)));
         };
@@ -186,7 +189,10 @@ fn read(file: &File, ids: &[String]) -> io::Result<Result<(Vec<bool>, u64), Prob
 
 /// Whether `end` can be the beginning of a result's line; after a power failure there may be zeros in its place.
 fn is_torn(end: &[u8], ids: &[String]) -> bool {
-    let written = end.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let written = end
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |last| last + 1);
     let written = &end[..written];
     let agrees = |one: &[u8], two: &[u8]| one.iter().zip(two).all(|(one, two)| one == two);
     let Some(rest) = written.get(HEAD.len()..) else {
@@ -206,7 +212,9 @@ mod tests {
     use crate::openai::ApiError;
 
     fn ids(n: usize) -> Vec<String> {
-        (1..=n as u128).map(|number| format!("{:032x}", number << 124)).collect()
+        (1..=n as u128)
+            .map(|number| format!("{:032x}", number << 124))
+            .collect()
     }
 
     fn line(id: &str) -> Vec<u8> {
@@ -233,8 +241,10 @@ mod tests {
 
     fn sorted_lines(path: &Path) -> Vec<Vec<u8>> {
         let content = fs::read(path).expect("results");
-        let mut lines: Vec<Vec<u8>> =
-            content.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
+        let mut lines: Vec<Vec<u8>> = content
+            .split_inclusive(|&byte| byte == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect();
         lines.sort();
         lines
     }
@@ -291,16 +301,25 @@ mod tests {
         complete(&path, &ids[..2]).expect("a run");
         let before = fs::read(&path).expect("results");
         let error = complete(&path, &ids[1..]).expect_err("other requests");
-        assert!(matches!(error, JournalError::Foreign { line: 1, .. }), "{error}");
+        assert!(
+            matches!(error, JournalError::Foreign { line: 1, .. }),
+            "{error}"
+        );
         // A torn line too tells whose it is.
         for torn in [HEAD.len() + 1, 60, before.len() / 2 - 1] {
             fs::write(&path, &before[..torn]).expect("cut");
             let error = complete(&path, &ids[2..]).expect_err("other requests");
-            assert!(matches!(error, JournalError::Foreign { line: 1, .. }), "{error}");
+            assert!(
+                matches!(error, JournalError::Foreign { line: 1, .. }),
+                "{error}"
+            );
         }
         fs::write(&path, [&before[..], &before[..]].concat()).expect("doubled");
         let error = complete(&path, &ids).expect_err("two of each");
-        assert!(matches!(error, JournalError::Twice { line: 3, .. }), "{error}");
+        assert!(
+            matches!(error, JournalError::Twice { line: 3, .. }),
+            "{error}"
+        );
     }
 
     #[test]
@@ -308,11 +327,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("out");
         let first = Journal::open(&path, &ids(1)).expect("the first");
-        let second = Journal::open(&path, &ids(1)).map(drop).expect_err("the second");
+        let second = Journal::open(&path, &ids(1))
+            .map(drop)
+            .expect_err("the second");
         assert!(matches!(second, JournalError::Locked(_)), "{second}");
         drop(first);
         Journal::open(&path, &ids(1)).map(drop).expect("the next");
-        let folder = Journal::open(folder.path(), &ids(1)).map(drop).expect_err("a folder");
+        let folder = Journal::open(folder.path(), &ids(1))
+            .map(drop)
+            .expect_err("a folder");
         assert!(matches!(folder, JournalError::NotAFile(_)), "{folder}");
     }
 }

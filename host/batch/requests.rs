@@ -94,7 +94,11 @@ impl RequestFile {
             let range = start..start + line.len();
             start = range.end;
             // Some editors begin a file with a mark.
-            let line = if index == 0 { line.trim_start_matches('\u{feff}') } else { line };
+            let line = if index == 0 {
+                line.trim_start_matches('\u{feff}')
+            } else {
+                line
+            };
             if line.trim().is_empty() {
                 continue;
             }
@@ -190,7 +194,9 @@ fn read_name(number: usize, line: &str) -> Result<(String, Option<Endpoint>), Re
 }
 
 fn endpoint_at(url: &str) -> Option<Endpoint> {
-    Endpoint::ALL.into_iter().find(|endpoint| endpoint.path() == url)
+    Endpoint::ALL
+        .into_iter()
+        .find(|endpoint| endpoint.path() == url)
 }
 
 #[cfg(test)]
@@ -208,7 +214,11 @@ mod tests {
         let text = "\u{feff}{\"custom_id\": \"a\", \"body\": {\"prompt\": \"x\"}}\r\n\n  \n\
                     {\"custom_id\": \"b\", \"method\": \"POST\", \"url\": \"/v1/chat/completions\", \"body\": {}}";
         let file = parse(text).expect("two lines");
-        let names: Vec<&str> = file.lines().iter().map(|line| line.custom_id.as_str()).collect();
+        let names: Vec<&str> = file
+            .lines()
+            .iter()
+            .map(|line| line.custom_id.as_str())
+            .collect();
         assert_eq!(names, ["a", "b"]);
         let body = file.body(&file.lines()[0]).expect("a body");
         assert_eq!(body.endpoint, Endpoint::Completions);
@@ -222,7 +232,10 @@ mod tests {
         for (text, expected) in [
             ("", "no requests"),
             ("\n \n", "no requests"),
-            ("{\"custom_id\": \"a\"}\n{", "line 2 is not JSON: EOF while parsing an object at column"),
+            (
+                "{\"custom_id\": \"a\"}\n{",
+                "line 2 is not JSON: EOF while parsing an object at column",
+            ),
             ("{\"body\": {}}", "line 1 has no custom_id"),
             ("\n[]", "line 2 has no custom_id"),
             ("{\"custom_id\": 7}", "line 1 has no custom_id: it is 7"),
@@ -238,7 +251,10 @@ mod tests {
         let error = RequestFile::parse(b"{}\n\xff".to_vec()).expect_err("not a text");
         assert_eq!(error, RequestFileError::Utf8 { line: 2 });
         let deep = format!("{{\"custom_id\": {}1", "[".repeat(100_000));
-        assert!(matches!(parse(&deep), Err(RequestFileError::Json { line: 1, .. })));
+        assert!(matches!(
+            parse(&deep),
+            Err(RequestFileError::Json { line: 1, .. })
+        ));
     }
 
     #[test]

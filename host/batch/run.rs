@@ -159,7 +159,9 @@ impl Batch<'_> {
             let message = "stream is true; a batch has whole answers";
             return Err(ApiError::field("stream", message));
         }
-        let seed = settings.seed.unwrap_or_else(|| self.identity.seed(&named.custom_id));
+        let seed = settings
+            .seed
+            .unwrap_or_else(|| self.identity.seed(&named.custom_id));
         let has_logprobs = settings.logprobs.is_some();
         let request = request.to_engine(self.scheduler.tokenizer(), self.template, seed)?;
         let running = Running {

@@ -27,11 +27,11 @@ A line of the results is
   {\"id\": ..., \"custom_id\": \"a\", \"response\": {\"status_code\": 200, ..., \"body\": ...}, \"error\": null}
 in the order in which they are finished.
 
-What a body does not say is as in OpenAI's API: temperature 1, top_p 1, no other filter or penalty; 16 tokens
-for a completion, and for a chat as many as the model writes. Beside OpenAI's fields there are top_k, min_p,
-typical_p, repeat_penalty (repetition_penalty), repeat_last_n, ignore_eos and chat_template_kwargs. A field
-that is not supported makes an error of its line, unless its value asks for nothing. MODEL answers whatever
-model a body names. Without a seed, one follows from the file and the custom_id.
+What a body does not say is as in OpenAI's API: temperature 1, top_p 1, no other filter or penalty; 16 \
+tokens for a completion, and for a chat as many as the model writes. Beside OpenAI's fields there are top_k, \
+min_p, typical_p, repeat_penalty (repetition_penalty), repeat_last_n, ignore_eos and chat_template_kwargs. A \
+field that is not supported makes an error of its line, unless its value asks for nothing. MODEL answers \
+whatever model a body names. Without a seed, one follows from the file and the custom_id.
 
 Examples:
   hyperion batch smollm2 requests.jsonl -o results.jsonl
@@ -86,10 +86,13 @@ pub fn run(args: &BatchArgs) -> anyhow::Result<ExitCode> {
             let mut batch = session.batch(&requests, &identity, &model)?;
             let progress = &mut *show_progress(args.quiet, total, before);
             let pending = std::mem::take(&mut output.pending);
-            batch.run(&pending, interrupt, &mut |line| output.write(line), progress)?
+            let write = &mut |line: &[u8]| output.write(line);
+            let summary = batch.run(&pending, interrupt, write, progress);
+            // What is finished is kept also where the run failed.
+            output.finish()?;
+            summary.context("answering the requests")?
         }
     };
-    output.finish()?;
     if !args.quiet {
         eprintln!("{}", closing_line(&summary, before, total));
     }
@@ -153,7 +156,10 @@ fn read_requests(path: &Path) -> anyhow::Result<RequestFile> {
 
 /// What results call the model: its file's name without what stands behind the last point.
 fn model_name(path: &Path) -> String {
-    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    path.file_stem()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn fingerprint_of(gguf: &Gguf) -> anyhow::Result<[u8; 32]> {
@@ -163,7 +169,10 @@ fn fingerprint_of(gguf: &Gguf) -> anyhow::Result<[u8; 32]> {
 
 /// The options on which results depend. Where and in what company a request runs is none of them.
 fn options(args: &BatchArgs) -> String {
-    format!("ctx {:?} activations {:?}", args.run.ctx, args.run.activations)
+    format!(
+        "ctx {:?} activations {:?}",
+        args.run.ctx, args.run.activations
+    )
 }
 
 /// Where results go, and the requests that have none yet.
@@ -174,14 +183,21 @@ struct Output {
 }
 
 impl Output {
-    fn open(args: &BatchArgs, requests: &RequestFile, identity: &Identity) -> anyhow::Result<Output> {
+    fn open(
+        args: &BatchArgs,
+        requests: &RequestFile,
+        identity: &Identity,
+    ) -> anyhow::Result<Output> {
         if args.output == Path::new("-") {
             return Ok(Output {
                 journal: None,
                 pending: (0..requests.lines().len()).collect(),
             });
         }
-        let ids = requests.lines().iter().map(|line| identity.id(&line.custom_id));
+        let ids = requests
+            .lines()
+            .iter()
+            .map(|line| identity.id(&line.custom_id));
         let ids: Vec<String> = ids.collect();
         let (journal, done) = Journal::open(&args.output, &ids)?;
         let pending = done.iter().enumerate().filter(|(_, done)| !**done);

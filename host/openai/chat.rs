@@ -32,7 +32,8 @@ impl ChatRequest {
         settings.limits.max_tokens = limit.and_then(|limit| usize::try_from(limit).ok());
         settings.logprobs = take_logprobs(&mut fields)?;
         let messages = fields.take::<Vec<Value>>("messages")?;
-        let messages = messages.ok_or_else(|| ApiError::field("messages", "messages is missing"))?;
+        let messages =
+            messages.ok_or_else(|| ApiError::field("messages", "messages is missing"))?;
         let request = ChatRequest {
             settings,
             messages: read_messages(messages)?,
@@ -137,7 +138,13 @@ mod tests {
 
     #[test]
     fn the_body_is_an_object_with_messages() {
-        for body in [json!(null), json!([]), json!("hi"), json!({}), json!({"messages": "hi"})] {
+        for body in [
+            json!(null),
+            json!([]),
+            json!("hi"),
+            json!({}),
+            json!({"messages": "hi"}),
+        ] {
             assert!(ChatRequest::from_body(body).is_err());
         }
     }
@@ -146,9 +153,15 @@ mod tests {
     fn logprobs_are_asked_for_before_their_number() {
         let logprobs = |more| read(more).expect("a request").settings.logprobs;
         assert_eq!(logprobs(json!({})), None);
-        assert_eq!(logprobs(json!({"logprobs": false, "top_logprobs": 0})), None);
+        assert_eq!(
+            logprobs(json!({"logprobs": false, "top_logprobs": 0})),
+            None
+        );
         assert_eq!(logprobs(json!({"logprobs": true})), Some(0));
-        assert_eq!(logprobs(json!({"logprobs": true, "top_logprobs": 20})), Some(20));
+        assert_eq!(
+            logprobs(json!({"logprobs": true, "top_logprobs": 20})),
+            Some(20)
+        );
         for wrong in [
             json!({"top_logprobs": 1}),
             json!({"logprobs": true, "top_logprobs": 21}),
@@ -162,7 +175,10 @@ mod tests {
         let limit = |more| read(more).map(|read| read.settings.limits.max_tokens);
         assert_eq!(limit(json!({})), Ok(None));
         assert_eq!(limit(json!({"max_tokens": 5})), Ok(Some(5)));
-        assert_eq!(limit(json!({"max_completion_tokens": 6, "max_tokens": 6})), Ok(Some(6)));
+        assert_eq!(
+            limit(json!({"max_completion_tokens": 6, "max_tokens": 6})),
+            Ok(Some(6))
+        );
         assert!(limit(json!({"max_completion_tokens": 6, "max_tokens": 7})).is_err());
     }
 
@@ -175,9 +191,15 @@ mod tests {
         assert_eq!(request.variables["enable_thinking"], false);
         let hidden = read(json!({"tools": tools, "tool_choice": "none"})).expect("a request");
         assert!(hidden.variables.is_empty());
-        assert_eq!(param(json!({"tool_choice": "required"})).as_deref(), Some("tool_choice"));
+        assert_eq!(
+            param(json!({"tool_choice": "required"})).as_deref(),
+            Some("tool_choice")
+        );
         assert_eq!(param(json!({"tools": [{}]})).as_deref(), Some("tools[0]"));
         let twice = json!({"chat_template_kwargs": {"messages": []}});
-        assert_eq!(param(twice).as_deref(), Some("chat_template_kwargs.messages"));
+        assert_eq!(
+            param(twice).as_deref(),
+            Some("chat_template_kwargs.messages")
+        );
     }
 }

@@ -210,7 +210,10 @@ mod tests {
     fn whole_numbers_may_be_written_as_floats() {
         let mut of = fields(json!({"a": 3.0, "b": 3.5, "c": 1e300, "d": u64::MAX, "e": "3"}));
         assert_eq!(of.take::<i128>("a"), Ok(Some(3)));
-        assert_eq!(message(of.take::<i128>("b")), "b is 3.5; expected a whole number");
+        assert_eq!(
+            message(of.take::<i128>("b")),
+            "b is 3.5; expected a whole number"
+        );
         assert!(message(of.take::<i128>("c")).contains("whole number"));
         assert_eq!(of.take::<i128>("d"), Ok(Some(i128::from(u64::MAX))));
         assert!(message(of.take::<i128>("e")).contains("e is \"3\""));
@@ -218,7 +221,9 @@ mod tests {
 
     #[test]
     fn what_nobody_took_is_refused_by_name_unless_it_asks_for_nothing() {
-        fields(json!({"a": null, "b": false, "c": "", "d": [], "e": {}})).finish().expect("neutral");
+        fields(json!({"a": null, "b": false, "c": "", "d": [], "e": {}}))
+            .finish()
+            .expect("neutral");
         for (name, value) in [
             ("f", json!(true)),
             ("g", json!(0)),

@@ -11,7 +11,9 @@ pub fn read_messages(messages: Vec<Value>) -> Result<Vec<Value>, ApiError> {
         return Err(ApiError::field("messages", "messages is empty"));
     }
     let messages = messages.into_iter().enumerate();
-    messages.map(|(index, message)| read_message(index, message)).collect()
+    messages
+        .map(|(index, message)| read_message(index, message))
+        .collect()
 }
 
 fn read_message(index: usize, message: Value) -> Result<Value, ApiError> {
@@ -102,7 +104,8 @@ fn take_tool_calls(fields: &mut Fields, what: &str) -> Result<Vec<Value>, ApiErr
     for (index, call) in calls.iter_mut().enumerate() {
         let name = format!("{what}.tool_calls[{index}]");
         let function = call.get_mut("function").and_then(Value::as_object_mut);
-        let function = function.filter(|function| function.get("name").is_some_and(Value::is_string));
+        let function =
+            function.filter(|function| function.get("name").is_some_and(Value::is_string));
         let Some(function) = function else {
             let message = format!("{name}.function has no name");
             return Err(ApiError::field(&name, message));
@@ -116,7 +119,11 @@ fn take_tool_calls(fields: &mut Fields, what: &str) -> Result<Vec<Value>, ApiErr
         };
         if !parsed.is_object() {
             let name = format!("{name}.function.arguments");
-            return Err(super::fields::wrong(&name, arguments, "a JSON object in a string"));
+            return Err(super::fields::wrong(
+                &name,
+                arguments,
+                "a JSON object in a string",
+            ));
         }
         function.insert("arguments".to_owned(), parsed);
     }
@@ -175,7 +182,10 @@ mod tests {
         for (message, param) in [
             (json!("hi"), "messages[0]"),
             (json!({"content": "x"}), "messages[0].role"),
-            (json!({"role": "wizard", "content": "x"}), "messages[0].role"),
+            (
+                json!({"role": "wizard", "content": "x"}),
+                "messages[0].role",
+            ),
             (json!({"role": "user"}), "messages[0].content"),
             (json!({"role": "user", "content": 5}), "messages[0].content"),
             (

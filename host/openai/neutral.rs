@@ -102,7 +102,11 @@ mod tests {
             ("top_n_sigma", json!(-1), json!(1.5)),
             ("xtc_threshold", json!(0.10000000149011612), json!(0.2)),
             ("parallel_tool_calls", json!(true), json!(false)),
-            ("response_format", json!({"type": "text"}), json!({"type": "json_object"})),
+            (
+                "response_format",
+                json!({"type": "text"}),
+                json!({"type": "json_object"}),
+            ),
             ("modalities", json!(["text"]), json!(["text", "audio"])),
             ("no_stop_trim", json!(false), json!(true)),
             ("unheard_of", json!(null), json!(1)),

@@ -110,8 +110,12 @@ fn take_sampling(fields: &mut Fields) -> Result<SamplingParams, ApiError> {
         typical_p: typical_p.unwrap_or(default.typical_p),
         repeat_last_n: last_n.map_or(default.repeat_last_n, all_or),
         repeat_penalty: repeat_penalty.unwrap_or(default.repeat_penalty),
-        presence_penalty: fields.take("presence_penalty")?.unwrap_or(default.presence_penalty),
-        frequency_penalty: fields.take("frequency_penalty")?.unwrap_or(default.frequency_penalty),
+        presence_penalty: fields
+            .take("presence_penalty")?
+            .unwrap_or(default.presence_penalty),
+        frequency_penalty: fields
+            .take("frequency_penalty")?
+            .unwrap_or(default.frequency_penalty),
         logit_bias: take_bias(fields)?,
         ..default
     })
@@ -190,7 +194,10 @@ fn take_stream_options(fields: &mut Fields, stream: bool) -> Result<bool, ApiErr
 }
 
 /// Takes the limit of tokens, which has several names; -1 is none.
-pub(super) fn take_max_tokens(fields: &mut Fields, names: &[&str]) -> Result<Option<i128>, ApiError> {
+pub(super) fn take_max_tokens(
+    fields: &mut Fields,
+    names: &[&str],
+) -> Result<Option<i128>, ApiError> {
     let mut limit: Option<(&str, i128)> = None;
     for &name in names {
         let expected = "0 or more, or -1 for no limit";
@@ -209,7 +216,10 @@ pub(super) fn take_max_tokens(fields: &mut Fields, names: &[&str]) -> Result<Opt
 }
 
 /// Takes the number of likeliest tokens `name`.
-pub(super) fn take_top_logprobs(fields: &mut Fields, name: &str) -> Result<Option<usize>, ApiError> {
+pub(super) fn take_top_logprobs(
+    fields: &mut Fields,
+    name: &str,
+) -> Result<Option<usize>, ApiError> {
     let most = MAX_LOGPROBS as i128;
     let expected = format!("a whole number from 0 to {most}");
     let n = fields.take_within(name, 0..=most, &expected)?;
@@ -291,9 +301,17 @@ mod tests {
             ("logit_bias", json!({"1": 1, "01": 2}), "twice"),
             ("stop", json!([1]), "a string"),
             ("stop", json!(vec!["a"; 65]), "at most 64"),
-            ("stream_options", json!({"include_usage": true}), "stream: true"),
+            (
+                "stream_options",
+                json!({"include_usage": true}),
+                "stream: true",
+            ),
             ("ignore_eos", json!(1), "true or false"),
-            ("response_format", json!({"type": "json_object"}), "not supported"),
+            (
+                "response_format",
+                json!({"type": "json_object"}),
+                "not supported",
+            ),
         ] {
             let error = read(name, value.clone()).expect_err(name);
             assert!(error.message.contains(expected), "{name} {value}: {error}");
@@ -305,7 +323,10 @@ mod tests {
     #[test]
     fn biases_are_numbers_or_forbid() {
         let settings = read("logit_bias", json!({"7": -1.5, "3": false})).expect("biases");
-        assert_eq!(settings.sampling.logit_bias, [(3, f32::NEG_INFINITY), (7, -1.5)]);
+        assert_eq!(
+            settings.sampling.logit_bias,
+            [(3, f32::NEG_INFINITY), (7, -1.5)]
+        );
     }
 
     #[test]
@@ -324,7 +345,10 @@ mod tests {
     fn stops_are_one_or_several() {
         let stops = |value| read("stop", value).map(|settings| settings.limits.stop);
         assert_eq!(stops(json!("a")), Ok(vec!["a".to_owned()]));
-        assert_eq!(stops(json!(["a", "", "b"])), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            stops(json!(["a", "", "b"])),
+            Ok(vec!["a".to_owned(), "b".to_owned()])
+        );
         assert_eq!(stops(json!("")), Ok(Vec::new()));
     }
 }
