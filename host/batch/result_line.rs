@@ -1,7 +1,7 @@
 //! A line of the results, in OpenAI's batch form.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::openai::{ApiError, Response};
 
@@ -30,7 +30,15 @@ struct Fields<'a> {
 struct HttpResponse<'a> {
     status_code: u16,
     request_id: &'a str,
-    body: Value,
+    body: Body<'a>,
+}
+
+/// Written as it is: numbers that went through a [`serde_json::Value`] would come out with the digits of an f64.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body<'a> {
+    Response(&'a Response),
+    Error(Value),
 }
 
 #[derive(Serialize)]
@@ -44,18 +52,15 @@ impl ResultLine<'_> {
     /// is enough.
     pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         let (status_code, body, error) = match &self.outcome {
-            Ok(response) => (200, json!(response), None),
+            Ok(response) => (200, Body::Response(response), None),
             Err(error) => {
                 let code = match error.status {
                     400 => error.code.unwrap_or("invalid_request"),
                     _ => error.code.unwrap_or("server_error"),
                 };
                 let message = &error.message;
-                (
-                    error.status,
-                    error.body(),
-                    Some(LineError { code, message }),
-                )
+                let line_error = LineError { code, message };
+                (error.status, Body::Error(error.body()), Some(line_error))
             }
         };
         let fields = Fields {
@@ -76,6 +81,8 @@ impl ResultLine<'_> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -27,11 +27,11 @@ A line of the results is
   {\"id\": ..., \"custom_id\": \"a\", \"response\": {\"status_code\": 200, ..., \"body\": ...}, \"error\": null}
 in the order in which they are finished.
 
-What a body does not say is as in OpenAI's API: temperature 1, top_p 1, no other filter or penalty; 16 tokens
-for a completion, and for a chat as many as the model writes. Beside OpenAI's fields there are top_k, min_p,
-typical_p, repeat_penalty (repetition_penalty), repeat_last_n, ignore_eos and chat_template_kwargs. A field
-that is not supported makes an error of its line, unless its value asks for nothing. MODEL answers whatever
-model a body names. Without a seed, one follows from the file and the custom_id.
+What a body does not say is as in OpenAI's API: temperature 1, top_p 1, no other filter or penalty; 16 \
+tokens for a completion, and for a chat as many as the model writes. Beside OpenAI's fields there are top_k, \
+min_p, typical_p, repeat_penalty (repetition_penalty), repeat_last_n, ignore_eos and chat_template_kwargs. A \
+field that is not supported makes an error of its line, unless its value asks for nothing. MODEL answers \
+whatever model a body names. Without a seed, one follows from the file and the custom_id.
 
 Examples:
   hyperion batch smollm2 requests.jsonl -o results.jsonl
@@ -86,15 +86,13 @@ pub fn run(args: &BatchArgs) -> anyhow::Result<ExitCode> {
             let mut batch = session.batch(&requests, &identity, &model)?;
             let progress = &mut *show_progress(args.quiet, total, before);
             let pending = std::mem::take(&mut output.pending);
-            batch.run(
-                &pending,
-                interrupt,
-                &mut |line| output.write(line),
-                progress,
-            )?
+            let write = &mut |line: &[u8]| output.write(line);
+            let summary = batch.run(&pending, interrupt, write, progress);
+            // What is finished is kept also where the run failed.
+            output.finish()?;
+            summary.context("answering the requests")?
         }
     };
-    output.finish()?;
     if !args.quiet {
         eprintln!("{}", closing_line(&summary, before, total));
     }

@@ -245,3 +245,29 @@ pub fn show_progress(is_quiet: bool) -> Box<dyn FnMut(usize, usize)> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn largest(sequences: usize, is_fixed: bool, memory: usize) -> Room {
+        let room = Room::new(10 * PAGE_TOKENS, sequences);
+        // A sequence costs 3 and a page 1.
+        let fits = |room: Room| Ok(3 * room.sequences + room.n_pages <= memory);
+        largest_room(room, is_fixed, fits).expect("a room")
+    }
+
+    #[test]
+    fn pages_give_way_before_sequences() {
+        let sizes = |room: Room| (room.sequences, room.n_pages);
+        assert_eq!(sizes(largest(64, false, 10_000)), (64, 640));
+        assert_eq!(sizes(largest(64, false, 64 * 3 + 50)), (64, 50));
+        assert_eq!(sizes(largest(64, false, 64 * 3 + 10)), (64, 10));
+        assert_eq!(sizes(largest(64, false, 64 * 3 + 9)), (32, 105));
+        assert_eq!(sizes(largest(64, false, 13)), (1, 10));
+        // Where nothing fits, the error is about the least there could be.
+        assert_eq!(sizes(largest(64, false, 0)), (1, 10));
+        assert_eq!(sizes(largest(64, true, 100)), (64, 10));
+        assert_eq!(sizes(largest(1, true, 0)), (1, 10));
+    }
+}

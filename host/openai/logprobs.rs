@@ -1,7 +1,6 @@
 //! Log-probabilities of an answer's tokens, in the forms of both endpoints.
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
 
 use crate::backend::Logprobs;
 use crate::engine::{Finish, Generation};
@@ -48,10 +47,28 @@ pub struct CompletionLogprobs {
     pub tokens: Vec<String>,
     /// The natural logarithm of each one's probability.
     pub token_logprobs: Vec<f32>,
-    /// The likeliest tokens in each one's place, by their text; of those with one text, the likeliest.
-    pub top_logprobs: Vec<Map<String, Value>>,
+    /// The likeliest tokens in each one's place, and it itself.
+    pub top_logprobs: Vec<LogprobByText>,
     /// Where each one begins in the text, in characters.
     pub text_offset: Vec<usize>,
+}
+
+/// Logarithms of probabilities by the tokens' texts; of tokens with one text, the first one's.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LogprobByText(Vec<(String, f32)>);
+
+impl LogprobByText {
+    fn add(&mut self, token: String, logprob: f32) {
+        if self.0.iter().all(|(other, _)| *other != token) {
+            self.0.push((token, finite(logprob)));
+        }
+    }
+}
+
+impl Serialize for LogprobByText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(token, logprob)| (token, logprob)))
+    }
 }
 
 impl ChatLogprobs {
@@ -90,11 +107,11 @@ impl CompletionLogprobs {
             text_offset: Vec::new(),
         };
         for shown in shown(generation, tokenizer) {
-            let mut top = Map::new();
+            let mut top = LogprobByText::default();
             for &(token, logprob) in &shown.logprobs.top {
-                let text = tokenizer.token_text(token);
-                top.entry(text).or_insert_with(|| finite(logprob).into());
+                top.add(tokenizer.token_text(token), logprob);
             }
+            top.add(tokenizer.token_text(shown.token), shown.logprobs.chosen);
             all.tokens.push(tokenizer.token_text(shown.token));
             all.token_logprobs.push(finite(shown.logprobs.chosen));
             all.top_logprobs.push(top);

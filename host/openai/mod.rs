@@ -19,8 +19,10 @@ pub use chat::ChatRequest;
 pub use completion::{CompletionPrompt, CompletionRequest};
 pub use error::{ApiError, ErrorKind};
 pub use fields::{Field, Fields};
-pub use logprobs::{ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob};
-pub use response::{Answer, ChatResponse, CompletionResponse, Response, Usage};
+pub use logprobs::{ChatLogprobs, CompletionLogprobs, LogprobByText, TokenLogprob, TopLogprob};
+pub use response::{
+    Answer, ChatResponse, CompletionResponse, PromptTokensDetails, Response, Usage,
+};
 pub use settings::{MAX_STOP_STRINGS, Settings};
 
 use crate::chat::ChatTemplate;
@@ -107,5 +109,99 @@ impl Request {
             Request::Completion(request) => request.tokens(tokenizer)?,
         };
         Ok(self.settings().request(prompt, seed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const FIELDS: [&str; 24] = [
+        "messages",
+        "prompt",
+        "model",
+        "temperature",
+        "top_k",
+        "top_p",
+        "typical_p",
+        "repeat_penalty",
+        "repetition_penalty",
+        "repeat_last_n",
+        "logit_bias",
+        "seed",
+        "stop",
+        "max_tokens",
+        "max_completion_tokens",
+        "logprobs",
+        "top_logprobs",
+        "n",
+        "ignore_eos",
+        "tools",
+        "tool_choice",
+        "chat_template_kwargs",
+        "stream_options",
+        "response_format",
+    ];
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            (-3_i64..30).prop_map(Value::from),
+            prop_oneof!["text", "user", "assistant", "function", ".{0,80}"].prop_map(Value::from),
+        ];
+        let names = prop_oneof![
+            prop::sample::select(&FIELDS[..]).prop_map(str::to_owned),
+            "role|content|type|text|tool_calls|function|name|arguments|[0-9]{1,3}",
+        ];
+        leaf.prop_recursive(4, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::vec((names.clone(), inner), 0..5)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever a body holds, it is a request or an error that says what is wrong.
+        #[test]
+        fn odd_bodies_are_read_or_refused(
+            fields in prop::collection::vec((prop::sample::select(&FIELDS[..]), any_json()), 0..6),
+            is_chat in any::<bool>(),
+        ) {
+            let mut body = match is_chat {
+                true => json!({"messages": [{"role": "user", "content": "hi"}]}),
+                false => json!({"prompt": "hi"}),
+            };
+            for (name, value) in fields {
+                body[name] = value;
+            }
+            for endpoint in Endpoint::ALL {
+                match Request::from_body(endpoint, body.clone()) {
+                    Ok(request) => {
+                        let limit = request.settings().logprobs.unwrap_or(0);
+                        prop_assert!(limit <= crate::backend::MAX_LOGPROBS);
+                    }
+                    Err(error) => {
+                        prop_assert_eq!(error.status, 400);
+                        prop_assert!(!error.message.is_empty() && error.message.len() < 1000);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn no_body_at_all_is_refused(body in any_json()) {
+            for endpoint in Endpoint::ALL {
+                let _ = Request::from_body(endpoint, body.clone());
+            }
+        }
     }
 }

@@ -36,7 +36,8 @@ fn untied(bytes: &[u8]) -> GgufWriter {
     file
 }
 
-fn read(bytes: &[u8]) -> GgufWriter {
+/// The GGUF file `bytes`, to be changed.
+pub fn read(bytes: &[u8]) -> GgufWriter {
     let gguf = Gguf::from_bytes(bytes.to_vec()).expect("a GGUF file");
     let metadata = gguf.metadata().iter();
     GgufWriter {
