@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use hyperion::device::choice::{self, DeviceChoice};
 use hyperion::device::{Buffer, Device, Launch};
+use hyperion::ptx;
 use kernels_gpu::abi::{
     DequantizeParams, DevicePtr, KernelDef, KernelParams, MatmulParams, MatmulPlan, MatvecEpilogue,
     MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment, UNPACK_THREADS, UnpackPlan, VectorFormat,
@@ -49,7 +50,7 @@ const RUNS: usize = 9;
 
 fn main() -> Result<()> {
     let parts: Vec<String> = std::env::args().skip(1).collect();
-    let opened = choice::open(DeviceChoice::Cuda(None), &choice::embedded())?;
+    let opened = choice::open(DeviceChoice::Cuda(None), &ptx::embedded())?;
     let bench = Bench::new(opened.device.context("no GPU")?, parts)?;
     println!("{}", bench.device.info());
     println!("copy: {:.0} GB/s, read and written\n", bench.copy_bandwidth);
