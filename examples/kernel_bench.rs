@@ -1,5 +1,6 @@
 //! Times the kernels that read weights on a GPU: `kernel_bench [NAME-PART]...` runs those whose name
-//! or shape contains one of the parts, or all.
+//! or shape contains one of the parts, or all. `kernel_bench q8_n8 _t2` compares the two ways to multiply with 5 to 8
+//! vectors: the matrix-vector kernels, and those for matrices with their fewest tiles.
 //!
 //! Each runs in a recorded graph, with programmatic dependent launch as in a decode step, on copies of
 //! the weights that together do not fit in the L2 cache. Beside the time is the bandwidth, and its share of
@@ -11,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use hyperion::device::choice::{self, DeviceChoice};
 use hyperion::device::{Buffer, Device, Launch};
+use hyperion::ptx;
 use kernels_gpu::abi::{
     DequantizeParams, DevicePtr, KernelDef, KernelParams, MatmulParams, MatmulPlan, MatvecEpilogue,
     MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment, UNPACK_THREADS, UnpackPlan, VectorFormat,
@@ -48,20 +50,22 @@ const RUNS: usize = 9;
 
 fn main() -> Result<()> {
     let parts: Vec<String> = std::env::args().skip(1).collect();
-    let opened = choice::open(DeviceChoice::Cuda(None), &choice::embedded())?;
+    let opened = choice::open(DeviceChoice::Cuda(None), &ptx::embedded())?;
     let bench = Bench::new(opened.device.context("no GPU")?, parts)?;
     println!("{}", bench.device.info());
     println!("copy: {:.0} GB/s, read and written\n", bench.copy_bandwidth);
-    println!("| kernel | matrix | time | GB/s | of copy |\n| --- | --- | ---: | ---: | ---: |");
+    println!(
+        "| kernel | matrix | vectors | time | GB/s | of copy |\n| --- | --- | ---: | ---: | ---: | ---: |"
+    );
     for (n_out, n_in) in SHAPES {
         for ty in TYPES {
             if !n_in.is_multiple_of(ty.block_elements()) {
                 continue;
             }
-            for vectors in [1, 4, 8] {
+            for vectors in [1, 4, 5, 6, 7, 8] {
                 bench.matvec(ty, n_out, n_in, vectors)?;
             }
-            for vectors in [8, 16, 32, 64, 128, 256] {
+            for vectors in [5, 6, 7, 8, 16, 32, 64, 128, 256] {
                 bench.matmul(ty, n_out, n_in, vectors)?;
             }
             bench.dequantize(ty, n_out, n_in)?;
@@ -155,7 +159,7 @@ impl Bench {
             };
             self.launch(&kernel, grid, plan.block, shared_bytes, &params(i % copies))
         })?;
-        self.print(kernel.name, n_out, n_in, time, weight_bytes);
+        self.print(kernel.name, [n_out, n_in], vectors, time, weight_bytes);
         Ok(())
     }
 
@@ -209,7 +213,7 @@ impl Bench {
             };
             self.launch(&kernel, plan.grid, plan.block, plan.shared_bytes, &params)
         })?;
-        self.print(kernel.name, n_out, n_in, time, weight_bytes);
+        self.print(kernel.name, [n_out, n_in], vectors, time, weight_bytes);
         Ok(())
     }
 
@@ -241,7 +245,7 @@ impl Bench {
                 &params,
             )
         })?;
-        self.print(kernel.name, n_out, n_in, time, weight_bytes + 2 * n);
+        self.print(kernel.name, [n_out, n_in], 0, time, weight_bytes + 2 * n);
         Ok(())
     }
 
@@ -315,10 +319,22 @@ impl Bench {
         self.parts.is_empty() || self.parts.iter().any(|part| text.contains(part.as_str()))
     }
 
-    fn print(&self, kernel: &str, n_out: u32, n_in: u32, time: Duration, bytes: usize) {
+    /// A row of the table; a kernel without vectors has none in its column.
+    fn print(
+        &self,
+        kernel: &str,
+        [n_out, n_in]: [u32; 2],
+        vectors: u32,
+        time: Duration,
+        bytes: usize,
+    ) {
         let bandwidth = bytes as f64 / time.as_secs_f64() / 1e9;
+        let vectors = match vectors {
+            0 => String::new(),
+            vectors => vectors.to_string(),
+        };
         println!(
-            "| {kernel} | {n_out}x{n_in} | {:.2} us | {bandwidth:.0} | {:.0} % |",
+            "| {kernel} | {n_out}x{n_in} | {vectors} | {:.2} us | {bandwidth:.0} | {:.0} % |",
             time.as_secs_f64() * 1e6,
             100.0 * bandwidth / self.copy_bandwidth
         );

@@ -56,6 +56,27 @@ fn only_devices_know_cuda() {
     );
 }
 
+/// What chooses a device opens it; no device knows that it was chosen, nor which PTX others take.
+#[test]
+fn devices_do_not_know_of_their_choice() {
+    let choosing = ["host/device/choice.rs", "host/device/mod.rs"];
+    assert_absent("host/device", &choosing, &["choice::", "DeviceChoice"]);
+    assert_absent("host/ptx", &[], &["device::choice"]);
+}
+
+/// Which PTX a GPU runs is decided in one place.
+#[test]
+fn ptx_is_selected_once() {
+    let selecting = ["host/ptx/images.rs"];
+    let words = [
+        ".arch <=",
+        ".arch >",
+        "compute_capability <=",
+        "fn select_ptx",
+    ];
+    assert_absent("host", &selecting, &words);
+}
+
 #[test]
 fn the_backend_names_no_device() {
     assert_absent(

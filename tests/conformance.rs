@@ -8,9 +8,9 @@ mod suite;
 
 use std::collections::BTreeSet;
 
-use hyperion::device::choice::{PtxImage, PtxText};
 use hyperion::device::sim::SimDevice;
 use hyperion::ptx;
+use hyperion::ptx::{PtxImage, PtxText};
 use ptx_sim::Module;
 
 use compare::Comparison;

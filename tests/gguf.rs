@@ -102,7 +102,7 @@ fn errors_name_file_key_and_type() {
     let gguf = open("tiny/tiny-llama-q4_0-2.gguf");
     let metadata = gguf.metadata();
     let error = metadata
-        .get_u32("general.architecture")
+        .get_u64("general.architecture")
         .expect_err("a string");
     assert!(matches!(error.problem(), Problem::WrongType { .. }));
     let text = error.to_string();

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyperion::backend::{ActivationPrecision, Ask};
 use hyperion::device::sim::SimDevice;
-use hyperion::device::{Device, DeviceError, choice};
+use hyperion::device::{Device, DeviceError};
 use hyperion::engine::{Decode, Engine, EngineError, Sequence};
 use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
+use hyperion::ptx;
 use support::fixture;
 
 const TINY: &str = "tiny/tiny-qwen2-q4_k_m-2.gguf";
@@ -25,7 +26,7 @@ fn model() -> Arc<Model> {
 }
 
 fn simulator() -> Arc<SimDevice> {
-    Arc::new(SimDevice::open(&choice::embedded()).expect("a simulator"))
+    Arc::new(SimDevice::open(&ptx::embedded()).expect("a simulator"))
 }
 
 fn backend(

@@ -12,6 +12,7 @@ use hyperion::device::choice;
 use hyperion::engine::{Decode, Engine, Sequence};
 use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
+use hyperion::ptx;
 use support::GreedyCase;
 use support::greedy::{Follower, RunnersUp};
 
@@ -34,7 +35,7 @@ fn engines(model: &Arc<Model>) -> Vec<(Engine, f32)> {
     let n_pages = Engine::pages_for(CONTEXT, BATCHES[1]);
     let engine = |backend: Box<dyn Backend>| Engine::new(backend, CONTEXT, CONTEXT);
     let device = std::env::var("HYPERION_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    let device = choice::open(device.parse().expect("a device"), &choice::embedded())
+    let device = choice::open(device.parse().expect("a device"), &ptx::embedded())
         .expect("the device opens")
         .device;
     let Some(device) = device else {

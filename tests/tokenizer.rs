@@ -86,7 +86,6 @@ fn control_tokens_are_parsed_only_on_request() {
 #[test]
 fn a_prompt_gets_one_bos() {
     let llama = tokenizer(&vocab("llama-spm"));
-    assert!(llama.adds_bos());
     let encode = |text: &str| {
         let prompt = Prompt {
             text: text.to_owned(),

@@ -12,8 +12,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use hyperion::device::Device;
-use hyperion::device::choice::{self, DeviceChoice, PtxImage, PtxText};
+use hyperion::device::choice::{self, DeviceChoice};
 use hyperion::device::sim::SimDevice;
+use hyperion::ptx::{PtxImage, PtxText};
 use ptx_sim::Module;
 
 use suite::{Case, THREADS};

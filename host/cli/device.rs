@@ -12,6 +12,7 @@ use crate::cpu::CpuBackend;
 use crate::device::{Device, choice};
 use crate::gpu::{Arithmetic, GpuBackend, Limits};
 use crate::model::Model;
+use crate::ptx;
 
 /// What a backend is to have room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub fn open_backend(
 
 /// Opens the device that `args` name; none is the CPU.
 pub fn open_device(args: &RunArgs) -> anyhow::Result<Option<Arc<dyn Device>>> {
-    let opened = choice::open(args.device, &choice::embedded())?;
+    let opened = choice::open(args.device, &ptx::embedded())?;
     if let (true, Some(reason)) = (args.verbose, opened.reason) {
         eprintln!("on the CPU: {reason}");
     }

@@ -3,7 +3,7 @@
 use super::error::{DeviceError, Result};
 use super::sim::SimDevice;
 use super::traits::Device;
-use crate::ptx::PtxModule;
+use crate::ptx::PtxImage;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -51,67 +51,6 @@ impl fmt::Display for DeviceChoice {
             DeviceChoice::Sim => f.write_str("sim"),
         }
     }
-}
-
-/// PTX for one architecture.
-#[derive(Debug, Clone, Copy)]
-pub struct PtxImage {
-    /// The architecture that it was compiled for: 80 is `sm_80`.
-    pub arch: u32,
-    /// The PTX text.
-    pub text: PtxText,
-}
-
-/// A PTX text, unpacked or not yet.
-#[derive(Debug, Clone, Copy)]
-pub enum PtxText {
-    /// As it is.
-    Plain(&'static str),
-    /// One that this binary carries.
-    Embedded(&'static PtxModule),
-}
-
-impl PtxText {
-    /// The text.
-    pub fn get(self) -> &'static str {
-        match self {
-            PtxText::Plain(text) => text,
-            PtxText::Embedded(module) => module.ptx(),
-        }
-    }
-}
-
-/// The images that this binary carries.
-pub fn embedded() -> Vec<PtxImage> {
-    let modules = crate::ptx::modules().iter();
-    modules
-        .map(|module| PtxImage {
-            arch: module.compute_capability,
-            text: PtxText::Embedded(module),
-        })
-        .collect()
-}
-
-/// The image for the highest architecture that `capability` can run.
-///
-/// # Errors
-/// All images are for later GPUs.
-pub fn select_ptx(images: &[PtxImage], capability: (u32, u32)) -> Result<PtxImage> {
-    let arch = capability.0 * 10 + capability.1;
-    let suitable = images.iter().filter(|image| image.arch <= arch);
-    suitable
-        .max_by_key(|image| image.arch)
-        .copied()
-        .ok_or_else(|| {
-            let available: Vec<_> = images
-                .iter()
-                .map(|image| format!("sm_{}", image.arch))
-                .collect();
-            DeviceError::NoPtx {
-                capability,
-                available: available.join(", "),
-            }
-        })
 }
 
 /// What [`open`] opened.
@@ -192,24 +131,5 @@ mod tests {
             let error = text.parse::<DeviceChoice>().unwrap_err();
             assert!(error.contains("cuda:N"), "{error}");
         }
-    }
-
-    #[test]
-    fn the_highest_suitable_ptx_is_chosen() {
-        let images = [
-            PtxImage {
-                arch: 90,
-                text: PtxText::Plain("b"),
-            },
-            PtxImage {
-                arch: 80,
-                text: PtxText::Plain("a"),
-            },
-        ];
-        for (capability, arch) in [((8, 0), 80), ((8, 9), 80), ((9, 0), 90), ((12, 0), 90)] {
-            assert_eq!(select_ptx(&images, capability).unwrap().arch, arch);
-        }
-        let error = select_ptx(&images, (7, 5)).unwrap_err().to_string();
-        assert!(error.contains("7.5") && error.contains("sm_80"), "{error}");
     }
 }

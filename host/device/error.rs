@@ -2,6 +2,7 @@
 
 use super::codes::{CallError, Library, OUT_OF_MEMORY};
 use super::plan::{Bytes, PlanError};
+use crate::ptx::NoImage;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -71,16 +72,8 @@ pub enum DeviceError {
         log: String,
     },
     /// No embedded PTX suits the GPU.
-    #[error(
-        "no kernels for compute capability {}.{}: this build embeds {available}", .capability.0,
-        .capability.1
-    )]
-    NoPtx {
-        /// The GPU's compute capability.
-        capability: (u32, u32),
-        /// The embedded architectures.
-        available: String,
-    },
+    #[error(transparent)]
+    NoPtx(#[from] NoImage),
     /// No usable cuBLAS.
     #[error("{}", no_cublas(.searched, .failures))]
     NoCublas {

@@ -100,11 +100,6 @@ impl Metadata {
         GgufError::new(&self.path, Problem::MissingKey(key.to_owned()))
     }
 
-    /// [`Metadata::require`] of a number below 2^32, stored as any integer type.
-    pub fn get_u32(&self, key: &str) -> Result<u32, GgufError> {
-        self.require(key)
-    }
-
     /// [`Metadata::require`] of a number below 2^64, stored as any integer type.
     pub fn get_u64(&self, key: &str) -> Result<u64, GgufError> {
         self.require(key)
@@ -112,11 +107,6 @@ impl Metadata {
 
     /// [`Metadata::require`] of a float; a double is rounded.
     pub fn get_f32(&self, key: &str) -> Result<f32, GgufError> {
-        self.require(key)
-    }
-
-    /// [`Metadata::require`] of a truth value.
-    pub fn get_bool(&self, key: &str) -> Result<bool, GgufError> {
         self.require(key)
     }
 

@@ -1,17 +1,9 @@
-//! The PTX that this binary carries: which module a GPU takes, and where the kernels are in its text.
+//! The PTX that this binary carries, and where the kernels are in its text.
 
 use std::ops::Range;
 
 pub use kernels_ptx::{KernelEntry, PtxModule, modules};
 use memchr::{memchr_iter, memmem};
-
-/// The best module for a GPU; `None` where the GPU is older than all.
-pub fn for_compute_capability(major: u32, minor: u32) -> Option<&'static PtxModule> {
-    let capability = major * 10 + minor;
-    modules()
-        .iter()
-        .rfind(|module| module.compute_capability <= capability)
-}
 
 /// Where the kernels are in PTX text as rustc lays it out: each begins a line, and ends with a line of its own. To
 /// find them takes a few milliseconds, so it is done once for a text.
@@ -137,18 +129,6 @@ mod tests {
         assert_eq!(two.matches(".entry").count(), 2);
         assert_eq!(texts.only(|_| false), None);
         assert_eq!(KernelTexts::find("no PTX").only(|_| true), None);
-    }
-
-    #[test]
-    fn a_gpu_gets_the_highest_module_that_it_runs() {
-        let chosen = |major, minor| {
-            for_compute_capability(major, minor).map(|module| module.compute_capability)
-        };
-        assert_eq!(chosen(7, 5), None);
-        assert_eq!(chosen(8, 0), Some(80));
-        assert_eq!(chosen(8, 9), Some(80));
-        assert_eq!(chosen(9, 0), Some(90));
-        assert_eq!(chosen(12, 0), Some(90));
     }
 
     #[test]

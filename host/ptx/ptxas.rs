@@ -11,7 +11,8 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use super::error::{PtxError, Result};
-use super::modules::{KernelEntry, KernelTexts, PtxModule, for_compute_capability};
+use super::images::{embedded, select};
+use super::modules::{KernelEntry, KernelTexts, PtxModule, modules};
 use super::occupancy::Architecture;
 use super::tools;
 
@@ -85,7 +86,11 @@ const CUBIN: &str = "kernels.cubin";
 /// The module that such a GPU gets.
 fn module(architecture: &Architecture) -> Result<&'static PtxModule> {
     let capability = (architecture.number / 10, architecture.number % 10);
-    let module = for_compute_capability(capability.0, capability.1);
+    let image = select(&embedded(), capability).ok();
+    let module = image.and_then(|image| {
+        let mut modules = modules().iter();
+        modules.find(|module| module.compute_capability == image.arch)
+    });
     module.ok_or_else(|| {
         PtxError::Unreadable(format!("there is none for sm_{}", architecture.number))
     })

@@ -283,11 +283,6 @@ impl Tokenizer {
         self.shared.vocab.eos
     }
 
-    /// Whether the file asks for a BOS token before every text.
-    pub fn adds_bos(&self) -> bool {
-        self.shared.vocab.add_bos
-    }
-
     /// The number of tokens; ids count from 0.
     pub fn vocab_size(&self) -> usize {
         self.shared.vocab.tokens.len()

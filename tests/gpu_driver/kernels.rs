@@ -1,6 +1,6 @@
 //! Small hand-written kernels, for Ampere and, with a programmatic dependency, for Hopper.
 
-use hyperion::device::choice::{PtxImage, PtxText};
+use hyperion::ptx::{PtxImage, PtxText};
 
 macro_rules! kernels {
     ($arch:literal, $wait:literal) => {

@@ -3,10 +3,10 @@
 use crate::kernels::IMAGES;
 use crate::support::one_block;
 use bytemuck::bytes_of;
-use hyperion::device::choice::embedded;
 use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, DeviceError, KernelTable};
 use hyperion::ptx;
+use hyperion::ptx::embedded;
 
 fn small() -> SimDevice {
     SimDevice::with(IMAGES, 1 << 20, Default::default()).unwrap()

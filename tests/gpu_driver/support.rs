@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytemuck::bytes_of;
-use hyperion::device::choice::{PtxImage, open};
+use hyperion::device::choice::open;
 use hyperion::device::{Buffer, Device, Launch, Result};
+use hyperion::ptx::PtxImage;
 
 use super::kernels::IMAGES;
 

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use hyperion::backend::{ActivationPrecision, Ask, Backend, Draw, Output};
 use hyperion::device::plan::GRANULE;
 use hyperion::device::sim::{DriverCosts, DriverMemory, SimDevice};
-use hyperion::device::{Device, DeviceError, choice};
+use hyperion::device::{Device, DeviceError};
 use hyperion::engine::{Decode, Engine, Sequence};
 use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
+use hyperion::ptx;
 
 use crate::setup::*;
 
@@ -24,7 +25,7 @@ fn device() -> Arc<dyn Device> {
     if let Some(device) = other_device() {
         return device;
     }
-    let device = SimDevice::with(&choice::embedded(), 1 << 30, Default::default());
+    let device = SimDevice::with(&ptx::embedded(), 1 << 30, Default::default());
     let device = device.expect("a simulator");
     device.set_driver_memory(DriverMemory::with_costs(DriverCosts {
         kernel: GRANULE,
@@ -165,7 +166,7 @@ fn without_memory_for_graphs_steps_run_as_they_are() {
     let _lock = device_lock();
     let model = model("tiny-qwen3-q8_0-1");
     let run = |graph: u64| {
-        let device = SimDevice::with(&choice::embedded(), 1 << 30, Default::default());
+        let device = SimDevice::with(&ptx::embedded(), 1 << 30, Default::default());
         let device = device.expect("a simulator");
         let costs = DriverCosts {
             graph,

@@ -15,6 +15,7 @@ use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, choice};
 use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
+use hyperion::ptx;
 use hyperion::sampling::uniform;
 
 use crate::support::{fixture, relative_error};
@@ -29,11 +30,11 @@ pub static RUN: AtomicBool = AtomicBool::new(false);
 
 static DEVICE: LazyLock<Arc<dyn Device>> = LazyLock::new(|| {
     let Ok(name) = std::env::var("HYPERION_TEST_DEVICE") else {
-        let device = SimDevice::of_capability(&choice::embedded(), (9, 0));
+        let device = SimDevice::of_capability(&ptx::embedded(), (9, 0));
         return Arc::new(device.expect("a simulator"));
     };
     let choice = name.parse().expect("a device");
-    let opened = choice::open(choice, &choice::embedded()).expect("the device opens");
+    let opened = choice::open(choice, &ptx::embedded()).expect("the device opens");
     opened.device.expect("a device other than the CPU")
 });
 

@@ -8,8 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use hyperion::device::Device;
-use hyperion::device::choice::{self, DeviceChoice, PtxImage};
+use hyperion::device::choice::{self, DeviceChoice};
 use hyperion::device::sim::SimDevice;
+use hyperion::ptx::{self, PtxImage};
 
 /// Keeps the data aligned as an allocation is.
 const GUARD_BYTES: usize = 1024;
@@ -38,14 +39,14 @@ pub const SIM_90: &str = "sim:90";
 
 fn open(name: &str) -> Result<TestDevice, String> {
     if name == SIM_90 {
-        let device = SimDevice::of_capability(&choice::embedded(), (9, 0));
+        let device = SimDevice::of_capability(&ptx::embedded(), (9, 0));
         return Ok(TestDevice {
             device: Arc::new(device.map_err(|error| error.to_string())?),
             guard_bytes: 0,
         });
     }
     let choice: DeviceChoice = name.parse()?;
-    let opened = choice::open(choice, &choice::embedded()).map_err(|error| error.to_string())?;
+    let opened = choice::open(choice, &ptx::embedded()).map_err(|error| error.to_string())?;
     Ok(TestDevice {
         device: opened.device.ok_or("kernels need a GPU or the simulator")?,
         guard_bytes: if choice == DeviceChoice::Sim {

@@ -252,11 +252,6 @@ impl Instruction {
     pub fn line(&self) -> u32 {
         self.line
     }
-
-    /// Whether a predicate guards the instruction.
-    pub fn is_guarded(&self) -> bool {
-        self.guard.is_some()
-    }
 }
 
 pub(crate) type RegisterId = u32;

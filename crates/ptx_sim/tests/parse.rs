@@ -61,7 +61,7 @@ fn kernels_can_be_inspected() {
         .find(|i| i.opcode().starts_with("ld.global"))
         .unwrap();
     assert_eq!(load.opcode(), "ld.global.v4.f32");
-    assert!(load.is_guarded() && load.text().starts_with("@%p ld.global"));
+    assert!(load.text().starts_with("@%p ld.global"));
     assert_eq!(load.line(), 12);
     assert_eq!(module.functions().next().unwrap().name(), "helper");
 }

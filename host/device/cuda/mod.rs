@@ -15,13 +15,13 @@ mod stream;
 pub use cublas::WORKSPACE_BYTES;
 
 use super::buffer::{Buffer, BufferSlice};
-use super::choice::{PtxImage, select_ptx};
 use super::entries::ptx_version;
 use super::error::{DeviceError, Result};
 use super::gemm_call::GemmCall;
 use super::traits::{
     Device, DeviceInfo, Graph, KernelId, Launch, Mailbox, MemoryInfo, Profiler, Staging, Timer,
 };
+use crate::ptx::{PtxImage, select};
 use api::{Handle, LaunchAttribute, LaunchConfig};
 use context::{Shared, cust_call};
 use cublas::Cublas;
@@ -57,7 +57,7 @@ impl CudaDevice {
     /// cuBLAS; each says what to do.
     pub fn open(ordinal: usize, images: &[PtxImage]) -> Result<Self> {
         let (api, device, info) = probe::probe(ordinal)?;
-        let ptx = select_ptx(images, info.compute_capability)?.text.get();
+        let ptx = select(images, info.compute_capability)?.text.get();
 
         let shared = Arc::new(Shared::new(api, device)?);
         let module = Arc::new(Module::new(api, ptx, &info)?);

@@ -5,24 +5,24 @@
 
 mod driver_memory;
 mod objects;
+mod run;
+mod state;
 
 pub use driver_memory::{DriverCosts, DriverMemory};
 
-use super::buffer::{Allocator, Buffer, BufferSlice};
-use super::choice::{PtxImage, select_ptx};
+use super::buffer::{Buffer, BufferSlice};
 use super::entries::KernelTable;
 use super::error::{DeviceError, Result};
-use super::gemm::GemmType;
-use super::gemm_call::{GemmCall, Op, gemm_reference};
+use super::gemm_call::GemmCall;
 use super::traits::{
-    Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, Mailbox, MemoryInfo, Profiler, Staging,
-    Timer,
+    Device, DeviceInfo, Graph, KernelId, Launch, Mailbox, MemoryInfo, Profiler, Staging, Timer,
 };
-use half::f16;
+use crate::ptx::{PtxImage, select};
 use objects::{SimGraph, SimMailbox, SimProfiler, SimStaging, SimTimer};
 use ptx_sim::{Config, Memory, Module, Simulator};
+use state::{Recording, Shared, Work};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 /// What the simulator passes for: an A100's limits, with as much memory as a small test machine has.
@@ -36,47 +36,6 @@ const DEFAULT_MEMORY: u64 = 16 << 30;
 pub struct SimDevice {
     info: DeviceInfo,
     shared: Arc<Shared>,
-}
-
-/// What buffers and graphs keep alive.
-struct Shared {
-    simulator: Simulator,
-    memory: RwLock<Memory>,
-    module: Module,
-    table: KernelTable,
-    total: u64,
-    /// What of it is taken.
-    driver: Mutex<DriverMemory>,
-    /// Allocations that still succeed.
-    allocations_left: AtomicU64,
-    /// The graph being recorded.
-    recording: Mutex<Option<Vec<Work>>>,
-    /// The kernels run since a profiler last asked, while there is one.
-    profiled: Mutex<Option<Vec<KernelRun>>>,
-    opened: Instant,
-}
-
-/// What can be sent to the device, and recorded.
-enum Work {
-    Launch {
-        kernel: KernelId,
-        grid: [u32; 3],
-        block: [u32; 3],
-        shared: u32,
-        params: Vec<u8>,
-        dependent: bool,
-    },
-    Gemm(GemmCall),
-    Copy {
-        dst: u64,
-        src: u64,
-        len: usize,
-    },
-    Fill {
-        dst: u64,
-        len: usize,
-        byte: u8,
-    },
 }
 
 impl SimDevice {
@@ -108,7 +67,7 @@ impl SimDevice {
         total: u64,
         config: Config,
     ) -> Result<Self> {
-        let ptx = select_ptx(images, capability)?.text.get();
+        let ptx = select(images, capability)?.text.get();
         let module = Module::parse(ptx).map_err(|error| DeviceError::Ptx(error.to_string()))?;
         let mut table = KernelTable::parse(ptx)?;
         for entry in table.entries_mut() {
@@ -274,8 +233,7 @@ impl Device for SimDevice {
 
     fn capture(&self, record: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Graph>> {
         self.shared.refuse_in_capture("another graph")?;
-        *self.shared.recording() = Some(Vec::new());
-        let recording = Recording(&self.shared);
+        let recording = Recording::begin(&self.shared);
         record()?;
         let work = recording.take();
         self.shared
@@ -303,239 +261,5 @@ impl Device for SimDevice {
         Ok(Box::new(SimProfiler {
             shared: self.shared.clone(),
         }))
-    }
-}
-
-/// A device that is recording, until this is dropped: also when what is recorded fails or panics.
-struct Recording<'a>(&'a Shared);
-
-impl Recording<'_> {
-    fn take(&self) -> Vec<Work> {
-        self.0.recording().take().unwrap_or_default()
-    }
-}
-
-impl Drop for Recording<'_> {
-    fn drop(&mut self) {
-        self.take();
-    }
-}
-
-impl Shared {
-    fn memory(&self) -> RwLockReadGuard<'_, Memory> {
-        self.memory.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn driver(&self) -> MutexGuard<'_, DriverMemory> {
-        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn memory_info(&self) -> MemoryInfo {
-        MemoryInfo {
-            free: self.total.saturating_sub(self.driver().taken()),
-            total: self.total,
-        }
-    }
-
-    fn out_of_memory(&self, label: &str, bytes: u64) -> DeviceError {
-        let MemoryInfo { free, total } = self.memory_info();
-        DeviceError::OutOfMemory {
-            label: label.into(),
-            bytes,
-            free,
-            total,
-        }
-    }
-
-    /// Lets the driver take the memory that something needs, if it is there.
-    fn take(
-        &self,
-        label: &str,
-        needed: impl Fn(&DriverMemory) -> u64,
-        take: impl Fn(&mut DriverMemory),
-    ) -> Result<()> {
-        let bytes = needed(&self.driver());
-        if bytes > self.memory_info().free {
-            return Err(self.out_of_memory(label, bytes));
-        }
-        take(&mut self.driver());
-        Ok(())
-    }
-
-    fn recording(&self) -> MutexGuard<'_, Option<Vec<Work>>> {
-        self.recording
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn profiled(&self) -> MutexGuard<'_, Option<Vec<KernelRun>>> {
-        self.profiled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Runs a kernel, and records it for the profiler if there is one.
-    fn profile(
-        &self,
-        name: &str,
-        (grid, block): ([u32; 3], [u32; 3]),
-        run: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
-        let now = || self.opened.elapsed().as_nanos() as u64;
-        let start = now();
-        run()?;
-        if let Some(runs) = &mut *self.profiled() {
-            runs.push(KernelRun {
-                name: name.to_owned(),
-                grid,
-                block,
-                start,
-                end: now(),
-            });
-        }
-        Ok(())
-    }
-
-    fn refuse_in_capture(&self, operation: &'static str) -> Result<()> {
-        match self.recording().is_some() {
-            true => Err(DeviceError::Capturing(operation)),
-            false => Ok(()),
-        }
-    }
-
-    fn read(&self, addr: u64, dst: &mut [u8]) -> Result<()> {
-        if dst.is_empty() {
-            return Ok(());
-        }
-        self.memory()
-            .read(addr, dst)
-            .map_err(|error| fault("a read", error))
-    }
-
-    fn write(&self, addr: u64, src: &[u8]) -> Result<()> {
-        if src.is_empty() {
-            return Ok(());
-        }
-        self.memory()
-            .write(addr, src)
-            .map_err(|error| fault("a write", error))
-    }
-
-    /// Records the work if a graph is being captured, or runs it.
-    fn send(&self, work: Work) -> Result<()> {
-        if let Some(recorded) = &mut *self.recording() {
-            recorded.push(work);
-            return Ok(());
-        }
-        self.run(&work)
-    }
-
-    fn run(&self, work: &Work) -> Result<()> {
-        match work {
-            Work::Launch {
-                kernel,
-                grid,
-                block,
-                shared,
-                params,
-                dependent,
-            } => {
-                let name = &self.table.get(*kernel)?.name;
-                let launch = ptx_sim::Launch {
-                    grid: *grid,
-                    block: *block,
-                    dynamic_shared: *shared,
-                    params,
-                    dependent: *dependent,
-                };
-                self.profile(name, (*grid, *block), || {
-                    let ran = self
-                        .simulator
-                        .launch(&self.memory(), &self.module, name, &launch);
-                    ran.map(drop).map_err(|error| fault(name, error))
-                })
-            }
-            Work::Gemm(call) => self.profile("gemm", ([1; 3], [1; 3]), || self.gemm(call)),
-            Work::Copy { dst, src, len } => {
-                let mut bytes = vec![0; *len];
-                // Whoever copies a page of the cache copies the part not yet written too.
-                if *len > 0 {
-                    let read = self.memory().read_lossy(*src, &mut bytes);
-                    read.map_err(|error| fault("a copy", error))?;
-                }
-                self.write(*dst, &bytes)
-            }
-            Work::Fill { dst, len, byte } => self.write(*dst, &vec![*byte; *len]),
-        }
-    }
-
-    fn gemm(&self, call: &GemmCall) -> Result<()> {
-        let (m, n, k) = (call.m as usize, call.n as usize, call.k as usize);
-        let (a_rows, a_columns) = if call.op_a == Op::N { (m, k) } else { (k, m) };
-        let (b_rows, b_columns) = if call.op_b == Op::N { (k, n) } else { (n, k) };
-        let a = self.read_columns(call.a, GemmType::F16, call.lda, a_rows, a_columns)?;
-        let b = self.read_columns(call.b, GemmType::F16, call.ldb, b_rows, b_columns)?;
-        let mut c = match call.accumulate {
-            true => self.read_columns(call.c, call.c_ty, call.ldc, m, n)?,
-            false => vec![0.0; call.ldc as usize * n],
-        };
-        gemm_reference(call, &a, &b, &mut c);
-        let mut columns = Vec::with_capacity(n);
-        for (j, column) in c.chunks(call.ldc as usize).enumerate() {
-            let bytes: Vec<u8> = match call.c_ty {
-                GemmType::F16 => column[..m]
-                    .iter()
-                    .flat_map(|&v| f16::from_f64(v).to_le_bytes())
-                    .collect(),
-                GemmType::F32 => column[..m]
-                    .iter()
-                    .flat_map(|&v| (v as f32).to_le_bytes())
-                    .collect(),
-            };
-            let offset = j * call.ldc as usize * call.c_ty.size();
-            columns.push((call.c + offset as u64, bytes));
-        }
-        let written = self.memory().write_as_launch(&columns);
-        written.map_err(|error| fault("a product", error))
-    }
-
-    /// Reads a column-major matrix, without the padding between its columns, which may hold nothing.
-    fn read_columns(
-        &self,
-        addr: u64,
-        ty: GemmType,
-        ld: u32,
-        rows: usize,
-        columns: usize,
-    ) -> Result<Vec<f64>> {
-        let ld = ld as usize;
-        let mut matrix = vec![0.0; ld * columns];
-        let mut bytes = vec![0; rows * ty.size()];
-        for (j, column) in matrix.chunks_mut(ld).enumerate() {
-            self.read(addr + (j * ld * ty.size()) as u64, &mut bytes)?;
-            for (out, bytes) in column.iter_mut().zip(bytes.chunks(ty.size())) {
-                *out = match ty {
-                    GemmType::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f64(),
-                    GemmType::F32 => {
-                        f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]).into()
-                    }
-                };
-            }
-        }
-        Ok(matrix)
-    }
-}
-
-impl Allocator for Shared {
-    unsafe fn free(&self, addr: u64, len: usize) {
-        self.driver().free(addr, len as u64);
-        let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
-        // Fails only for what was not allocated.
-        let _ = memory.free(addr);
-    }
-}
-
-fn fault(kernel: &str, error: impl std::fmt::Display) -> DeviceError {
-    DeviceError::Simulator {
-        kernel: kernel.to_owned(),
-        reason: error.to_string(),
     }
 }

@@ -3,7 +3,7 @@
 use super::super::buffer::{Buffer, BufferSlice};
 use super::super::error::{DeviceError, Result};
 use super::super::traits::{Graph, KernelRun, Mailbox, Profiler, Staging, Timer};
-use super::{Shared, Work};
+use super::state::{Shared, Work};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! The PTX of one kernel, to find instructions in and to change them.
 
-use hyperion::device::choice::{PtxImage, PtxText};
 use hyperion::ptx;
+use hyperion::ptx::{PtxImage, PtxText};
 
 /// What all kernels share, and one kernel. Lines are counted from 0; a change never moves one.
 #[derive(Clone)]
@@ -29,7 +29,9 @@ impl KernelText {
     /// The kernel as this binary has it for another compute capability.
     pub fn shipped_for(arch: u32, name: &'static str) -> Self {
         const ENTRY: &str = ".visible .entry ";
-        let image = ptx::for_compute_capability(arch / 10, arch % 10).expect("there is one");
+        let mut modules = ptx::modules().iter();
+        let image = modules.find(|module| module.compute_capability == arch);
+        let image = image.expect("there is one");
         let start = format!("{ENTRY}{name}(");
         let head = image
             .ptx()

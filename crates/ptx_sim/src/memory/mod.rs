@@ -206,16 +206,6 @@ impl Memory {
         Ok(())
     }
 
-    /// Bytes in live allocations.
-    pub fn allocated_bytes(&self) -> usize {
-        let table = self.read_table();
-        let live = table.slots.iter().filter_map(|slot| match slot {
-            Slot::Live(allocation) => Some(allocation.bytes),
-            Slot::Freed { .. } => None,
-        });
-        live.sum()
-    }
-
     pub(crate) fn read_table(&self) -> RwLockReadGuard<'_, Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
