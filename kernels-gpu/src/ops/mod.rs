@@ -6,6 +6,7 @@ pub mod argmax;
 pub mod attention_decode;
 mod attention_merge;
 pub mod attention_prefill;
+mod attention_tiles;
 pub mod dequantize;
 pub mod elementwise;
 pub mod embed;
