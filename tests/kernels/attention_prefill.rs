@@ -110,7 +110,10 @@ impl Prefill<'_> {
             shared_bytes: prefill_shared_bytes(head_dim as u32, self.row_tiles),
         };
         case.launch(self.kernel, shape, params);
-        case.check(out, &expected, TOLERANCE);
+        match self.broken {
+            [] => case.check(out, &expected, TOLERANCE),
+            _ => case.check_broken(out, &expected, TOLERANCE),
+        }
     }
 }
 
