@@ -43,8 +43,9 @@ fn logits(output: Output) -> Vec<f32> {
     output.logits
 }
 
-/// Most references were computed in float32 and agree with a float64 forward to 5e-6.
-const TINY_BOUND: f64 = 2e-5;
+/// Most references were computed in float32 and agree with a float64 forward to 5e-6. That ours rounds keys and values
+/// to f32 costs tiny-gemma3, whose random weights cancel, 2.3e-5.
+const TINY_BOUND: f64 = 4e-5;
 
 #[test]
 fn tiny_models_layer_by_layer() {

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::run_args::RunArgs;
+use super::run_args::{MIXED_CHUNK, RunArgs};
 use super::session::{Session, Sizes};
 use super::{interrupt, warnings};
 use crate::batch::{
@@ -56,9 +56,9 @@ pub struct BatchArgs {
     /// GPU as far as its memory goes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     kv_tokens: Option<u32>,
-    /// Most prompt tokens of a step in which other requests write: fewer make a steadier flow, more a faster
-    /// start
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Tokens of a step in which some requests write and others read their prompts: fewer make a steadier flow,
+    /// more a faster start
+    #[arg(long, value_name = "N", default_value_t = MIXED_CHUNK as u32, value_parser = clap::value_parser!(u32).range(1..))]
     budget: u32,
     /// Leave out progress and figures
     #[arg(long, short)]

@@ -10,9 +10,9 @@ use crate::gpu::DEFAULT_CHUNK;
 /// More threads than a machine has cores only get in each other's way, and thousands stop the machine.
 const MAX_THREADS: i64 = 512;
 
-/// Prompt tokens of a step in which other requests write: on an H100 such a step of llama-8b q4_k_m takes about
-/// three times as long as one without.
-pub const MIXED_CHUNK: usize = 512;
+/// Tokens of a step in which some requests write and others read their prompts: on an H100 such a step of llama-8b
+/// q4_k_m takes less than three times as long as one without prompts.
+pub const MIXED_CHUNK: usize = 256;
 
 /// How a model runs.
 #[derive(Debug, Clone, Args)]

@@ -16,6 +16,9 @@ use crate::backend::{
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 
+/// Prompt tokens of a step, however many write.
+const LEAST_CHUNK: usize = 64;
+
 /// How a scheduler divides steps.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -23,7 +26,9 @@ pub struct Options {
     pub context: usize,
     /// Tokens of a step that only reads prompts.
     pub chunk: usize,
-    /// Tokens of a step in which others write: what a reader adds to the time between their tokens.
+    /// Tokens of a step in which some write and others read their prompts: what readers add to the time between
+    /// tokens. All of the step's tokens count, so that steps are of one size, which a device's library of products
+    /// has to be asked for only once.
     pub mixed_chunk: usize,
     /// Requests that run at the same time.
     pub max_running: usize,
@@ -380,7 +385,7 @@ impl Scheduler {
         }
         let mut budget = match parts.is_empty() {
             true => self.options.chunk,
-            false => self.options.mixed_chunk,
+            false => (self.options.mixed_chunk.saturating_sub(parts.len())).max(LEAST_CHUNK),
         };
         budget = budget.min(self.backend.limits().max_tokens - parts.len());
         let mut at = 0;

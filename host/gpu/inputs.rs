@@ -59,6 +59,14 @@ impl Changed {
         }
     }
 
+    /// From the first word of both to the last.
+    fn and(self, other: Changed) -> Changed {
+        Changed(match (self.0, other.0) {
+            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (a, b) => a.or(b),
+        })
+    }
+
     fn set_all<T: bytemuck::NoUninit>(&mut self, mirror: &mut [u32], at: usize, values: &[T]) {
         let words: &[u32] = bytemuck::cast_slice(values);
         for (offset, &word) in words.iter().enumerate() {
@@ -155,8 +163,13 @@ impl Inputs {
         head.set_all(mirror, SETTINGS_AT, &choices.settings);
         head.set_all(mirror, LOGPROBS_AT, &choices.logprobs);
         head.set_all(mirror, ADJUSTMENTS_AT, &choices.adjustments);
-        for changed in [head, ids, places] {
-            self.send(device, changed)?;
+        // Where the device has put nothing between them, one copy brings all.
+        let apart = !gathers && sources.iter().any(Option::is_some);
+        match apart {
+            false => self.send(device, head.and(ids).and(places))?,
+            true => [head, ids, places]
+                .into_iter()
+                .try_for_each(|changed| self.send(device, changed))?,
         }
         self.upload_pages(device, rows)?;
         for (buffer, bytes) in [

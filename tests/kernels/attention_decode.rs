@@ -47,6 +47,8 @@ struct Decode<'a> {
     out_f16: bool,
     /// Factor on the new keys and values.
     size: f32,
+    /// Sequences and tokens whose values are no numbers.
+    broken: &'a [(usize, usize)],
 }
 
 impl Decode<'_> {
@@ -65,6 +67,7 @@ impl Decode<'_> {
         let n = self.positions.len();
         let capacities: Vec<usize> = self.positions.iter().map(|position| position + 1).collect();
         let mut cache = Cache::new(heads, &capacities, self.positions, &mut random);
+        cache.break_values(self.broken);
         // As where Q, K and V are one product's result.
         let (q_width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
         let stride = q_width + 2 * kv_width;
@@ -166,6 +169,9 @@ impl Decode<'_> {
             case.launch(self.kernel, shape, params);
             match self.out_f16 {
                 true => case.check(out.cast::<F16>(), &expected, F16_TOLERANCE),
+                false if !self.broken.is_empty() => {
+                    case.check_broken(out.cast::<f32>(), &expected, TOLERANCE);
+                }
                 false => case.check(out.cast::<f32>(), &expected, TOLERANCE),
             }
         }
@@ -205,6 +211,7 @@ const QWEN: Decode = Decode {
     scale: 1.5,
     out_f16: false,
     size: 1.0,
+    broken: &[],
 };
 
 #[test]
@@ -261,6 +268,43 @@ fn sliding_windows() {
             ..QWEN
         }
         .run();
+    }
+}
+
+/// What is no number reaches the sequences that see it, and no other.
+#[test]
+fn broken_values_before_the_window_are_not_seen() {
+    // Hidden ones next to a window and far from it, and visible ones.
+    let cases: [(usize, [(usize, usize); 3]); 4] = [
+        (1, [(0, 129), (1, 63), (2, 510)]),
+        (2, [(0, 129), (1, 62), (2, 510)]),
+        (70, [(0, 60), (1, 3), (2, 442)]),
+        (100, [(0, 30), (0, 1), (2, 412)]),
+    ];
+    for (kernel, head_dim) in [
+        (&kernels::ATTENTION_DECODE_64, 64),
+        (&kernels::ATTENTION_DECODE_80, 80),
+        (&kernels::ATTENTION_DECODE_256, 256),
+    ] {
+        for (window, broken) in &cases {
+            for splits in [1, 4] {
+                Decode {
+                    kernel,
+                    heads: Heads {
+                        n_heads: 4,
+                        n_kv_heads: 2,
+                        head_dim,
+                    },
+                    positions: &[130, 64, 511],
+                    splits,
+                    window: Some(*window),
+                    pairs: head_dim / 2,
+                    broken,
+                    ..QWEN
+                }
+                .run();
+            }
+        }
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Prefill<'a> {
     pub scale: f32,
     /// Whether all values are the largest that f16 holds.
     pub largest_values: bool,
+    /// Sequences and tokens whose values are no numbers.
+    pub broken: &'a [(usize, usize)],
 }
 
 impl Prefill<'_> {
@@ -54,6 +56,7 @@ impl Prefill<'_> {
         if self.largest_values {
             cache.fill_values(f16::MAX);
         }
+        cache.break_values(self.broken);
         let tokens: usize = self.sequences.iter().map(|(_, n)| n).sum();
         let q = random.halves(tokens * n_heads * head_dim, 2.0);
         let scale = self.scale / (head_dim as f32).sqrt();
@@ -108,7 +111,10 @@ impl Prefill<'_> {
             shared_bytes: prefill_shared_bytes(head_dim as u32, self.row_tiles),
         };
         case.launch(self.kernel, shape, params);
-        case.check(out, &expected, TOLERANCE);
+        match self.broken {
+            [] => case.check(out, &expected, TOLERANCE),
+            _ => case.check_broken(out, &expected, TOLERANCE),
+        }
     }
 }
 
@@ -125,6 +131,7 @@ pub const QWEN: Prefill = Prefill {
     window: None,
     scale: 2.0,
     largest_values: false,
+    broken: &[],
 };
 
 /// [`QWEN`] with scores whose exponentials are too large for f16, and for f32.
@@ -208,6 +215,38 @@ fn mixtures_of_the_largest_values_are_finite() {
             ..QWEN
         }
         .run();
+    }
+}
+
+/// What is no number reaches the rows that see it, and no other: those before it and those whose window is past it,
+/// also where they share a tile with rows that do.
+#[test]
+fn broken_values_reach_only_those_that_see_them() {
+    const BROKEN: [&[(usize, usize)]; 3] = [&[(0, 5), (1, 70)], &[(0, 63), (1, 40)], &[(0, 128)]];
+    for (kernel, head_dim, row_tiles) in [
+        (&kernels::ATTENTION_PREFILL_64, 64, 1),
+        (&kernels::ATTENTION_PREFILL_64_WIDE, 64, 2),
+        (&kernels::ATTENTION_PREFILL_80, 80, 1),
+        (&kernels::ATTENTION_PREFILL_128_WIDE, 128, 2),
+    ] {
+        for window in [None, Some(1), Some(30), Some(64)] {
+            for broken in BROKEN {
+                Prefill {
+                    kernel,
+                    row_tiles,
+                    heads: Heads {
+                        n_heads: 6,
+                        n_kv_heads: 2,
+                        head_dim,
+                    },
+                    sequences: &[(0, 130), (40, 60)],
+                    window,
+                    broken,
+                    ..QWEN
+                }
+                .run();
+            }
+        }
     }
 }
 

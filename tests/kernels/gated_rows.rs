@@ -3,7 +3,9 @@
 use half::f16;
 use kernels_gpu::abi::{DevicePtr, GatedRowsParams, KernelDef, RestoreParams};
 use kernels_gpu::ops::elementwise::RESTORE_ROWS;
-use kernels_gpu::ops::gated_rows::{GEGLU_ROWS, SWIGLU_ROWS};
+use kernels_gpu::ops::gated_rows::{
+    GEGLU_BOUNDED_ROWS, GEGLU_ROWS, SWIGLU_BOUNDED_ROWS, SWIGLU_ROWS,
+};
 use kernels_gpu::prim::half::F16;
 use kernels_gpu::prim::scale::{FACTOR_MAX, scale_of, scale_of_products};
 
@@ -120,18 +122,26 @@ fn rows_beyond_f16_are_divided() {
     ] {
         for (has_maxima, has_addend) in [(false, false), (false, true), (true, false), (true, true)]
         {
-            for blocks in if has_maxima { 1..4 } else { 1..2 } {
-                let gated = Gated {
-                    rows,
-                    width,
-                    blocks,
-                    threads,
-                    has_maxima,
-                    has_addend,
-                };
-                gated.check(&SWIGLU_ROWS, silu);
-                gated.check(&GEGLU_ROWS, gelu);
-            }
+            let (kernels, threads) = match has_maxima {
+                true => (
+                    [&SWIGLU_BOUNDED_ROWS, &GEGLU_BOUNDED_ROWS],
+                    threads.min(256),
+                ),
+                false => ([&SWIGLU_ROWS, &GEGLU_ROWS], threads),
+            };
+            let gated = Gated {
+                rows,
+                width,
+                blocks: match has_maxima {
+                    true => width.div_ceil(threads as usize) as u32,
+                    false => 1,
+                },
+                threads,
+                has_maxima,
+                has_addend,
+            };
+            gated.check(kernels[0], silu);
+            gated.check(kernels[1], gelu);
         }
     }
 }

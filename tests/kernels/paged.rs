@@ -78,6 +78,16 @@ impl Cache {
         }
     }
 
+    /// Makes the values of tokens of sequences no numbers.
+    pub fn break_values(&mut self, tokens: &[(usize, usize)]) {
+        for &(sequence, token) in tokens {
+            for kv_head in 0..self.heads.n_kv_heads {
+                let at = self.offset(sequence, token, kv_head, 1);
+                self.data[at..at + self.heads.head_dim].fill(F16(f16::NAN.to_bits()));
+            }
+        }
+    }
+
     /// Elements from page to page.
     pub fn page_stride(&self) -> u32 {
         (2 * self.heads.n_kv_heads * PAGE_TOKENS as usize * self.heads.head_dim) as u32

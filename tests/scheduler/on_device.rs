@@ -8,6 +8,7 @@ use hyperion::device::sim::SimDevice;
 use hyperion::device::{Device, choice};
 use hyperion::engine::{Generation, Limits as RequestLimits, Request, RequestId};
 use hyperion::gpu::{Arithmetic, GpuBackend, Limits};
+use hyperion::ptx;
 
 use crate::setup::{CONTEXT, Outcome, Random, Tiny, assert_same, request, run};
 use crate::support::TINY_MODELS;
@@ -16,11 +17,11 @@ static RUN: AtomicBool = AtomicBool::new(false);
 
 static DEVICE: LazyLock<Arc<dyn Device>> = LazyLock::new(|| {
     let Ok(name) = std::env::var("HYPERION_TEST_DEVICE") else {
-        let device = SimDevice::of_capability(&choice::embedded(), (9, 0));
+        let device = SimDevice::of_capability(&ptx::embedded(), (9, 0));
         return Arc::new(device.expect("a simulator"));
     };
     let choice = name.parse().expect("a device");
-    let opened = choice::open(choice, &choice::embedded()).expect("the device opens");
+    let opened = choice::open(choice, &ptx::embedded()).expect("the device opens");
     opened.device.expect("a device other than the CPU")
 });
 

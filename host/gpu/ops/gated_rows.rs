@@ -5,7 +5,9 @@
 //! was divided as well, and the norm that reads the row next multiplies it back.
 
 use kernels_gpu::abi::{DevicePtr, GatedRowsParams, gated_rows_geometry};
-use kernels_gpu::ops::gated_rows::{GEGLU_ROWS, SWIGLU_ROWS};
+use kernels_gpu::ops::gated_rows::{
+    GEGLU_BOUNDED_ROWS, GEGLU_ROWS, SWIGLU_BOUNDED_ROWS, SWIGLU_ROWS,
+};
 
 use super::matvec::Product;
 use crate::device::{Buffer, Result};
@@ -56,9 +58,11 @@ impl<'a> Pass<'a> {
             addend_width: config.width as u32,
             reserved: [0; 2],
         };
-        let kernel = match config.gate_function() {
-            GateFunction::Silu => SWIGLU_ROWS,
-            GateFunction::GeluTanh => GEGLU_ROWS,
+        let kernel = match (config.gate_function(), knows_maxima) {
+            (GateFunction::Silu, false) => SWIGLU_ROWS,
+            (GateFunction::Silu, true) => SWIGLU_BOUNDED_ROWS,
+            (GateFunction::GeluTanh, false) => GEGLU_ROWS,
+            (GateFunction::GeluTanh, true) => GEGLU_BOUNDED_ROWS,
         };
         let geometry = Geometry::new([blocks, rows as u32, 1], block);
         // SAFETY: gate, up and `gated` have `rows` rows of `ffn` elements, a multiple of 4, the residual stream of

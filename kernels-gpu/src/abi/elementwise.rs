@@ -9,17 +9,18 @@ pub const ELEMENTWISE_THREADS: u32 = 256;
 /// Most threads of a block of the kernels of `ops/gated_rows.rs`.
 pub const GATED_ROWS_MAX_THREADS: u32 = 1024;
 
+/// Threads of a block of gated rows whose maxima are known: an element each, so that several blocks share a row.
+pub const BOUNDED_ROWS_THREADS: u32 = 256;
+
 /// Blocks of a row of `width` elements, and their threads, for the kernels of `ops/gated_rows.rs`. `alone` says that the
 /// step has so few rows that each has a multiprocessor to itself.
 pub const fn gated_rows_geometry(width: u32, knows_maxima: bool, alone: bool) -> (u32, u32) {
-    /// Threads where the row's maximum is known, so that several blocks share a row.
-    const SHARED: u32 = 256;
     /// Most threads of a block that shares its multiprocessor with those of other rows.
     const BESIDE_OTHERS: u32 = 512;
     /// Elements of a thread of a block that has a row to itself.
     const QUAD: u32 = 4;
     if knows_maxima {
-        return (width.div_ceil(SHARED), SHARED);
+        return (width.div_ceil(BOUNDED_ROWS_THREADS), BOUNDED_ROWS_THREADS);
     }
     let most = if alone {
         GATED_ROWS_MAX_THREADS

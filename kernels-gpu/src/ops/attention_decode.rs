@@ -76,8 +76,11 @@ struct Tokens {
     values: *const F16,
     /// First token of the warp, in the page.
     first: u32,
+    /// The first token of the page that the new one sees: what lies before may be no numbers, of which 0 times
+    /// one is not 0, so that it is read instead, and hidden.
+    first_visible: u32,
     /// The last token of the page that is in the cache: what lies behind may never have been
-    /// written, so that it is read instead, and hidden.
+    /// written; the same.
     last: u32,
 }
 
@@ -103,7 +106,12 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
     // The tokens in the cache are those below `position`; pages go to the blocks in equal parts.
     let first_visible = (position + 1).saturating_sub(p.window);
     let first_page = first_visible / PAGE_TOKENS;
-    let end_page = position.div_ceil(PAGE_TOKENS);
+    let has_cached = first_visible < position;
+    let end_page = if has_cached {
+        position.div_ceil(PAGE_TOKENS)
+    } else {
+        first_page
+    };
     let pages = end_page.saturating_sub(first_page);
     let per_block = div(pages + thread::grid_dim_x() - 1, thread::grid_dim_x()).max(1);
     let blocks = div(pages + per_block - 1, per_block).max(1);
@@ -139,6 +147,7 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
             keys,
             values: keys.wrapping_add(p.n_kv_heads as usize * head_elements),
             first: first_of_page,
+            first_visible: first_visible.saturating_sub(page * PAGE_TOKENS),
             last: (position - page * PAGE_TOKENS).min(PAGE_TOKENS) - 1,
         }
     };
@@ -357,7 +366,7 @@ unsafe fn load_values<const DIM: usize>(values: &mut Values, tokens: Tokens) {
     let mut i = 0;
     while i < 4 {
         let token = tokens.first + lane % 4 * 2 + (i / 2 * 8 + i % 2) as u32;
-        let token = token.min(tokens.last);
+        let token = token.max(tokens.first_visible).min(tokens.last);
         let mut piece = 0;
         while piece < DIM.div_ceil(64) {
             // SAFETY: the elements are of the token's value.

@@ -12,18 +12,22 @@
 //! - Launch: grid = [tiles of the sequence with the most rows, KV heads, sequences], block = [`PREFILL_THREADS`],
 //!   [`prefill_shared_bytes`](crate::abi::prefill_shared_bytes) of dynamic shared memory. `q`, `out`
 //!   and `kv` are aligned to 16 bytes.
+//! - Broken numbers: what a row does not see does not reach it. Keys that it does not see have no score, but
+//!   values have a weight of 0, and 0 times what is not finite is no number: a page that some row does not see
+//!   in full is looked through for such values.
 //! - Moves: q and out once; K and V of the visible keys once for each tile of rows. Pages that no row
 //!   of the tile sees are not read.
 
 use core::f32::consts::LOG2_E;
 
 use cuda_std::prelude::*;
-use cuda_std::shared::{self, Shared};
+use cuda_std::shared;
 
+use super::attention_tiles::{THREADS, Tile, add_zero_times_chunk};
 use super::entry_points;
 use crate::abi::{AttentionPrefillParams, PAGE_TOKENS, PREFILL_THREADS, PREFILL_TILE_ROWS};
 use crate::prim::half::{F16, f32_to_f16x2};
-use crate::prim::integer::{div, rem};
+use crate::prim::integer::{div, opaque, rem};
 use crate::prim::math::exp2_approx;
 use crate::prim::mma::{ldmatrix_x4, ldmatrix_x4_trans, mma_f16};
 use crate::prim::reduce::{lanes_max, lanes_sum};
@@ -60,7 +64,8 @@ entry_points! {
         => attention_prefill::<16, 2>;
 }
 
-const THREADS: u32 = PREFILL_THREADS;
+/// Two f16 that are no numbers.
+const NO_NUMBERS: u32 = 0x7fff_7fff;
 /// 8-key columns of the scores' tiles.
 const KEY_TILES: usize = PAGE_TOKENS as usize / 8;
 
@@ -76,42 +81,6 @@ struct Rows<const ROW_TILES: usize> {
     max: [[f32; 2]; ROW_TILES],
     /// This lane's part of the sum of the weights so far.
     sum: [[f32; 2]; ROW_TILES],
-}
-
-/// A tile in shared memory: rows of `CHUNKS` 16-byte chunks, and one more against bank conflicts.
-#[derive(Clone, Copy)]
-struct Tile<const CHUNKS: usize>(Shared<[u32; 4]>);
-
-impl<const CHUNKS: usize> Tile<CHUNKS> {
-    const STRIDE: u32 = CHUNKS as u32 + 1;
-
-    #[inline(always)]
-    fn at(self, row: u32, chunk: u32) -> Shared<[u32; 4]> {
-        self.0.add(row * Self::STRIDE + chunk)
-    }
-
-    /// Starts copying a page's keys or values of a head; rows from `valid` on become zeros, because
-    /// the page's rest may never have been written.
-    ///
-    /// # Safety
-    /// `valid` rows at `from`; nothing accesses the tile until the copies have been waited for.
-    #[inline(always)]
-    unsafe fn load_page(self, from: *const F16, valid: u32) {
-        let thread = thread::thread_idx_x();
-        let mut i = 0;
-        while i < PAGE_TOKENS * CHUNKS as u32 / THREADS {
-            let index = i * THREADS + thread;
-            let row = index / CHUNKS as u32;
-            let bytes = if row < valid { 16 } else { 0 };
-            // SAFETY: the chunk is in the page, and in the tile.
-            unsafe {
-                let to = self.at(row, index % CHUNKS as u32);
-                let from = from.cast::<u32>().add(4 * index as usize);
-                async_copy::copy16_zero_fill(to, from, bytes);
-            }
-            i += 1;
-        }
-    }
 }
 
 /// The body, for heads of `8 * CHUNKS` elements.
@@ -148,7 +117,8 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
     let max_position = first_position + div(last_row, group);
     // So that positions minus keys compare as unsigned numbers: a key ahead wraps to a large one.
     let window = p.window.min(1 << 31);
-    let mut page = (min_position + 1).saturating_sub(window) / PAGE_TOKENS;
+    let first_page = |position: u32| (position + 1).saturating_sub(window) / PAGE_TOKENS;
+    let mut page = first_page(min_position);
     let last_page = max_position / PAGE_TOKENS;
 
     let head_dim = 8 * CHUNKS;
@@ -168,9 +138,9 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
     };
     let values_offset = p.n_kv_heads as usize * head_elements;
 
-    let queries = Tile::<CHUNKS>(shared::dynamic());
-    let keys = Tile::<CHUNKS>(queries.at(tile_rows, 0));
-    let values = Tile::<CHUNKS>(keys.at(PAGE_TOKENS, 0));
+    let queries = Tile::<CHUNKS>::new(shared::dynamic());
+    let keys = Tile::<CHUNKS>::new(queries.at(tile_rows, 0));
+    let values = Tile::<CHUNKS>::new(keys.at(PAGE_TOKENS, 0));
 
     let lane = thread::thread_idx_x() % 32;
     let warp_row = thread::thread_idx_x() / 32 * (16 * ROW_TILES as u32);
@@ -182,6 +152,9 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
     // Recomputed where a page needs masking rather than kept: registers are short.
     let position_of = |row: u32| first_position + div(first_row + row, group);
     let mut out = [[[0.0f32; 4]; CHUNKS]; ROW_TILES];
+    // Whether values were taken out that are not finite: behind a row, where nothing else is, because a
+    // register would be one too many.
+    let has_broken = queries.at(0, CHUNKS as u32).cast::<u32>();
 
     // SAFETY: rows and pages are those of the launch; the barriers order the tiles' uses.
     unsafe {
@@ -194,6 +167,9 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
             let from = from.cast::<u32>().add(4 * chunk as usize);
             async_copy::copy16_zero_fill(queries.at(row, chunk), from, bytes);
             i += 1;
+        }
+        if thread::thread_idx_x() == 0 {
+            has_broken.store(0);
         }
         let mut page_keys = keys_of(page);
         keys.load_page(page_keys, max_position + 1 - page * PAGE_TOKENS);
@@ -216,6 +192,14 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
             let all_visible =
                 first_key + PAGE_TOKENS - 1 <= min_position && max_position - first_key < window;
             if !all_visible {
+                async_copy::wait_group::<0>();
+                // Publishes the values to those that look through them.
+                thread::sync_threads();
+                if thread::sync_threads_or(values.take_out_broken().into()) != 0
+                    && thread::thread_idx_x() == 0
+                {
+                    has_broken.store(1);
+                }
                 hide(&mut scores, warp_row, position_of, first_key, window);
             }
 
@@ -252,6 +236,28 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
                 chunk += 1;
             }
             tile += 1;
+        }
+        // Publishes whether values were taken out, and the warp's rows to its lanes.
+        thread::sync_threads();
+        if has_broken.load() != 0 {
+            // Rows that see one of them have no result.
+            let row = warp_row + lane % (16 * ROW_TILES as u32);
+            let position = position_of(row);
+            let mut sees_broken = false;
+            // Found again: kept, it would take up a register all the time.
+            let mut page = first_page(opaque(min_position));
+            while page <= max_position / PAGE_TOKENS {
+                let values = keys_of(page).add(values_offset);
+                let first = page * PAGE_TOKENS;
+                let broken = broken_tokens::<CHUNKS>(values, max_position - first);
+                sees_broken |= sees_any(broken, first, position, window);
+                page += 1;
+            }
+            let mut chunk = opaque(0);
+            while sees_broken && chunk < CHUNKS as u32 {
+                queries.at(row, chunk).store([NO_NUMBERS; 4]);
+                chunk += 1;
+            }
         }
         // Publishes the warp's rows to its lanes.
         warp::sync_warp(warp::FULL_MASK);
@@ -344,6 +350,47 @@ fn hide<const ROW_TILES: usize>(
         }
         tile += 1;
     }
+}
+
+/// The tokens of a page with values of a head that are not finite, a bit each; those behind `last` count as it.
+///
+/// # Safety
+/// The whole warp comes here; values up to those of `last` are readable.
+#[inline(always)]
+unsafe fn broken_tokens<const CHUNKS: usize>(values: *const F16, last: u32) -> u64 {
+    let mut broken = 0;
+    let mut half = 0;
+    while half < 2 {
+        let token = (32 * half + thread::thread_idx_x() % 32).min(last);
+        let mut sum = 0;
+        // A loop: this is rarely run.
+        let mut chunk = opaque(0);
+        while chunk < CHUNKS as u32 {
+            // SAFETY: the caller's.
+            unsafe {
+                let at = values.add(8 * (token * CHUNKS as u32 + chunk) as usize);
+                sum = add_zero_times_chunk(sum, load::global_v4(at.cast()));
+            }
+            chunk += 1;
+        }
+        // SAFETY: the caller's.
+        let tokens = unsafe { warp::warp_vote_ballot(warp::FULL_MASK, sum != 0) };
+        broken |= u64::from(tokens) << (32 * half);
+        half += 1;
+    }
+    broken
+}
+
+/// Whether the row at `position` sees one of `tokens`, the page's first of which is token `first`.
+#[inline(always)]
+fn sees_any(tokens: u64, first: u32, position: u32, window: u32) -> bool {
+    // The page's tokens before the one at `end`.
+    let before = |end: u32| match end.saturating_sub(first) {
+        count @ 0..PAGE_TOKENS => (1u64 << count) - 1,
+        _ => u64::MAX,
+    };
+    let end = position + 1;
+    tokens & before(end) & !before(end.saturating_sub(window)) != 0
 }
 
 /// Scores become weights relative to the largest score so far, and what was summed before is brought

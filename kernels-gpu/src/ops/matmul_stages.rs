@@ -88,33 +88,77 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
         let p = self.params;
         let (segment, first_row) = self.segment();
         let (row, vector) = (first_row + row, self.first_vector() + vector);
+        let is_inside = |i: usize| {
+            row + 8 * (i as u32 / 2) < segment.n_out && vector + i as u32 % 2 < p.vectors
+        };
+        let first = vector as usize * segment.y_stride as usize + row as usize;
+        let place = |i: usize| {
+            let y = segment.y.mut_ptr();
+            y.wrapping_add(first + i % 2 * segment.y_stride as usize + 8 * (i / 2))
+        };
+        // All loads before the first use of one: they are on their way together.
+        let (mut before, mut scales, mut biases) = ([0.0; 4], [1.0; 2], [0.0; 2]);
+        if p.accumulate != 0 {
+            let mut i = 0;
+            while i < 4 {
+                if is_inside(i) {
+                    // SAFETY: inside.
+                    before[i] = unsafe { *place(i) };
+                }
+                i += 1;
+            }
+        }
+        if !p.scales.is_null() {
+            scales = [0, 1].map(|i| {
+                let vector = (vector + i).min(p.vectors - 1);
+                // SAFETY: the caller's; there is a scale for each vector.
+                unsafe { *p.scales.ptr().add(vector as usize) }
+            });
+        }
+        if !segment.bias.is_null() {
+            biases = [0, 8].map(|i| {
+                let row = (row + i).min(segment.n_out - 1);
+                // SAFETY: the caller's; there is a bias for each row.
+                unsafe { *segment.bias.ptr().add(row as usize) }
+            });
+        }
+        let mut results = [0.0; 4];
         let mut i = 0;
         while i < 4 {
-            let (row, vector) = (row + 8 * (i as u32 / 2), vector + i as u32 % 2);
-            if row < segment.n_out && vector < p.vectors {
-                let at = vector as usize * segment.y_stride as usize + row as usize;
+            results[i] = sums[i] * p.scale * scales[i % 2] + biases[i / 2];
+            if is_inside(i) {
                 // SAFETY: inside.
+                unsafe { *place(i) = before[i] + results[i] };
+            }
+            i += 1;
+        }
+        if !p.maxima.is_null() {
+            // SAFETY: the caller's.
+            unsafe { self.note_maxima(results, vector) };
+        }
+    }
+
+    /// Notes the largest magnitudes of the results of vector `vector` and the next, as far as there are such. Rows
+    /// behind the last one are that one again.
+    ///
+    /// # Safety
+    /// `maxima` are as the parameters say.
+    #[inline(always)]
+    unsafe fn note_maxima(&self, results: [f32; 4], vector: u32) {
+        let bits = results.map(|result| result.to_bits() & 0x7fff_ffff);
+        let largest = [bits[0].max(bits[2]), bits[1].max(bits[3])];
+        if largest[0].max(largest[1]) <= const { FACTOR_MAX.to_bits() } {
+            return;
+        }
+        let mut i = 0;
+        while i < 2 {
+            let vector = vector + i as u32;
+            if largest[i] > const { FACTOR_MAX.to_bits() } && vector < self.params.vectors {
+                let place = self.params.maxima.mut_ptr();
+                // SAFETY: the caller's; there is a place for each vector.
                 unsafe {
-                    let y = segment.y.mut_ptr().add(at);
-                    // All loads before the first use of one.
-                    let before = if p.accumulate != 0 { *y } else { 0.0 };
-                    let scale = if p.scales.is_null() {
-                        1.0
-                    } else {
-                        *p.scales.ptr().add(vector as usize)
-                    };
-                    let bias = if segment.bias.is_null() {
-                        0.0
-                    } else {
-                        *segment.bias.ptr().add(row as usize)
-                    };
-                    let sum = sums[i] * p.scale * scale + bias;
-                    *y = before + sum;
-                    let magnitude = sum.to_bits() & 0x7fff_ffff;
-                    if !p.maxima.is_null() && magnitude > const { FACTOR_MAX.to_bits() } {
-                        let largest = p.maxima.mut_ptr().add(vector as usize);
-                        atomic_fetch_max_relaxed_u32_device(largest, magnitude);
-                    }
+                    let place = place.add(vector as usize);
+                    atomic_fetch_max_relaxed_u32_device(place, largest[i]);
                 }
             }
             i += 1;

@@ -7,6 +7,7 @@ pub mod argmax;
 pub mod attention_decode;
 mod attention_merge;
 pub mod attention_prefill;
+mod attention_tiles;
 mod choice;
 pub mod dequantize;
 pub mod elementwise;

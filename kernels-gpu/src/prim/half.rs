@@ -93,6 +93,25 @@ pub fn f32_to_f16x2(low: f32, high: f32) -> u32 {
     pair
 }
 
+/// `sum + 0 * pair` in halves: a `sum` of zeros stays so where both of the pair are finite, and nowhere else.
+#[gpu_only]
+#[inline(always)]
+pub fn add_zero_times(sum: u32, pair: u32) -> u32 {
+    let result: u32;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!(
+            "fma.rn.f16x2 {0}, {1}, {2}, {3};",
+            out(reg32) result,
+            in(reg32) pair,
+            in(reg32) 0,
+            in(reg32) sum,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    result
+}
+
 /// An element type of activations: kernels compute in f32 and keep this in memory.
 pub trait Element: Copy {
     /// The nearest value of this type.
