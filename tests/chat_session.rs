@@ -36,7 +36,9 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn turns_build_on_each_other() {
-    let lines = "What is the capital of France?\n\nAnd of Spain?\n/save talk.json\n";
+    // Longer than a page of the cache, in which earlier turns are found.
+    let lines = "What is the capital of France? Please answer with its name alone, in one short sentence, and tell \
+                 me nothing of its history, its rivers or its kings.\n\nAnd of Spain?\n/save talk.json\n";
     let (output, home) = chat(&smollm2(), &["-n", "40"], lines);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{stderr}");

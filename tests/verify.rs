@@ -132,8 +132,19 @@ fn traces_of_all_architectures_agree() {
             tiny(&format!("{name}.gguf")),
             tiny(&format!("{name}.safetensors")),
         );
-        // As in `cpu_reference`: keys rounded to f32 cost tiny-gemma3 2.3e-5.
-        let output = verify(&[&model, "--against", &trace, "--tolerance", "4e-5", "--json"]);
+        // As in `cpu_reference`: keys rounded to f32 cost tiny-gemma3 6e-5.
+        let tolerance = match name.starts_with("tiny-gemma3") {
+            true => "1e-4",
+            false => "2e-5",
+        };
+        let output = verify(&[
+            &model,
+            "--against",
+            &trace,
+            "--tolerance",
+            tolerance,
+            "--json",
+        ]);
         let report = json(&output);
         assert!(output.status.success(), "{name}: {}", report["first_fault"]);
         let rows = report["report"]["steps"][0]["rows"]

@@ -89,8 +89,9 @@ fn adjusted(logits: &[f32], choice: &Choice<'_>) -> Vec<f64> {
     adjusted
 }
 
-/// The random numbers that draw `token`, none where it is filtered out.
-fn numbers_of(token: u32, logits: &[f64], draw: Draw) -> std::ops::Range<f64> {
+/// The random numbers that draw `token`, none where it is filtered out. The tokens share them in the order of their
+/// logits where the host draws, and in that of their ids where the device does.
+fn numbers_of(token: u32, logits: &[f64], draw: Draw, by_id: bool) -> std::ops::Range<f64> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
     order.retain(|&token| logits[token].is_finite());
@@ -112,6 +113,9 @@ fn numbers_of(token: u32, logits: &[f64], draw: Draw) -> std::ops::Range<f64> {
     });
     order.truncate(before_top_p.count());
     order.retain(|&token| (logits[token] - best).exp() >= f64::from(draw.min_p));
+    if by_id {
+        order.sort_unstable();
+    }
     let Some(place) = order.iter().position(|&other| other == token as usize) else {
         return 2.0..2.0;
     };
@@ -129,9 +133,13 @@ fn distance(token: u32, logits: &[f32], choice: &Choice<'_>, position: usize) ->
             best - adjusted[token as usize]
         }
         Some(draw) => {
-            let numbers = numbers_of(token, &adjusted, draw);
             let number = f64::from(uniform(draw.seed, position as u32));
-            (numbers.start - number).max(number - numbers.end).max(0.0)
+            let off = |by_id| {
+                let numbers = numbers_of(token, &adjusted, draw, by_id);
+                (numbers.start - number).max(number - numbers.end).max(0.0)
+            };
+            // Who draws depends on what else the row asks for.
+            off(false).min(off(true))
         }
     }
 }

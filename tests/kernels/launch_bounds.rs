@@ -11,7 +11,9 @@ use kernels_gpu::ops::argmax::ARGMAX;
 use kernels_gpu::ops::attention_decode::*;
 use kernels_gpu::ops::attention_prefill::*;
 use kernels_gpu::ops::elementwise::{ADD_F32, BIAS_F32, GEGLU_F32, RESTORE_ROWS, SWIGLU_F32};
-use kernels_gpu::ops::gated_rows::{GEGLU_ROWS, SWIGLU_ROWS};
+use kernels_gpu::ops::gated_rows::{
+    GEGLU_BOUNDED_ROWS, GEGLU_ROWS, SWIGLU_BOUNDED_ROWS, SWIGLU_ROWS,
+};
 use kernels_gpu::ops::gather_tokens::GATHER_TOKENS;
 use kernels_gpu::ops::logprobs::{CHOSEN_LOGPROB, LOGPROBS};
 use kernels_gpu::ops::norm::{RMS_NORM_F16, RMS_NORM_F32};
@@ -55,8 +57,11 @@ impl Launches {
             self.add(RMS_NORM_F16, norm_threads(width));
             for (knows_maxima, alone) in [(true, true), (false, true), (false, false)] {
                 let (_, threads) = gated_rows_geometry(width, knows_maxima, alone);
-                self.add(SWIGLU_ROWS, threads);
-                self.add(GEGLU_ROWS, threads);
+                let kernels = match knows_maxima {
+                    true => [SWIGLU_BOUNDED_ROWS, GEGLU_BOUNDED_ROWS],
+                    false => [SWIGLU_ROWS, GEGLU_ROWS],
+                };
+                kernels.map(|kernel| self.add(kernel, threads));
             }
         }
         for &ty in WeightType::ALL {
