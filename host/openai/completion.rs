@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::fields::{Field, Fields};
+use super::fields::{Field, Fields, wrong};
 use super::settings::{take_max_tokens, take_top_logprobs};
 use super::{ApiError, Settings};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
@@ -96,13 +96,13 @@ fn take_prompt(fields: &mut Fields) -> Result<CompletionPrompt, ApiError> {
 }
 
 fn read_tokens(items: Vec<Value>) -> Result<CompletionPrompt, ApiError> {
-    let tokens = items.into_iter().map(|item| {
-        let number = i128::of(item).map_err(|item| item.to_string())?;
-        u32::try_from(number).map_err(|_| number.to_string())
+    let tokens = items.into_iter().enumerate().map(|(index, item)| {
+        let place = format!("prompt[{index}]");
+        let number = i128::of(item.clone()).unwrap_or(-1);
+        u32::try_from(number).map_err(|_| wrong(&place, &item, "a token's id"))
     });
-    let tokens: Result<Vec<u32>, String> = tokens.collect();
-    let wrong = |item| super::fields::wrong("an item of prompt", &item, "a token's id");
-    tokens.map(CompletionPrompt::Tokens).map_err(wrong)
+    let tokens = tokens.collect::<Result<_, ApiError>>()?;
+    Ok(CompletionPrompt::Tokens(tokens))
 }
 
 #[cfg(test)]

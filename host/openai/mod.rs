@@ -198,7 +198,7 @@ mod tests {
         }
 
         #[test]
-        fn no_body_at_all_is_refused(body in any_json()) {
+        fn anything_is_read_or_refused(body in any_json()) {
             for endpoint in Endpoint::ALL {
                 let _ = Request::from_body(endpoint, body.clone());
             }

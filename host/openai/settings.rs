@@ -134,19 +134,18 @@ fn take_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
         return Ok(Vec::new());
     };
     let biases = map.into_iter().map(|(token, bias)| {
-        let name = "logit_bias";
-        let id: u32 = token.parse().map_err(|_| {
-            let message = format!("logit_bias has the key {token:?}; expected a token's id");
-            ApiError::field(name, message)
+        let id: Result<u32, _> = token.parse();
+        let id = id.map_err(|_| wrong("a key of logit_bias", &token, "a token's id"));
+        let id = id.map_err(|error| ApiError {
+            param: Some("logit_bias".to_owned()),
+            ..error
         })?;
         let bias = match bias {
             Value::Bool(false) => Ok(f32::NEG_INFINITY),
             bias => f32::of(bias),
         };
-        let bias = bias.map_err(|bias| {
-            let message = format!("logit_bias of token {id} is {bias}; expected a number");
-            ApiError::field(name, message)
-        })?;
+        let place = format!("logit_bias.{id}");
+        let bias = bias.map_err(|bias| wrong(&place, &bias, "a number, or false"))?;
         Ok((id, bias))
     });
     let mut biases: Vec<(u32, f32)> = biases.collect::<Result<_, ApiError>>()?;
@@ -165,9 +164,11 @@ fn take_stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
         None => return Ok(Vec::new()),
         Some(Value::String(stop)) => vec![stop],
         Some(Value::Array(items)) => {
-            let stops = items.into_iter().map(String::of);
-            let stops: Result<Vec<String>, Value> = stops.collect();
-            stops.map_err(|item| wrong("an item of stop", &item, "a string"))?
+            let stops = items.into_iter().enumerate().map(|(index, item)| {
+                let place = format!("stop[{index}]");
+                String::of(item).map_err(|item| wrong(&place, &item, "a string"))
+            });
+            stops.collect::<Result<_, ApiError>>()?
         }
         Some(other) => return Err(fields.wrong("stop", &other, EXPECTED)),
     };
