@@ -122,7 +122,7 @@ impl Pass<'_> {
 
     /// The result of `row`, whose first token is `first` of the step, from the logits of its last tokens.
     fn made_by_host(&self, row: &Row<'_>, first: usize, logits: Vec<f32>) -> Result<RowResult> {
-        let result = self.from_logits(row, logits);
+        let result = self.made_of_logits(row, logits);
         match row.ask.report {
             Report::Hidden(pooling) => self.with_hidden(row, pooling, first, result),
             _ => Ok(result),
@@ -130,7 +130,7 @@ impl Pass<'_> {
     }
 
     /// What `row` asks of the logits of its last tokens.
-    fn from_logits(&self, row: &Row<'_>, logits: Vec<f32>) -> RowResult {
+    fn made_of_logits(&self, row: &Row<'_>, logits: Vec<f32>) -> RowResult {
         let vocab = self.model.vocab();
         let first_position = row.end() - logits.len() / vocab;
         if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {

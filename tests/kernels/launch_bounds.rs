@@ -61,7 +61,9 @@ impl Launches {
                     true => [SWIGLU_BOUNDED_ROWS, GEGLU_BOUNDED_ROWS],
                     false => [SWIGLU_ROWS, GEGLU_ROWS],
                 };
-                kernels.map(|kernel| self.add(kernel, threads));
+                for kernel in kernels {
+                    self.add(kernel, threads);
+                }
             }
         }
         for &ty in WeightType::ALL {
