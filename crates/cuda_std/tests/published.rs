@@ -49,6 +49,7 @@ const LACKING: &[&str] = &[
     "warp::warp_reduce_max_u32",
     "warp::warp_shuffle_up",
     "warp::warp_shuffle_xor",
+    "warp::warp_vote_ballot",
 ];
 
 #[test]
