@@ -45,6 +45,9 @@ fn drawn(candidates: Vec<Candidate>, draw: Draw, position: usize) -> u32 {
     for candidate in &mut candidates {
         candidate.logit = (candidate.logit - max) / temperature;
     }
+    // In the order of their numbers, as the kernel draws: a row gets the same token whether the device chooses it or, for
+    // what else was asked or for want of room, the host.
+    candidates.sort_unstable_by_key(|candidate| candidate.token);
     let uniform = f64::from(uniform(seed, position as u32));
     let mut sum = 0.0;
     let chosen = filters::softmax(&candidates)

@@ -207,6 +207,26 @@ mod tests {
         assert!(logprobs(&LOGITS, 3, 0).top.is_empty());
     }
 
+    /// As the kernel has it, so that a row that the host chooses gets the token that the device would choose.
+    #[test]
+    fn a_number_draws_in_the_order_of_the_tokens() {
+        let end = |is_there: fn(f32) -> bool| {
+            let params = |seed| SamplingParams {
+                temperature: 2.0,
+                top_k: 3,
+                top_p: 1.0,
+                min_p: 0.0,
+                seed,
+                ..SamplingParams::default()
+            };
+            let seed = (0..).find(|&seed| is_there(uniform(seed, 0))).unwrap();
+            sample(&sampler(params(seed)), &LOGITS, 0).unwrap()
+        };
+        // Token 1 is the likeliest; the top 3 are 0 to 2.
+        assert_eq!(end(|uniform| uniform < 0.01), 0);
+        assert_eq!(end(|uniform| uniform > 0.99), 2);
+    }
+
     /// Chi-squared with 3 degrees of freedom is above 16.3 once in a thousand times; the seed is
     /// fixed, so this never happens by chance.
     #[test]

@@ -90,8 +90,8 @@ fn adjusted(logits: &[f32], choice: &Choice<'_>) -> Vec<f64> {
 }
 
 /// The random numbers that draw `token`, none where it is filtered out. The tokens share them in the order of their
-/// logits where the host draws, and in that of their ids where the device does.
-fn numbers_of(token: u32, logits: &[f64], draw: Draw, by_id: bool) -> std::ops::Range<f64> {
+/// ids, whether the device chooses or, for what else is asked, the host.
+fn numbers_of(token: u32, logits: &[f64], draw: Draw) -> std::ops::Range<f64> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
     order.retain(|&token| logits[token].is_finite());
@@ -113,9 +113,7 @@ fn numbers_of(token: u32, logits: &[f64], draw: Draw, by_id: bool) -> std::ops::
     });
     order.truncate(before_top_p.count());
     order.retain(|&token| (logits[token] - best).exp() >= f64::from(draw.min_p));
-    if by_id {
-        order.sort_unstable();
-    }
+    order.sort_unstable();
     let Some(place) = order.iter().position(|&other| other == token as usize) else {
         return 2.0..2.0;
     };
@@ -134,12 +132,8 @@ fn distance(token: u32, logits: &[f32], choice: &Choice<'_>, position: usize) ->
         }
         Some(draw) => {
             let number = f64::from(uniform(draw.seed, position as u32));
-            let off = |by_id| {
-                let numbers = numbers_of(token, &adjusted, draw, by_id);
-                (numbers.start - number).max(number - numbers.end).max(0.0)
-            };
-            // Who draws depends on what else the row asks for.
-            off(false).min(off(true))
+            let numbers = numbers_of(token, &adjusted, draw);
+            (numbers.start - number).max(number - numbers.end).max(0.0)
         }
     }
 }
@@ -445,4 +439,41 @@ fn what_rows_ask_for_follows_from_their_logits() {
             }
         }
     }
+}
+
+/// A device has room for so many biases and counts in a step; where a neighbour takes all of it, the host chooses.
+#[test]
+fn a_neighbour_that_takes_all_room_changes_no_token() {
+    const ROOM: usize = 1 << 15;
+    let _lock = device_lock();
+    let model = model("tiny-qwen3-q8_0-1");
+    let mut gpu = gpu(&model, ActivationPrecision::F16);
+    let texts = [0, 1].map(|s| text(s, 4, model.vocab()));
+    fn biased(bias: &[(u32, f32)], seed: u64) -> Ask<'_> {
+        let choice = Choice {
+            draw: Some(Draw { seed, ..DRAW }),
+            bias,
+            ..GREEDY
+        };
+        Ask {
+            choose: Some(choice),
+            report: NOTHING,
+        }
+    }
+    let many: Vec<(u32, f32)> = (0..ROOM).map(|i| ((i % 300) as u32, 0.0)).collect();
+    let mut tokens_beside = |neighbours: &[(u32, f32)]| {
+        let tokens = (0..12).map(|seed| {
+            let asks = [biased(neighbours, seed), biased(&[(3, 0.5)], seed)];
+            let rows = [0, 1].map(|s| Row {
+                tokens: NewTokens::Known(&texts[s]),
+                start: 0,
+                pages: [&[0], &[1]][s],
+                ask: asks[s],
+            });
+            let outputs = sound(gpu.step(&rows, &mut NoTrace).expect("a step"));
+            outputs.iter().map(Output::token).collect::<Vec<_>>()
+        });
+        tokens.collect::<Vec<_>>()
+    };
+    assert_eq!(tokens_beside(&many), tokens_beside(&many[..1]));
 }
