@@ -1,5 +1,7 @@
 //! The choice of a token from logits, as the backends on the CPU make it and as the kernels are held against.
 
+use kernels_gpu::abi::sample_order;
+
 use super::filters::{self, Candidate};
 use super::uniform;
 use crate::backend::{Choice, Draw, Logprobs, NotFinite, Penalties, RowError};
@@ -45,9 +47,9 @@ fn drawn(candidates: Vec<Candidate>, draw: Draw, position: usize) -> u32 {
     for candidate in &mut candidates {
         candidate.logit = (candidate.logit - max) / temperature;
     }
-    // In the order of their numbers, as the kernel draws: a row gets the same token whether the device chooses it or, for
-    // what else was asked or for want of room, the host.
-    candidates.sort_unstable_by_key(|candidate| candidate.token);
+    // As the kernel draws: a row gets the same token whether the device chooses it or, for what else was asked or for
+    // want of room, the host.
+    candidates.sort_unstable_by_key(|candidate| sample_order(candidate.token));
     let uniform = f64::from(uniform(seed, position as u32));
     let mut sum = 0.0;
     let chosen = filters::softmax(&candidates)

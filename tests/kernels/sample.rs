@@ -1,7 +1,10 @@
 //! Tests of `ops/sample.rs`: drawn with evenly spaced numbers, each token comes as often as its
 //! probability says.
 
-use kernels_gpu::abi::{NOT_FINITE, NOTHING_ALLOWED, SAMPLE_THREADS, SampleParams, SampleSettings};
+use hyperion::{backend, sampling};
+use kernels_gpu::abi::{
+    NOT_FINITE, NOTHING_ALLOWED, SAMPLE_THREADS, SampleParams, SampleSettings, sample_order,
+};
 use kernels_gpu::ops::sample::SAMPLE;
 use kernels_gpu::prim::random::uniform;
 
@@ -328,4 +331,64 @@ fn a_large_vocabulary() {
         min_p: 0.05,
     };
     check(&logits, choice, 4);
+}
+
+/// The kernel and the host draw the same token for a number, among more tokens than one round of the threads takes too:
+/// the host draws where a row asks for more than the kernel gives.
+#[test]
+fn the_host_draws_the_same_token() {
+    // Sums of singles: nearer to the border of two tokens either is right.
+    const NEAR: f64 = 1e-5;
+    let mut n_compared = 0;
+    for vocab in [333, 6000, 9010] {
+        let logits = random_logits(vocab, 1 + vocab as u64);
+        for choice in [
+            ALL,
+            Choice { top_k: 40, ..ALL },
+            Choice {
+                temperature: 1.5,
+                top_k: 5000,
+                ..ALL
+            },
+            Choice {
+                temperature: 1.5,
+                top_k: 0,
+                top_p: 0.9,
+                min_p: 0.001,
+            },
+        ] {
+            let mut order = distribution(&logits, choice);
+            order.sort_by_key(|&(token, _)| sample_order(token as u32));
+            let borders = order.iter().scan(0.0, |sum, (_, probability)| {
+                *sum += probability;
+                Some(*sum)
+            });
+            let borders: Vec<f64> = borders.collect();
+            let numbers = evenly(24);
+            let name = format!("sample as the host, {choice:?}, {vocab} tokens");
+            let drawn = draw(&name, &logits, choice, &numbers, false);
+            for (&(seed, position), token) in numbers.iter().zip(drawn) {
+                let number = f64::from(uniform(seed, position));
+                if borders.iter().any(|border| (border - number).abs() < NEAR) {
+                    continue;
+                }
+                let draws = backend::Draw {
+                    temperature: choice.temperature,
+                    top_k: choice.top_k,
+                    top_p: choice.top_p,
+                    min_p: choice.min_p,
+                    typical_p: 1.0,
+                    seed,
+                };
+                let asked = backend::Choice {
+                    draw: Some(draws),
+                    ..backend::Choice::GREEDY
+                };
+                let expected = sampling::choose(&logits, &asked, position as usize);
+                assert_eq!(Ok(token), expected, "{name}: number {number}");
+                n_compared += 1;
+            }
+        }
+    }
+    assert!(n_compared > 200, "only {n_compared} of 288 were compared");
 }

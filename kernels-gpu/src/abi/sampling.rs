@@ -22,6 +22,12 @@ pub const ARGMAX_BLOCK_LOGITS: u32 = 1024;
 /// Threads of a block of `sample`, which has a row to itself.
 pub const SAMPLE_THREADS: u32 = 1024;
 
+/// The order in which tokens share a random number: `sample` draws without sorting, so that it is the order of its
+/// threads, which take four neighbours each, and again after a round of all. Whoever draws for it has to keep it.
+pub const fn sample_order(token: u32) -> (u32, u32) {
+    (token / 4 % SAMPLE_THREADS, token)
+}
+
 /// Threads of a block of `soft_cap`; a logit each.
 pub const SOFT_CAP_THREADS: u32 = 256;
 

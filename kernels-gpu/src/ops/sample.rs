@@ -9,6 +9,7 @@
 //! - Threads: a block a row. Nothing is sorted: the kept tokens are those above a cut, which bisection
 //!   finds by counting, first over the row, then over the few candidates that fit in shared memory.
 //! - Launch: grid = rows, block = [`SAMPLE_THREADS`]. Rows are aligned to 16 bytes where `stride` is a multiple of 4.
+//! - Order: tokens share the random number in the order of [`sample_order`](crate::abi::sample_order).
 //! - Moves: the row about six times, from the L2 cache.
 
 use core::f32::consts::LOG2_E;
