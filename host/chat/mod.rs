@@ -10,12 +10,14 @@
 //! templates such as Phi's spell their markup with it (`'<|' + message.role + '|>'`).
 
 mod jinja;
+mod piece;
 
 use serde_json::{Value as Json, json};
 
 use crate::gguf::{Gguf, GgufError};
 use crate::tokenizer::{Prompt, Tokenizer, TokenizerError};
 use jinja::{Budget, Kind, Program, Source, Text, Value};
+pub use piece::Piece;
 
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
