@@ -12,6 +12,7 @@ mod message;
 pub mod neutral;
 mod response;
 mod settings;
+mod stream_event;
 
 use serde_json::Value;
 
@@ -24,6 +25,7 @@ pub use response::{
     Answer, ChatResponse, CompletionResponse, PromptTokensDetails, Response, Usage,
 };
 pub use settings::{MAX_STOP_STRINGS, Settings};
+pub use stream_event::{EventData, StreamEvent};
 
 use crate::chat::ChatTemplate;
 use crate::engine;
