@@ -2,6 +2,7 @@
 //! sequences step by step, for what measures and compares.
 
 mod active;
+mod event;
 mod generate;
 mod pages;
 mod request;
@@ -12,9 +13,10 @@ mod text;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use event::Event;
 pub use pages::{ContentId, Page, PagePool};
 pub use request::{Finish, Generation, Limits, Request, RequestId, Stats};
-pub use scheduler::{Event, Options, Scheduler};
+pub use scheduler::{Options, Scheduler};
 pub use sequence::Sequence;
 
 use crate::backend::{
