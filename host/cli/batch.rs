@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::run_args::{MIXED_CHUNK, RunArgs};
 use super::session::{Session, Sizes};
 use super::{interrupt, warnings};
+use crate::grammar::Grammars;
 use crate::batch::{
     Batch, BatchError, Identity, Journal, Progress, RequestFile, Summary, fingerprint,
 };
@@ -132,6 +133,7 @@ impl Session {
             false => template.ok(),
         };
         Ok(Batch {
+            grammars: Grammars::new(scheduler.tokenizer()),
             scheduler,
             template,
             requests,
