@@ -91,7 +91,10 @@ enum State {
 impl State {
     fn content(form: &AnswerForm) -> State {
         State::Content {
-            scan: form.calls.as_ref().map(|calls| calls.format.marker().scan()),
+            scan: form
+                .calls
+                .as_ref()
+                .map(|calls| calls.format.marker().scan()),
             held: Vec::new(),
             has_content: !form.is_trimmed,
         }
@@ -126,7 +129,9 @@ impl AnswerReader {
                     push_content(&mut pieces, text.trim_start());
                 }
             }
-            State::Content { held, has_content, .. } => {
+            State::Content {
+                held, has_content, ..
+            } => {
                 let rest = String::from_utf8_lossy(&std::mem::take(held)).into_owned();
                 let rest = match has_content {
                     true => &rest[..],
@@ -170,7 +175,9 @@ impl AnswerReader {
                     Thinking::Answer => {
                         let undecided = std::mem::take(thought);
                         self.state = State::content(&self.form);
-                        undecided.into_iter().for_each(|byte| self.take(byte, pieces));
+                        undecided
+                            .into_iter()
+                            .for_each(|byte| self.take(byte, pieces));
                     }
                 }
             }

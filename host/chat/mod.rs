@@ -22,8 +22,8 @@ use crate::grammar::Tags;
 use crate::tokenizer::{Prompt, Tokenizer, TokenizerError};
 use tools::ToolFormat;
 
-use jinja::{Budget, Kind, Program, Source, Text, Value};
 pub use answer::{AnswerForm, AnswerReader, CallForm};
+use jinja::{Budget, Kind, Program, Source, Text, Value};
 pub use piece::Piece;
 
 /// One message of a conversation.

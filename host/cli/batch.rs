@@ -13,11 +13,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::run_args::{MIXED_CHUNK, RunArgs};
 use super::session::{Session, Sizes};
 use super::{interrupt, warnings};
-use crate::grammar::Grammars;
 use crate::batch::{
     Batch, BatchError, Identity, Journal, Progress, RequestFile, Summary, fingerprint,
 };
 use crate::gguf::Gguf;
+use crate::grammar::Grammars;
 use crate::openai::Endpoint;
 
 const HELP: &str = "\

@@ -37,7 +37,8 @@ impl Environment {
                 ends => trie.with_eos_tokens(ends),
             })
         });
-        let trie = trie.map_err(|error| GrammarError::Vocabulary(super::first_line(&error.to_string())))?;
+        let trie =
+            trie.map_err(|error| GrammarError::Vocabulary(super::first_line(&error.to_string())))?;
         Ok(Environment { trie })
     }
 

@@ -132,7 +132,11 @@ fn on_large_stack<T: Send>(
         let thread = thread
             .spawn_scoped(scope, work)
             .map_err(|error| GrammarError::Refused(format!("no thread for it: {error}")))?;
-        let failed = |_| Err(GrammarError::Refused("the compiler of grammars failed".into()));
+        let failed = |_| {
+            Err(GrammarError::Refused(
+                "the compiler of grammars failed".into(),
+            ))
+        };
         thread.join().unwrap_or_else(failed)
     })
 }

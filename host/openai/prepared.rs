@@ -98,7 +98,10 @@ impl ChatRequest {
         template: &ChatTemplate,
         format: Option<ToolFormat>,
     ) -> Result<Prompt, ApiError> {
-        let tools = self.variables.get("tools").and_then(|tools| tools.as_array());
+        let tools = self
+            .variables
+            .get("tools")
+            .and_then(|tools| tools.as_array());
         if let (Some(format), Some(tools), false) = (format, tools, template.has_tools()) {
             let messages = described(&self.messages, tools, format);
             return Ok(template.prompt(&messages, true, &self.variables)?);
@@ -129,7 +132,10 @@ impl ChatRequest {
             (None, _, Some(schema)) => {
                 field = self.format.field;
                 let value = lark::json(schema, Space::Indented);
-                let lark = format!("start: LEADING_SPACE? value\nvalue: {value}\n{}", lark::LEADING_SPACE);
+                let lark = format!(
+                    "start: LEADING_SPACE? value\nvalue: {value}\n{}",
+                    lark::LEADING_SPACE
+                );
                 (lark, Body::Strict)
             }
             (Some(calls), Some(marker), None) => {
@@ -137,7 +143,9 @@ impl ChatRequest {
             }
             (Some(_), None, None) => return Ok(None),
         };
-        let refused = |error: crate::grammar::GrammarError| ApiError::field(field, format!("{field}: {error}"));
+        let refused = |error: crate::grammar::GrammarError| {
+            ApiError::field(field, format!("{field}: {error}"))
+        };
         let grammar = grammars.compile(lark).map_err(refused)?;
         let phases = Phases::new(grammars, shown, thinking, body, grammar).map_err(refused)?;
         Ok(Some(Box::new(phases)))
@@ -153,7 +161,10 @@ fn shown(
     let tokenizer = grammars.tokenizer();
     let tags = thinking.map(|(tags, _)| [tags.open, tags.close]);
     let texts = format.map(ToolFormat::texts);
-    let texts = tags.into_iter().flatten().chain(texts.into_iter().flatten());
+    let texts = tags
+        .into_iter()
+        .flatten()
+        .chain(texts.into_iter().flatten());
     let tokens = texts.flat_map(|text| tokenizer.markup_in(text));
     let mut tokens: Vec<u32> = tokens
         .filter_map(|(_, token)| token)

@@ -18,7 +18,10 @@ pub fn take_tools(fields: &mut Fields) -> Result<(Tools, Vec<Value>), ApiError> 
     let written = fields.take::<Vec<Value>>("tools")?.unwrap_or_default();
     let are_parallel = fields.take("parallel_tool_calls")?.unwrap_or(true);
     if written.len() > MAX_TOOLS {
-        let message = format!("tools has {} items; expected at most {MAX_TOOLS}", written.len());
+        let message = format!(
+            "tools has {} items; expected at most {MAX_TOOLS}",
+            written.len()
+        );
         return Err(ApiError::field("tools", message));
     }
     let mut list: Vec<Tool> = Vec::with_capacity(written.len());
@@ -55,7 +58,10 @@ pub fn unsupported(tools: &Tools, error: UnsupportedSchema) -> ApiError {
 
 fn read_tool(index: usize, tool: &Value) -> Result<Tool, ApiError> {
     let function = &tool["function"];
-    let Some(name) = function["name"].as_str().filter(|_| tool["type"] == "function") else {
+    let Some(name) = function["name"]
+        .as_str()
+        .filter(|_| tool["type"] == "function")
+    else {
         let name = format!("tools[{index}]");
         let expected = "{\"type\": \"function\", \"function\": {\"name\": ...}}";
         return Err(wrong(&name, tool, expected));
@@ -86,8 +92,7 @@ fn read_tool(index: usize, tool: &Value) -> Result<Tool, ApiError> {
 
 /// `none`, `auto`, `required`, or a function.
 fn take_choice(fields: &mut Fields, list: &[Tool]) -> Result<ToolChoice, ApiError> {
-    const EXPECTED: &str =
-        "\"none\", \"auto\", \"required\" or {\"type\": \"function\", \"function\": {\"name\": ...}}";
+    const EXPECTED: &str = "\"none\", \"auto\", \"required\" or {\"type\": \"function\", \"function\": {\"name\": ...}}";
     let field = |message: String| Err(ApiError::field("tool_choice", message));
     match fields.take::<Value>("tool_choice")? {
         None => Ok(ToolChoice::Auto),

@@ -7,7 +7,10 @@ use super::ToolFormat;
 /// `messages` with the `tools` described in the system's message, and with earlier calls and results as texts.
 pub fn described(messages: &[Value], tools: &[Value], format: ToolFormat) -> Vec<Value> {
     let description = description(tools, format);
-    let mut messages: Vec<Value> = messages.iter().map(|message| as_text(message, format)).collect();
+    let mut messages: Vec<Value> = messages
+        .iter()
+        .map(|message| as_text(message, format))
+        .collect();
     match messages.first_mut() {
         Some(first) if first["role"] == "system" => {
             let content = first["content"].as_str().unwrap_or_default();

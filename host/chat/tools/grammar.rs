@@ -67,7 +67,10 @@ impl CallGrammar<'_> {
             let properties = tool.parameters["properties"].as_object();
             let texts = properties.into_iter().flatten();
             let texts = texts.filter(|(_, schema)| is_text(schema, &tool.parameters));
-            (tool.name.clone(), texts.map(|(name, _)| name.clone()).collect())
+            (
+                tool.name.clone(),
+                texts.map(|(name, _)| name.clone()).collect(),
+            )
         });
         texts.collect()
     }
@@ -151,11 +154,20 @@ fn parameters(tool: usize, schema: &Value) -> Result<String, String> {
     let fields = schema.as_object().cloned().unwrap_or_default();
     let has_form = |name: &str| {
         let plain = ["type", "properties", "required", "additionalProperties"];
-        let notes = ["description", "title", "$defs", "definitions", "$schema", "strict"];
+        let notes = [
+            "description",
+            "title",
+            "$defs",
+            "definitions",
+            "$schema",
+            "strict",
+        ];
         plain.contains(&name) || notes.contains(&name)
     };
     if let Some(name) = fields.keys().find(|name| !has_form(name)) {
-        return Err(format!("{name} has no form in which this model writes arguments"));
+        return Err(format!(
+            "{name} has no form in which this model writes arguments"
+        ));
     }
     let none = Map::new();
     let properties = fields.get("properties").and_then(Value::as_object);
@@ -165,7 +177,10 @@ fn parameters(tool: usize, schema: &Value) -> Result<String, String> {
         .and_then(Value::as_array)
         .map(|names| names.iter().filter_map(Value::as_str).collect())
         .unwrap_or_default();
-    if let Some(name) = required.iter().find(|name| !properties.contains_key(**name)) {
+    if let Some(name) = required
+        .iter()
+        .find(|name| !properties.contains_key(**name))
+    {
         return Err(format!("{name} is required and is no property"));
     }
     let mut parts = Vec::new();
@@ -211,7 +226,9 @@ fn text_value(rule: &str, schema: &Value) -> Result<String, String> {
         if options.iter().any(|text| text.contains(CLOSE)) {
             return Err("a value spells the end of a parameter".to_owned());
         }
-        let options = options.iter().map(|text| lark::quoted(&format!("{text}{CLOSE}")));
+        let options = options
+            .iter()
+            .map(|text| lark::quoted(&format!("{text}{CLOSE}")));
         return Ok(format!(
             "{rule}_v: {}",
             options.collect::<Vec<_>>().join(" | ")
@@ -240,13 +257,19 @@ fn is_text(schema: &Value, root: &Value) -> bool {
     schema["type"] == "string"
         || (schema.get("type").is_none()
             && (schema["const"].is_string()
-                || schema["enum"].as_array().is_some_and(|options| options.iter().all(is_string))))
+                || schema["enum"]
+                    .as_array()
+                    .is_some_and(|options| options.iter().all(is_string))))
 }
 
 /// What `schema` refers to within `root`.
 fn resolved<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
-    let target = schema["$ref"].as_str().and_then(|target| target.strip_prefix('#'));
-    target.and_then(|target| root.pointer(target)).unwrap_or(schema)
+    let target = schema["$ref"]
+        .as_str()
+        .and_then(|target| target.strip_prefix('#'));
+    target
+        .and_then(|target| root.pointer(target))
+        .unwrap_or(schema)
 }
 
 /// The schema of one property, with what it may refer to.

@@ -62,6 +62,9 @@ mod tests {
     fn escaped_texts_are_json() {
         let text = "a\"\\\n\u{1}é</parameter>";
         let json = format!("\"{}\"", escaped(text));
-        assert_eq!(serde_json::from_str::<String>(&json).expect("a string"), text);
+        assert_eq!(
+            serde_json::from_str::<String>(&json).expect("a string"),
+            text
+        );
     }
 }

@@ -156,7 +156,8 @@ impl CallParser {
                 } else if found == end.as_bytes() {
                     self.untold.clear();
                     self.state = State::Over;
-                } else if !next.as_bytes().starts_with(found) && !end.as_bytes().starts_with(found) {
+                } else if !next.as_bytes().starts_with(found) && !end.as_bytes().starts_with(found)
+                {
                     self.give_up(pieces);
                 }
             }
