@@ -10,6 +10,7 @@
 //! templates such as Phi's spell their markup with it (`'<|' + message.role + '|>'`).
 
 mod answer;
+mod arguments;
 mod jinja;
 mod piece;
 mod reasoning;

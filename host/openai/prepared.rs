@@ -106,7 +106,8 @@ impl ChatRequest {
             let messages = described(&self.messages, tools, format);
             return Ok(template.prompt(&messages, true, &self.variables)?);
         }
-        Ok(template.prompt(&self.messages, true, &self.variables)?)
+        let messages = template.with_arguments(&self.messages);
+        Ok(template.prompt(&messages, true, &self.variables)?)
     }
 
     fn constraint(
