@@ -72,7 +72,8 @@ fn model() -> PathBuf {
 }
 
 /// The question that this engine's predecessor answered with garbage, in the form that Qwen2.5's template gives it;
-/// and again with more emphasis, because a model of half a billion parameters overlooks a word now and then.
+/// and then in ways that leave the model less freedom: with half a billion parameters in 4 bits it overlooks a word now
+/// and then, and it writes most numbers in the forties as fifties (llama.cpp's texts are the same).
 fn questions(word: &str) -> [String; 3] {
     let questions = [
         format!("Write a haiku about GPU computing. Include the word \"{word}\"."),
@@ -80,7 +81,11 @@ fn questions(word: &str) -> [String; 3] {
             "Write a haiku about GPU computing. Include the word \"{word}\". Begin with \"{}\".",
             capitalized(word)
         ),
-        format!("Write a haiku about {word} GPUs. Include the word \"{word}\"."),
+        format!(
+            "Write this haiku about GPU computing again, word for word:\n{} GPUs hum,\n\
+             their fans sing in the cold night,\nnumbers become words.",
+            capitalized(word)
+        ),
     ];
     questions.map(|question| {
         format!(
