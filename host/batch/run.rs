@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Identity, JournalError, RequestFile, ResultLine};
 use crate::chat::ChatTemplate;
 use crate::engine::{self, EngineError, Event, Generation, RequestId, Scheduler};
+use crate::grammar::Grammars;
 use crate::openai::{Answer, ApiError, Endpoint, Request, Response};
 
 /// Requests that wait in the scheduler for those that run; more are admitted in one step at its beginning alone.
@@ -33,6 +34,8 @@ pub struct Batch<'a> {
     pub scheduler: &'a mut Scheduler,
     /// Lays out conversations, where the model has a template that can.
     pub template: Option<&'a ChatTemplate>,
+    /// Compiles what answers must look like.
+    pub grammars: Grammars,
     /// The requests.
     pub requests: &'a RequestFile,
     /// Names results and gives seeds.
@@ -163,7 +166,8 @@ impl Batch<'_> {
             .seed
             .unwrap_or_else(|| self.identity.seed(&named.custom_id));
         let has_logprobs = settings.logprobs.is_some();
-        let request = request.to_engine(self.scheduler.tokenizer(), self.template, seed)?;
+        let prepared = request.prepare(self.template, &self.grammars)?;
+        let request = prepared.request(settings, seed);
         let running = Running {
             line,
             endpoint: body.endpoint,

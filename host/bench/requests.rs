@@ -204,6 +204,7 @@ impl<'a> Run<'a> {
                 ..Limits::default()
             },
             logprobs: None,
+            ..Request::default()
         })?;
         self.newest.insert(id, (Instant::now(), None));
         Ok(id)

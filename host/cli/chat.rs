@@ -187,6 +187,7 @@ impl<'a> Conversation<'a> {
                 ..Limits::default()
             },
             logprobs: None,
+            ..Request::default()
         };
         // Each turn draws on; with one seed the same conversation gives the same answers.
         let draw = &mut self.sampling.draw;

@@ -2,6 +2,7 @@
 //! sequences step by step, for what measures and compares.
 
 mod active;
+mod constraint;
 mod event;
 mod generate;
 mod pages;
@@ -13,6 +14,7 @@ mod text;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use constraint::{Constraint, ConstraintError};
 pub use event::Event;
 pub use pages::{ContentId, Page, PagePool};
 pub use request::{Finish, Generation, Limits, Request, RequestId, Stats};
@@ -64,6 +66,9 @@ pub enum EngineError {
     /// More alternatives than a token has.
     #[error("log-probabilities are there for at most {MAX_LOGPROBS} tokens at a position")]
     Logprobs,
+    /// What an answer must look like could not be kept to.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// The backend failed.
     #[error(transparent)]
     Backend(BackendError),

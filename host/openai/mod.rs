@@ -10,9 +10,12 @@ mod fields;
 mod logprobs;
 mod message;
 pub mod neutral;
+mod prepared;
 mod response;
+mod response_format;
 mod settings;
 mod stream_event;
+mod tools;
 
 use serde_json::Value;
 
@@ -21,15 +24,16 @@ pub use completion::{CompletionPrompt, CompletionRequest};
 pub use error::{ApiError, ErrorKind};
 pub use fields::{Field, Fields};
 pub use logprobs::{ChatLogprobs, CompletionLogprobs, LogprobByText, TokenLogprob, TopLogprob};
+pub use prepared::Prepared;
 pub use response::{
     Answer, ChatResponse, CompletionResponse, PromptTokensDetails, Response, Usage,
 };
+pub use response_format::ResponseFormat;
 pub use settings::{MAX_STOP_STRINGS, Settings};
 pub use stream_event::{EventData, StreamEvent};
 
 use crate::chat::ChatTemplate;
-use crate::engine;
-use crate::tokenizer::Tokenizer;
+use crate::grammar::Grammars;
 
 /// Where a request is sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,25 +96,26 @@ impl Request {
         }
     }
 
-    /// The same for the engine. `seed` is for a request that names none; a conversation is laid out by `template`.
+    /// What the engine needs for answers to it; a conversation is laid out by `template`.
     ///
     /// # Errors
-    /// There is no template, it refuses the conversation, or the text has no tokens.
-    pub fn to_engine(
+    /// There is no template, it refuses the conversation, the text has no tokens, or what the answer must look like has
+    /// no grammar.
+    pub fn prepare(
         &self,
-        tokenizer: &Tokenizer,
         template: Option<&ChatTemplate>,
-        seed: u64,
-    ) -> Result<engine::Request, ApiError> {
-        let prompt = match self {
+        grammars: &Grammars,
+    ) -> Result<Prepared, ApiError> {
+        match self {
             Request::Chat(request) => {
                 let template = template
                     .ok_or_else(|| ApiError::field("messages", "the model has no chat template"))?;
-                request.tokens(tokenizer, template)?
+                request.prepare(template, grammars)
             }
-            Request::Completion(request) => request.tokens(tokenizer)?,
-        };
-        Ok(self.settings().request(prompt, seed))
+            Request::Completion(request) => {
+                Ok(Prepared::plain(request.tokens(grammars.tokenizer())?))
+            }
+        }
     }
 }
 

@@ -77,6 +77,7 @@ impl Settings {
             },
             limits: self.limits.clone(),
             logprobs: self.logprobs,
+            ..Request::default()
         }
     }
 }

@@ -92,6 +92,7 @@ pub fn request(random: &mut Random, vocab: usize, prefix: &[u32]) -> Request {
             ignore_end: random.below(2) == 0,
         },
         logprobs: (random.below(3) == 0).then_some(2),
+        ..Request::default()
     }
 }
 

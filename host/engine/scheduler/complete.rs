@@ -44,7 +44,11 @@ impl Scheduler {
         };
         let active = &mut self.running[at];
         let was_reading = active.prompt_progress();
-        let taken = active.complete(row.n_tokens, &output, &self.tokenizer, self.options.context);
+        let context = self.options.context;
+        let taken = match active.complete(row.n_tokens, &output, &self.tokenizer, context) {
+            Ok(taken) => taken,
+            Err(error) => return self.fail_at(at, error.into(), events),
+        };
         active.sequence.publish(&self.pages);
         let (done, total) = active.prompt_progress();
         if (done, total) != was_reading {
@@ -86,6 +90,14 @@ impl Scheduler {
         {
             self.retired.push((newest.ticket, sequence));
         }
+    }
+
+    /// Ends `running[at]` with `error`.
+    pub(super) fn fail_at(&mut self, at: usize, error: EngineError, events: &mut Vec<Event>) {
+        let active = self.running.remove(at);
+        let id = active.id;
+        self.retire(active.sequence, active.n_under_way);
+        events.push(Event::Failed { id, error });
     }
 
     /// Ends the requests `ids`, whose step failed with `error`.

@@ -1,9 +1,11 @@
 //! The next step: which requests take part in it, and where their pages come from.
 
+use rayon::prelude::*;
+
 use super::{Scheduler, SentRow, Step};
 use crate::backend::{BackendError, NoTrace, Row};
 use crate::engine::active::Active;
-use crate::engine::{EngineError, Event};
+use crate::engine::{ConstraintError, EngineError, Event};
 
 /// Prompt tokens of a step, however many write.
 const LEAST_CHUNK: usize = 64;
@@ -15,6 +17,7 @@ impl Scheduler {
             return Ok(false);
         }
         self.must_drain = false;
+        self.find_masks(events);
         let parts = self.plan();
         if parts.is_empty() {
             return Ok(false);
@@ -43,6 +46,19 @@ impl Scheduler {
                 self.fail(&ids.collect::<Vec<_>>(), error, events);
                 Ok(true)
             }
+        }
+    }
+
+    /// Asks the constraints of those that run which tokens may come next, one beside the other.
+    fn find_masks(&mut self, events: &mut Vec<Event>) {
+        let vocab = self.model().vocab();
+        let of_running = self.running.par_iter_mut().enumerate();
+        let failed: Vec<(usize, ConstraintError)> = of_running
+            .filter(|(_, active)| active.needs_mask())
+            .filter_map(|(at, active)| Some((at, active.find_mask(vocab).err()?)))
+            .collect();
+        for (at, error) in failed.into_iter().rev() {
+            self.fail_at(at, error.into(), events);
         }
     }
 
