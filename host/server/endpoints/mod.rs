@@ -1,0 +1,5 @@
+//! What a server answers, one file for each group of paths.
+
+pub mod completions;
+pub mod health;
+pub mod models;
