@@ -200,6 +200,7 @@ impl<'a> Run<'a> {
                 ..Limits::default()
             },
             logprobs: None,
+            embedding: None,
         })?;
         self.newest.insert(id, (Instant::now(), None));
         Ok(id)

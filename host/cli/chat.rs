@@ -187,6 +187,7 @@ impl<'a> Conversation<'a> {
                 ..Limits::default()
             },
             logprobs: None,
+            embedding: None,
         };
         // Each turn draws on; with one seed the same conversation gives the same answers.
         self.sampling.seed = self.sampling.seed.wrapping_add(1);

@@ -2,6 +2,7 @@
 //! sequences step by step, for what measures and compares.
 
 mod active;
+mod embedding;
 mod generate;
 mod pages;
 mod request;

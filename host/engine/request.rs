@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::Logprobs;
+use crate::backend::{Logprobs, Pooling};
 use crate::sampling::SamplingParams;
 
 /// A text to be continued.
@@ -16,6 +16,8 @@ pub struct Request {
     pub limits: Limits,
     /// For each token its log-probability and those of as many likeliest ones; `None` for none of that.
     pub logprobs: Option<usize>,
+    /// Asks for a vector that stands for the prompt, pooled in this way, instead of an answer.
+    pub embedding: Option<Pooling>,
 }
 
 /// What an answer may not exceed.
@@ -96,6 +98,8 @@ pub struct Generation {
     pub tokens: Vec<u32>,
     /// For each of them, where they were asked for.
     pub logprobs: Vec<Logprobs>,
+    /// The vector that stands for the prompt, where one was asked for: the model's width, not normalized.
+    pub embedding: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
     /// What it took.

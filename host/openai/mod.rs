@@ -7,6 +7,7 @@ mod chat;
 mod chat_stream;
 mod completion;
 mod completion_stream;
+mod embedding;
 mod error;
 mod fields;
 mod logprobs;
@@ -22,6 +23,7 @@ pub use chat::ChatRequest;
 pub use chat_stream::ChatStream;
 pub use completion::{CompletionPrompt, CompletionRequest};
 pub use completion_stream::CompletionStream;
+pub use embedding::{EmbeddingFormat, EmbeddingRequest, embedding_response};
 pub use error::{ApiError, ErrorKind};
 pub use fields::{Field, Fields};
 pub use logprobs::{
@@ -95,6 +97,14 @@ impl Request {
         match self {
             Request::Chat(request) => &request.settings,
             Request::Completion(request) => &request.settings,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        match self {
+            Request::Chat(request) => &mut request.settings,
+            Request::Completion(request) => &mut request.settings,
         }
     }
 

@@ -86,6 +86,7 @@ impl Settings {
             },
             limits: self.limits.clone(),
             logprobs: self.logprobs,
+            embedding: None,
         })
     }
 }

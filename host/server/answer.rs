@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio_stream::Stream;
+use tracing::{Span, info, warn};
 
 use super::engine_thread::Answers;
 use crate::engine::{Event, Generation};
@@ -59,6 +60,17 @@ impl Tally {
         }
     }
 
+    /// Logs them.
+    pub fn log(&self) {
+        let Tally {
+            prompt_tokens,
+            completion_tokens,
+            cached_tokens,
+            ..
+        } = *self;
+        info!(prompt_tokens, cached_tokens, completion_tokens, "answered");
+    }
+
     /// In OpenAI's form.
     pub fn usage(&self) -> Usage {
         Usage::new(
@@ -97,6 +109,8 @@ pub struct AnswerStream<F> {
     /// The tokens of each answer's text, where log-probabilities were asked for.
     shown: Vec<ShownTokens>,
     tally: Tally,
+    /// The request's name in the log.
+    span: Span,
     /// Answers that are not finished.
     n_open: usize,
     /// Events that are to be told next.
@@ -121,6 +135,7 @@ impl<F: Form> AnswerStream<F> {
             form,
             shown,
             tally,
+            span: Span::current(),
             n_open: n,
         }
     }
@@ -155,6 +170,7 @@ impl<F: Form> AnswerStream<F> {
                 self.next.extend(self.form.finish(choice, &generation));
                 self.n_open -= 1;
                 if self.n_open == 0 {
+                    self.span.in_scope(|| self.tally.log());
                     self.next.extend(self.form.end(self.tally.usage()));
                 }
             }
@@ -163,6 +179,7 @@ impl<F: Form> AnswerStream<F> {
     }
 
     fn fail(&mut self, error: &ApiError) {
+        self.span.in_scope(|| warn!(%error, "failed"));
         self.next.extend(self.form.fail(error));
         self.n_open = 0;
     }

@@ -168,6 +168,7 @@ fn a_row_that_fails_fails_alone() {
             ..RequestLimits::default()
         },
         logprobs: None,
+        embedding: None,
     };
     let ids: Vec<_> = (0..3)
         .map(|seed| scheduler.add(request(seed)).expect("a request"))

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use serde_json::Value;
+use tracing::info;
 
 use crate::chat::Piece;
 use crate::engine::{self, Generation};
@@ -14,8 +15,9 @@ use crate::openai::{
     Endpoint, Request, Response, ShownToken, StreamEvent, StreamHead, Usage,
 };
 use crate::sampling::random_seed;
+use crate::server::Limits;
 use crate::server::answer::{AnswerStream, Form, Tally, collect};
-use crate::server::body::read_json;
+use crate::server::body::{blocking, read_json};
 use crate::server::reader::Reader;
 use crate::server::sse;
 use crate::server::state::{Served, ServerState, now};
@@ -44,14 +46,15 @@ async fn answer(
 ) -> Result<HttpResponse, ApiError> {
     let served = state.served()?.clone();
     let body = read_json(request, &state.config.limits).await?;
-    // Templates and tokenizers take a while for long texts.
+    if state.config.logs_prompts {
+        info!(%body, "asked");
+    }
+    let limits = state.config.limits;
     let prepare = {
         let served = served.clone();
-        move || Asked::read(endpoint, body, &served)
+        move || Asked::read(endpoint, body, &served, &limits)
     };
-    let prepared = tokio::task::spawn_blocking(prepare).await;
-    let (asked, requests) =
-        prepared.map_err(|_| ApiError::server("reading the request failed"))??;
+    let (asked, requests) = blocking(prepare).await?;
     let answers = served.engine.start(requests).await?;
     let tally = Tally::new(asked.prompt_tokens, asked.n);
     let name = &state.config.model_name;
@@ -90,13 +93,18 @@ impl Asked {
         endpoint: Endpoint,
         body: Value,
         served: &Served,
+        limits: &Limits,
     ) -> Result<(Asked, Vec<engine::Request>), ApiError> {
-        let request = Request::from_body(endpoint, body)?;
+        let mut request = Request::from_body(endpoint, body)?;
+        limits.limit_answer(&mut request.settings_mut().limits)?;
         let template = match endpoint {
             Endpoint::ChatCompletions => Some(served.template()?),
             Endpoint::Completions => None,
         };
         let prompts = request.prompts(&served.tokenizer, template)?;
+        for prompt in &prompts {
+            limits.check_prompt(prompt.len(), &served.engine)?;
+        }
         let settings = request.settings();
         let seed = settings.seed.unwrap_or_else(random_seed);
         let asked = Asked {
@@ -133,6 +141,7 @@ impl Asked {
         for (choice, generation) in generations.iter().enumerate() {
             tally.add(choice, generation);
         }
+        tally.log();
         let usage = tally.usage();
         let pieces: Vec<Vec<Piece>> = generations.iter().map(pieces_of).collect();
         let choices = generations.iter().zip(&pieces);
