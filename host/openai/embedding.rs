@@ -70,17 +70,29 @@ impl EmbeddingRequest {
     /// The tokens of each text. No text is taken for a control token.
     ///
     /// # Errors
-    /// A text that the tokenizer does not take.
+    /// A text that the tokenizer does not take or that has no tokens, and a token that there is not.
     pub fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, ApiError> {
         let options = EncodeOptions {
             add_special: true,
             parse_special: false,
         };
-        let tokens = self.inputs.iter().map(|input| match input {
-            CompletionPrompt::Text(text) => tokenizer
-                .encode(text, options)
-                .map_err(|error| ApiError::field("input", error.to_string())),
-            CompletionPrompt::Tokens(tokens) => Ok(tokens.clone()),
+        let vocab = tokenizer.vocab_size();
+        let tokens = self.inputs.iter().map(|input| {
+            let tokens = match input {
+                CompletionPrompt::Text(text) => tokenizer
+                    .encode(text, options)
+                    .map_err(|error| ApiError::field("input", error.to_string()))?,
+                CompletionPrompt::Tokens(tokens) => tokens.clone(),
+            };
+            let unknown = tokens.iter().find(|&&token| token as usize >= vocab);
+            match (tokens.is_empty(), unknown) {
+                (true, _) => Err(ApiError::field("input", "a text of input has no tokens")),
+                (_, Some(token)) => {
+                    let message = format!("token {token} is outside the vocabulary of {vocab}");
+                    Err(ApiError::field("input", message))
+                }
+                _ => Ok(tokens),
+            }
         });
         tokens.collect()
     }
@@ -134,7 +146,6 @@ mod tests {
         }
         for (body, param) in [
             (json!({}), "input"),
-            (json!({"input": []}), "input"),
             (json!({"input": vec!["a"; 2049]}), "input"),
             (json!({"input": 5}), "input"),
             (

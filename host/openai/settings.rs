@@ -25,6 +25,8 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// When to end.
     pub limits: Limits,
+    /// Whether the limit of tokens is the endpoint's own, because the request names none.
+    pub has_default_limit: bool,
     /// How many of the likeliest tokens are told at each position; `None` for no log-probabilities at all.
     pub logprobs: Option<usize>,
     /// Answers to each prompt.
@@ -67,6 +69,7 @@ impl Settings {
                 stop: take_stop(fields)?,
                 ignore_end: fields.take("ignore_eos")?.unwrap_or(false),
             },
+            has_default_limit: true,
             logprobs: None,
             n: take_n(fields)?,
             stream,

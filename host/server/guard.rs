@@ -67,7 +67,8 @@ fn check_host(
     let in_target = request.uri().authority().cloned().map(Ok);
     let mut found = None;
     for authority in [header, in_target].into_iter().flatten() {
-        let authority = authority.map_err(|_| forbidden("the Host header is not a host"))?;
+        let authority = authority.ok().filter(is_plain);
+        let authority = authority.ok_or_else(|| forbidden("the Host header is not a host"))?;
         let peer = request.extensions().get::<Peer>();
         let local = peer.map(|peer| peer.local.ip());
         if !is_accepted(authority.host(), local, bound, access) {
@@ -78,6 +79,15 @@ fn check_host(
         found = Some(authority);
     }
     Ok(found)
+}
+
+/// Whether it is a host, perhaps with a port, and nothing else.
+fn is_plain(authority: &Authority) -> bool {
+    let host = authority.host();
+    match authority.port_u16() {
+        Some(port) => authority.as_str() == format!("{host}:{port}"),
+        None => authority.as_str() == host,
+    }
 }
 
 fn is_accepted(host: &str, local: Option<IpAddr>, bound: &str, access: &Access) -> bool {

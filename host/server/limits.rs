@@ -2,8 +2,8 @@
 
 use super::Limits;
 use super::engine_thread::EngineHandle;
-use crate::engine::{self, EngineError};
-use crate::openai::ApiError;
+use crate::engine::EngineError;
+use crate::openai::{ApiError, Settings};
 
 impl Limits {
     /// Whether a prompt of `tokens` tokens may be computed.
@@ -24,12 +24,17 @@ impl Limits {
         }
     }
 
-    /// Limits the answer of one that asks for no limit.
+    /// Limits the answer of a request that asks for no limit.
     ///
     /// # Errors
-    /// It asks for a longer one.
-    pub fn limit_answer(&self, limits: &mut engine::Limits) -> Result<(), ApiError> {
+    /// It asks for a longer answer.
+    pub fn limit_answer(&self, settings: &mut Settings) -> Result<(), ApiError> {
+        let limits = &mut settings.limits;
         match (self.answer_tokens, limits.max_tokens) {
+            (Some(most), Some(default)) if settings.has_default_limit => {
+                limits.max_tokens = Some(most.min(default));
+                Ok(())
+            }
             (Some(most), Some(asked)) if asked > most => {
                 let message = format!("max_tokens is {asked}; expected at most {most}");
                 Err(ApiError::field("max_tokens", message))

@@ -96,7 +96,7 @@ impl Asked {
         limits: &Limits,
     ) -> Result<(Asked, Vec<engine::Request>), ApiError> {
         let mut request = Request::from_body(endpoint, body)?;
-        limits.limit_answer(&mut request.settings_mut().limits)?;
+        limits.limit_answer(request.settings_mut())?;
         let template = match endpoint {
             Endpoint::ChatCompletions => Some(served.template()?),
             Endpoint::Completions => None,
