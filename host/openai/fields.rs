@@ -164,6 +164,11 @@ impl Fields {
         wrong(&self.name(name), value, expected)
     }
 
+    /// What nobody has taken.
+    pub fn rest(self) -> Map<String, Value> {
+        self.fields
+    }
+
     /// Refuses what nobody has taken, unless it asks for nothing.
     pub fn finish(self) -> Result<(), ApiError> {
         for (name, value) in &self.fields {

@@ -1,0 +1,8 @@
+//! What a server answers, one file for each group of paths.
+
+pub mod completions;
+pub mod embeddings;
+pub mod health;
+pub mod metrics;
+pub mod models;
+pub mod tokens;
