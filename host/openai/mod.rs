@@ -5,27 +5,35 @@
 
 mod chat;
 mod completion;
+mod conversation;
 mod error;
 mod fields;
 mod logprobs;
 mod message;
 pub mod neutral;
+mod parts;
 mod response;
 mod settings;
 mod stream_event;
+mod translation;
 
 use serde_json::Value;
 
 pub use chat::ChatRequest;
 pub use completion::{CompletionPrompt, CompletionRequest};
+pub use conversation::Conversation;
 pub use error::{ApiError, ErrorKind};
 pub use fields::{Field, Fields};
 pub use logprobs::{ChatLogprobs, CompletionLogprobs, LogprobByText, TokenLogprob, TopLogprob};
+#[cfg(test)]
+pub(crate) use parts::tests::any_pieces;
+pub use parts::{Change, Ending, Head, Part, Parts, Spent, stop_that_ended};
 pub use response::{
     Answer, ChatResponse, CompletionResponse, PromptTokensDetails, Response, Usage,
 };
 pub use settings::{MAX_STOP_STRINGS, Settings};
 pub use stream_event::{EventData, StreamEvent};
+pub use translation::{Names, Translation};
 
 use crate::chat::ChatTemplate;
 use crate::engine;
