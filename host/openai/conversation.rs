@@ -17,6 +17,8 @@ struct Message {
     texts: Vec<String>,
     reasoning: Vec<String>,
     calls: Vec<Value>,
+    /// What each of them is called in the request.
+    call_places: Vec<String>,
     /// The call whose result it is.
     call_id: Option<String>,
 }
@@ -61,7 +63,9 @@ impl Conversation {
     pub fn call(&mut self, place: &str, id: &str, name: &str, arguments: &str) {
         let function = json!({"name": name, "arguments": arguments});
         let call = json!({"id": id, "type": "function", "function": function});
-        self.open("assistant", place).calls.push(call);
+        let message = self.open("assistant", place);
+        message.calls.push(call);
+        message.call_places.push(place.to_owned());
     }
 
     /// The result of a call.
@@ -75,7 +79,14 @@ impl Conversation {
     pub(super) fn finish(self, names: &mut Names) -> Vec<Value> {
         let messages = self.messages.into_iter().enumerate();
         let messages = messages.map(|(index, message)| {
-            names.add(format!("messages[{index}]"), message.place.clone());
+            let ours = format!("messages[{index}]");
+            for (index, place) in message.call_places.iter().enumerate() {
+                names.add(
+                    format!("{ours}.tool_calls[{index}].function"),
+                    place.clone(),
+                );
+            }
+            names.add(ours, message.place.clone());
             message.into_json()
         });
         messages.collect()
@@ -101,6 +112,7 @@ impl Conversation {
             texts: Vec::new(),
             reasoning: Vec::new(),
             calls: Vec::new(),
+            call_places: Vec::new(),
             call_id: None,
         });
         let last = self.messages.len() - 1;

@@ -13,6 +13,7 @@ mod message;
 pub mod neutral;
 mod parts;
 mod response;
+pub mod responses;
 mod settings;
 mod stream_event;
 mod translation;
