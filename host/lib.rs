@@ -17,5 +17,6 @@ pub mod model;
 pub mod openai;
 pub mod ptx;
 pub mod sampling;
+pub mod server;
 pub mod tokenizer;
 pub mod verify;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Identity, JournalError, RequestFile, ResultLine};
-use crate::chat::ChatTemplate;
+use crate::chat::{ChatTemplate, Piece};
 use crate::engine::{self, EngineError, Event, Generation, RequestId, Scheduler};
-use crate::openai::{Answer, ApiError, Endpoint, Request, Response};
+use crate::openai::{Answer, ApiError, Choice, Endpoint, Request, Response};
 
 /// Requests that wait in the scheduler for those that run; more are admitted in one step at its beginning alone.
 const READ_AHEAD: usize = 64;
@@ -163,7 +163,16 @@ impl Batch<'_> {
             .seed
             .unwrap_or_else(|| self.identity.seed(&named.custom_id));
         let has_logprobs = settings.logprobs.is_some();
-        let request = request.to_engine(self.scheduler.tokenizer(), self.template, seed)?;
+        let prompts = request.prompts(self.scheduler.tokenizer(), self.template)?;
+        let [prompt] = &prompts[..] else {
+            let message = format!("prompt is a list of {}; a batch takes one", prompts.len());
+            return Err(ApiError::field("prompt", message));
+        };
+        let requests: Vec<_> = settings.requests(prompt, seed).collect();
+        let [request] = <[engine::Request; 1]>::try_from(requests).map_err(|requests| {
+            let message = format!("n is {}; a batch makes one answer", requests.len());
+            ApiError::field("n", message)
+        })?;
         let running = Running {
             line,
             endpoint: body.endpoint,
@@ -217,8 +226,12 @@ impl Batch<'_> {
     /// The response with `generation`. It says nothing of when and beside what it was made.
     fn response(&self, request: &Running, generation: &Generation) -> Response {
         let custom_id = &self.requests.lines()[request.line].custom_id;
+        let pieces = [Piece::Content(generation.text.clone())];
         let answer = Answer {
-            generation,
+            choices: &[Choice {
+                generation,
+                pieces: &pieces,
+            }],
             tokenizer: self.scheduler.tokenizer(),
             id: &self.identity.id(custom_id),
             model: self.model,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::sampling::SamplingParams;
+use crate::sampling::{SamplingParams, random_seed};
 
 /// Names and defaults are llama.cpp's.
 #[derive(Debug, Clone, Args)]
@@ -95,12 +95,6 @@ impl SamplingArgs {
             seed: seed.unwrap_or_else(random_seed),
         }
     }
-}
-
-/// The hash map's random keys are the standard library's one source of randomness.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0)
 }
 
 /// llama.cpp keeps all tokens for any number below 1.

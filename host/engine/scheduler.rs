@@ -161,6 +161,11 @@ impl Scheduler {
         self.options.context
     }
 
+    /// Most requests that run at the same time.
+    pub fn max_running(&self) -> usize {
+        self.options.max_running
+    }
+
     /// Requests that wait for their turn.
     pub fn n_waiting(&self) -> usize {
         self.waiting.len()

@@ -4,7 +4,9 @@
 //! for nothing ([`neutral`]). Fields besides OpenAI's have the names of llama.cpp and vLLM.
 
 mod chat;
+mod chat_stream;
 mod completion;
+mod completion_stream;
 mod conversation;
 mod error;
 mod fields;
@@ -21,23 +23,27 @@ mod translation;
 use serde_json::Value;
 
 pub use chat::ChatRequest;
+pub use chat_stream::ChatStream;
 pub use completion::{CompletionPrompt, CompletionRequest};
+pub use completion_stream::CompletionStream;
 pub use conversation::Conversation;
 pub use error::{ApiError, ErrorKind};
 pub use fields::{Field, Fields};
-pub use logprobs::{ChatLogprobs, CompletionLogprobs, LogprobByText, TokenLogprob, TopLogprob};
+pub use logprobs::{
+    ChatLogprobs, CompletionLogprobs, LogprobByText, ShownToken, ShownTokens, TokenLogprob,
+    TopLogprob,
+};
 #[cfg(test)]
 pub(crate) use parts::tests::any_pieces;
 pub use parts::{Change, Ending, Head, Part, Parts, Spent, stop_that_ended};
 pub use response::{
-    Answer, ChatResponse, CompletionResponse, PromptTokensDetails, Response, Usage,
+    Answer, ChatResponse, Choice, CompletionResponse, PromptTokensDetails, Response, Usage,
 };
-pub use settings::{MAX_STOP_STRINGS, Settings};
-pub use stream_event::{EventData, StreamEvent};
+pub use settings::{MAX_CHOICES, MAX_STOP_STRINGS, Settings};
+pub use stream_event::{EventData, StreamEvent, StreamHead};
 pub use translation::{Names, Translation};
 
 use crate::chat::ChatTemplate;
-use crate::engine;
 use crate::tokenizer::Tokenizer;
 
 /// Where a request is sent to.
@@ -101,25 +107,23 @@ impl Request {
         }
     }
 
-    /// The same for the engine. `seed` is for a request that names none; a conversation is laid out by `template`.
+    /// The tokens of what is to be continued: of the conversation, laid out by `template`, or of each text.
     ///
     /// # Errors
-    /// There is no template, it refuses the conversation, or the text has no tokens.
-    pub fn to_engine(
+    /// There is no template, it refuses the conversation, or a text is not one.
+    pub fn prompts(
         &self,
         tokenizer: &Tokenizer,
         template: Option<&ChatTemplate>,
-        seed: u64,
-    ) -> Result<engine::Request, ApiError> {
-        let prompt = match self {
+    ) -> Result<Vec<Vec<u32>>, ApiError> {
+        match self {
             Request::Chat(request) => {
                 let template = template
                     .ok_or_else(|| ApiError::field("messages", "the model has no chat template"))?;
-                request.tokens(tokenizer, template)?
+                Ok(vec![request.tokens(tokenizer, template)?])
             }
-            Request::Completion(request) => request.tokens(tokenizer)?,
-        };
-        Ok(self.settings().request(prompt, seed))
+            Request::Completion(request) => request.tokens(tokenizer),
+        }
     }
 }
 

@@ -8,6 +8,6 @@ mod stream;
 mod text;
 mod tools;
 
-pub use request::ResponsesRequest;
+pub use request::{Echo, ResponsesRequest};
 pub use response::response_body;
 pub use stream::ResponseStream;

@@ -19,13 +19,17 @@ const INCLUDED: [&str; 7] = [
     "code_interpreter_call.outputs",
 ];
 
+/// What a response repeats of its request, with the API's defaults for what that did not say.
+#[derive(Debug, Clone, Default)]
+pub struct Echo(pub(super) Map<String, Value>);
+
 /// A request for a response.
 #[derive(Debug, Clone)]
 pub struct ResponsesRequest {
     /// The same as a conversation's request.
     pub chat: ChatRequest,
-    /// What the response repeats of its request.
-    pub(super) echo: Map<String, Value>,
+    /// What the response repeats of it.
+    pub echo: Echo,
     names: Names,
 }
 
@@ -76,6 +80,7 @@ impl ResponsesRequest {
         fields.finish()?;
         let (chat, mut names) = request.read(conversation)?;
         names.add("messages", "input");
+        let echo = Echo(echo);
         Ok(ResponsesRequest { chat, echo, names })
     }
 
@@ -213,7 +218,7 @@ mod tests {
             ("parallel_tool_calls", json!(true)),
             ("reasoning", json!({"effort": "low", "summary": "auto"})),
         ] {
-            assert_eq!(request.echo[name], value);
+            assert_eq!(request.echo.0[name], value);
         }
         let none = read(json!({"reasoning": {"effort": "none"}})).expect("a request");
         assert_eq!(none.chat.variables["enable_thinking"], false);

@@ -1,8 +1,8 @@
 //! Responses.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::ResponsesRequest;
+use super::Echo;
 use crate::engine::Finish;
 use crate::openai::{ApiError, Ending, ErrorKind, Head, Part, Parts, Spent};
 
@@ -35,14 +35,9 @@ impl Status {
 }
 
 /// The response with all of `parts`.
-pub fn response_body(
-    head: &Head,
-    request: &ResponsesRequest,
-    parts: &Parts,
-    ending: &Ending,
-) -> Value {
+pub fn response_body(head: &Head, echo: &Echo, parts: &Parts, ending: &Ending) -> Value {
     let status = Status::of(ending.finish);
-    let mut response = open_response(head, &request.echo, status);
+    let mut response = open_response(head, echo, status);
     response["output"] = items(&head.id, parts, status).into();
     response["usage"] = usage(&ending.spent);
     if status == Status::Incomplete {
@@ -52,12 +47,7 @@ pub fn response_body(
 }
 
 /// The response of an answer that failed after `parts`.
-pub(super) fn failed_response(
-    head: &Head,
-    echo: &Map<String, Value>,
-    parts: &Parts,
-    error: &ApiError,
-) -> Value {
+pub(super) fn failed_response(head: &Head, echo: &Echo, parts: &Parts, error: &ApiError) -> Value {
     let code = match error.kind {
         ErrorKind::InvalidRequestError => "invalid_prompt",
         _ => "server_error",
@@ -69,7 +59,7 @@ pub(super) fn failed_response(
 }
 
 /// A response of which nothing is written yet. What its request did not say has the API's default.
-pub(super) fn open_response(head: &Head, echo: &Map<String, Value>, status: Status) -> Value {
+pub(super) fn open_response(head: &Head, echo: &Echo, status: Status) -> Value {
     let mut response = json!({
         "id": format!("resp_{}", head.id),
         "object": "response",
@@ -91,7 +81,7 @@ pub(super) fn open_response(head: &Head, echo: &Map<String, Value>, status: Stat
         "seed": head.seed,
     });
     if let Some(response) = response.as_object_mut() {
-        response.extend(echo.clone());
+        response.extend(echo.0.clone());
     }
     response
 }
@@ -172,6 +162,7 @@ pub(super) fn content_part(part: &Part) -> Value {
 mod tests {
     use super::*;
     use crate::chat::Piece;
+    use crate::openai::responses::ResponsesRequest;
 
     fn response(finish: Finish) -> Value {
         let head = Head {
@@ -205,7 +196,7 @@ mod tests {
             stop: None,
             spent,
         };
-        response_body(&head, &request, &Parts::of(pieces), &ending)
+        response_body(&head, &request.echo, &Parts::of(pieces), &ending)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::ResponsesRequest;
+use super::Echo;
 use super::response::{
     Status, content_part, failed_response, item, item_id, open_item, open_response, response_body,
 };
@@ -13,7 +13,7 @@ use crate::openai::{ApiError, Change, Ending, EventData, Head, Part, Parts, Stre
 #[derive(Debug, Clone)]
 pub struct ResponseStream {
     head: Head,
-    request: ResponsesRequest,
+    echo: Echo,
     parts: Parts,
     /// Events so far.
     n_events: u64,
@@ -21,10 +21,10 @@ pub struct ResponseStream {
 
 impl ResponseStream {
     /// Nothing is sent yet.
-    pub fn new(head: Head, request: ResponsesRequest) -> ResponseStream {
+    pub fn new(head: Head, echo: Echo) -> ResponseStream {
         ResponseStream {
             head,
-            request,
+            echo,
             parts: Parts::default(),
             n_events: 0,
         }
@@ -32,7 +32,7 @@ impl ResponseStream {
 
     /// The first events.
     pub fn start(&mut self) -> Vec<StreamEvent> {
-        let response = open_response(&self.head, &self.request.echo, Status::InProgress);
+        let response = open_response(&self.head, &self.echo, Status::InProgress);
         let response = json!({ "response": response });
         vec![
             self.event("response.created", response.clone()),
@@ -54,7 +54,7 @@ impl ResponseStream {
     pub fn finish(&mut self, ending: &Ending) -> Vec<StreamEvent> {
         let status = Status::of(ending.finish);
         let mut events = self.end_last(status);
-        let response = response_body(&self.head, &self.request, &self.parts, ending);
+        let response = response_body(&self.head, &self.echo, &self.parts, ending);
         let name = match status {
             Status::Completed => "response.completed",
             _ => "response.incomplete",
@@ -66,7 +66,7 @@ impl ResponseStream {
     /// The last events of an answer that failed.
     pub fn fail(&mut self, error: &ApiError) -> Vec<StreamEvent> {
         let mut events = self.end_last(Status::Incomplete);
-        let response = failed_response(&self.head, &self.request.echo, &self.parts, error);
+        let response = failed_response(&self.head, &self.echo, &self.parts, error);
         events.push(self.event("response.failed", json!({ "response": response })));
         events
     }
@@ -209,6 +209,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Finish;
+    use crate::openai::responses::ResponsesRequest;
     use crate::openai::{Spent, any_pieces};
 
     fn head() -> Head {
@@ -302,7 +303,7 @@ mod tests {
     }
 
     fn stream(pieces: &[Piece]) -> (ResponseStream, Vec<StreamEvent>) {
-        let mut stream = ResponseStream::new(head(), request());
+        let mut stream = ResponseStream::new(head(), request().echo);
         let mut events = stream.start();
         for piece in pieces {
             events.extend(stream.push(piece.clone()));
@@ -323,7 +324,7 @@ mod tests {
             let (mut stream, mut events) = stream(&pieces);
             events.extend(stream.finish(&ending));
             let (items, name, response) = joined(events);
-            let expected = response_body(&head(), &request(), &Parts::of(pieces), &ending);
+            let expected = response_body(&head(), &request().echo, &Parts::of(pieces), &ending);
             prop_assert_eq!(&response, &expected);
             prop_assert_eq!(Value::from(items), response["output"].clone());
             prop_assert_eq!(name, if is_cut { "response.incomplete" } else { "response.completed" });

@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(function["name"], "f");
         assert_eq!(function["parameters"], json!({"type": "object"}));
         assert_eq!(
-            request.echo["tools"],
+            request.echo.0["tools"],
             json!([{
                 "type": "function", "name": "f", "description": null, "parameters": {"type": "object"},
                 "strict": false,
