@@ -1,5 +1,6 @@
 //! hyperion: an LLM inference engine whose GPU kernels are written in Rust.
 
+pub mod anthropic;
 pub mod backend;
 pub mod batch;
 pub mod bench;

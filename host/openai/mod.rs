@@ -7,18 +7,22 @@ mod chat;
 mod chat_stream;
 mod completion;
 mod completion_stream;
+mod conversation;
 mod embedding;
 mod error;
 mod fields;
 mod logprobs;
 mod message;
 pub mod neutral;
+mod parts;
 mod prepared;
 mod response;
 mod response_format;
+pub mod responses;
 mod settings;
 mod stream_event;
 mod tools;
+mod translation;
 
 use serde_json::Value;
 
@@ -26,6 +30,7 @@ pub use chat::ChatRequest;
 pub use chat_stream::ChatStream;
 pub use completion::{CompletionPrompt, CompletionRequest};
 pub use completion_stream::CompletionStream;
+pub use conversation::Conversation;
 pub use embedding::{EmbeddingFormat, EmbeddingRequest, embedding_response};
 pub use error::{ApiError, ErrorKind};
 pub use fields::{Field, Fields};
@@ -33,6 +38,9 @@ pub use logprobs::{
     ChatLogprobs, CompletionLogprobs, LogprobByText, ShownToken, ShownTokens, TokenLogprob,
     TopLogprob,
 };
+#[cfg(test)]
+pub(crate) use parts::tests::any_pieces;
+pub use parts::{Change, Ending, Head, Part, Parts, Spent, stop_that_ended};
 pub use prepared::Prepared;
 pub use response::{
     Answer, ChatResponse, Choice, CompletionResponse, PromptTokensDetails, Response, Usage,
@@ -40,6 +48,7 @@ pub use response::{
 pub use response_format::ResponseFormat;
 pub use settings::{MAX_CHOICES, MAX_STOP_STRINGS, Settings};
 pub use stream_event::{EventData, StreamEvent, StreamHead};
+pub use translation::{Names, Translation};
 
 use crate::chat::ChatTemplate;
 use crate::grammar::Grammars;

@@ -24,6 +24,8 @@ impl IntoResponse for ApiError {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, scheme);
         }
+        // For APIs that have errors of another form.
+        response.extensions_mut().insert(self);
         response
     }
 }

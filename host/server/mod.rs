@@ -17,6 +17,7 @@ mod lifecycle;
 mod limits;
 pub mod logging;
 mod metrics;
+mod one_answer;
 mod router;
 mod sse;
 mod stall;

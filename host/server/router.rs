@@ -10,7 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::connections::Peer;
-use super::endpoints::{completions, embeddings, health, metrics, models, tokens};
+use super::endpoints::{
+    completions, embeddings, health, messages, metrics, models, responses, tokens,
+};
 use super::guard::guard;
 use super::logging::observe;
 use super::state::ServerState;
@@ -30,11 +32,15 @@ pub fn router(state: Arc<ServerState>) -> Router {
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/apply-template", post(tokens::apply_template))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/messages", post(messages::create))
+        .route("/v1/messages/count_tokens", post(messages::count))
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
         // The last one is asked first.
         .layer(from_fn_with_state(state.clone(), guard))
         .layer(from_fn(refuse_above_limit))
+        .layer(from_fn(messages::own_errors))
         .layer(from_fn(observe))
         .with_state(state)
 }
