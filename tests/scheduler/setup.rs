@@ -80,6 +80,7 @@ pub fn request(random: &mut Random, vocab: usize, prefix: &[u32]) -> Request {
             seed: random.below(1000) as u64,
             ..SamplingParams::default()
         },
+        embedding: None,
         limits: Limits {
             max_tokens: Some(1 + random.below(70)),
             stop: match random.below(3) {
