@@ -178,11 +178,12 @@ pub struct EngineLoad {
 }
 
 type FloatGauge = Gauge<f64, AtomicU64>;
+type LoadValue = fn(&EngineLoad) -> f64;
 
 /// A gauge that follows from the engine's load.
 struct LoadGauge {
     gauge: Family<Labels<1>, FloatGauge>,
-    value: fn(&EngineLoad) -> f64,
+    value: LoadValue,
 }
 
 /// All that a server counts.
@@ -196,7 +197,7 @@ pub struct Metrics {
 }
 
 /// Gauges by name. Routers look for vLLM's names; the shares are of 1, as vLLM's.
-const GAUGES: [(&str, &str, fn(&EngineLoad) -> f64); 8] = [
+const GAUGES: [(&str, &str, LoadValue); 8] = [
     (
         "hyperion_requests_running",
         "Answers that are being made",

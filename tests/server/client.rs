@@ -140,6 +140,16 @@ impl Connection {
         }
     }
 
+    /// How many bytes come before the connection ends or breaks.
+    pub fn rest(&mut self) -> usize {
+        let mut buffer = vec![0; 1 << 16];
+        let mut all = 0;
+        while let Ok(n @ 1..) = self.reader.read(&mut buffer) {
+            all += n;
+        }
+        all
+    }
+
     /// The next line, without its end; none where the connection ends or breaks.
     pub fn line(&mut self) -> Option<String> {
         let mut line = String::new();
