@@ -38,7 +38,9 @@ pub fn at_end_of(prompt: &Prompt, tags: Tags) -> Option<bool> {
     }
 }
 
+// Ranges of a text that a user wrote, of which there may be several.
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
 
