@@ -1,5 +1,6 @@
 //! hyperion: an LLM inference engine whose GPU kernels are written in Rust.
 
+pub mod anthropic;
 pub mod backend;
 pub mod batch;
 pub mod bench;
@@ -17,5 +18,6 @@ pub mod model;
 pub mod openai;
 pub mod ptx;
 pub mod sampling;
+pub mod server;
 pub mod tokenizer;
 pub mod verify;

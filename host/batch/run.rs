@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Identity, JournalError, RequestFile, ResultLine};
-use crate::chat::ChatTemplate;
+use crate::chat::{AnswerForm, ChatTemplate};
 use crate::engine::{self, EngineError, Event, Generation, RequestId, Scheduler};
 use crate::grammar::Grammars;
-use crate::openai::{Answer, ApiError, Endpoint, Request, Response};
+use crate::openai::{Answer, ApiError, Choice, Endpoint, Request, Response};
 
 /// Requests that wait in the scheduler for those that run; more are admitted in one step at its beginning alone.
 const READ_AHEAD: usize = 64;
@@ -83,6 +83,7 @@ struct Running {
     prompt_tokens: usize,
     seed: u64,
     has_logprobs: bool,
+    form: AnswerForm,
 }
 
 impl Batch<'_> {
@@ -167,13 +168,22 @@ impl Batch<'_> {
             .unwrap_or_else(|| self.identity.seed(&named.custom_id));
         let has_logprobs = settings.logprobs.is_some();
         let prepared = request.prepare(self.template, &self.grammars)?;
-        let request = prepared.request(settings, seed);
+        let [prepared] = &prepared[..] else {
+            let message = format!("prompt is a list of {}; a batch takes one", prepared.len());
+            return Err(ApiError::field("prompt", message));
+        };
+        let requests: Vec<_> = prepared.requests(settings, seed).collect();
+        let [request] = <[engine::Request; 1]>::try_from(requests).map_err(|requests| {
+            let message = format!("n is {}; a batch makes one answer", requests.len());
+            ApiError::field("n", message)
+        })?;
         let running = Running {
             line,
             endpoint: body.endpoint,
             prompt_tokens: request.prompt.len(),
             seed,
             has_logprobs,
+            form: prepared.form.clone(),
         };
         Ok((request, running))
     }
@@ -221,10 +231,15 @@ impl Batch<'_> {
     /// The response with `generation`. It says nothing of when and beside what it was made.
     fn response(&self, request: &Running, generation: &Generation) -> Response {
         let custom_id = &self.requests.lines()[request.line].custom_id;
+        let id = self.identity.id(custom_id);
+        let pieces = request.form.reader(&id).read(&generation.text);
         let answer = Answer {
-            generation,
+            choices: &[Choice {
+                generation,
+                pieces: &pieces,
+            }],
             tokenizer: self.scheduler.tokenizer(),
-            id: &self.identity.id(custom_id),
+            id: &id,
             model: self.model,
             created: 0,
             seed: request.seed,

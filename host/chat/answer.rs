@@ -111,6 +111,13 @@ impl AnswerReader {
         pieces
     }
 
+    /// The parts of a whole answer.
+    pub fn read(mut self, text: &str) -> Vec<Piece> {
+        let mut pieces = self.push(text);
+        pieces.extend(self.finish());
+        pieces
+    }
+
     /// The end of the answer: what was held back.
     pub fn finish(&mut self) -> Vec<Piece> {
         let mut pieces = Vec::new();

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::run_args::{MIXED_CHUNK, RunArgs};
 use super::session::{Session, Sizes};
-use super::{interrupt, warnings};
+use super::{interrupt, model_name, warnings};
 use crate::batch::{
     Batch, BatchError, Identity, Journal, Progress, RequestFile, Summary, fingerprint,
 };
@@ -154,14 +154,6 @@ fn read_requests(path: &Path) -> anyhow::Result<RequestFile> {
     };
     let content = content.with_context(|| format!("reading {name}"))?;
     RequestFile::parse(content).with_context(|| format!("reading {name}"))
-}
-
-/// What results call the model: its file's name without what stands behind the last point.
-fn model_name(path: &Path) -> String {
-    path.file_stem()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
 }
 
 fn fingerprint_of(gguf: &Gguf) -> anyhow::Result<[u8; 32]> {

@@ -21,6 +21,12 @@ pub fn flag() -> anyhow::Result<&'static AtomicBool> {
     Ok(&REQUESTED)
 }
 
+/// The flag without a handler, for a command that has one of its own.
+pub fn flag_alone() -> &'static AtomicBool {
+    let _ = INSTALLED.set(());
+    &REQUESTED
+}
+
 /// Whether Ctrl-C was pressed since the last [`reset`].
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)

@@ -19,12 +19,14 @@ mod ptx;
 mod pull;
 mod run_args;
 mod sampling_args;
+mod serve;
 mod session;
 mod tokenize;
 mod verify;
 mod warnings;
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Style};
@@ -62,6 +64,8 @@ enum Command {
     Chat(chat::ChatArgs),
     /// Answer a file of requests, many at a time
     Batch(batch::BatchArgs),
+    /// Answer requests over HTTP, in OpenAI's form
+    Serve(serve::ServeArgs),
     /// Fetch a model into this machine's cache
     Pull(pull::PullArgs),
     /// Show what a GGUF file holds
@@ -86,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Batch(args) => batch::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Models(args) => models::run(&args),
@@ -96,6 +101,14 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::run(&args),
     };
     outcome.unwrap_or_else(|error| report(&error))
+}
+
+/// What responses call a model: its file's name without what stands behind the last point.
+fn model_name(path: &Path) -> String {
+    path.file_stem()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Prints the error and its causes on one line.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::backend::Draw;
-use crate::sampling::SamplingParams;
+use crate::sampling::{SamplingParams, random_seed};
 
 /// Names and defaults are llama.cpp's.
 #[derive(Debug, Clone, Args)]
@@ -99,12 +99,6 @@ impl SamplingArgs {
             logit_bias: logit_bias.clone(),
         }
     }
-}
-
-/// The hash map's random keys are the standard library's one source of randomness.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0)
 }
 
 /// llama.cpp keeps all tokens for any number below 1.

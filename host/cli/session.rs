@@ -220,6 +220,11 @@ impl Session {
         (&mut self.scheduler, template)
     }
 
+    /// What [`parts`](Self::parts) lends, for good.
+    pub fn into_parts(self) -> (Scheduler, anyhow::Result<ChatTemplate>) {
+        (self.scheduler, self.template)
+    }
+
     /// The tokens of a conversation, up to where the assistant's answer begins.
     pub fn chat_tokens(&self, messages: &[Message]) -> anyhow::Result<Vec<u32>> {
         let tokens = self

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use super::embedding::Embedding;
 use super::text::AnswerText;
 use super::{
-    Constraint, ConstraintError, Finish, Generation, Limits, Request, RequestId, Sequence, Stats,
+    Constraint, ConstraintError, Finish, Generation, Limits, PagePool, Request, RequestId,
+    Sequence, Stats,
 };
-use crate::backend::{Ask, Choice, Logprobs, NewTokens, Output, Report, Row, Ticket};
+use crate::backend::{Ask, Choice, Logprobs, NewTokens, Output, Pooling, Report, Row, Ticket};
 use crate::sampling::{Sampler, SamplingError};
 use crate::tokenizer::Tokenizer;
 
@@ -32,6 +34,7 @@ pub struct Active {
     token_logprobs: Vec<Logprobs>,
     constraint: Option<Box<dyn Constraint>>,
     mask: Mask,
+    embedding: Option<Embedding>,
     text: AnswerText,
     pub is_cancelled: bool,
     arrived: Instant,
@@ -81,7 +84,13 @@ impl Active {
             newest: None,
             sampler,
             text: AnswerText::new(tokenizer, &request.limits.stop, request.shown),
-            limits: request.limits,
+            limits: match request.embedding {
+                Some(_) => Limits {
+                    max_tokens: Some(0),
+                    ..request.limits
+                },
+                None => request.limits,
+            },
             logprobs: request.logprobs,
             token_logprobs: Vec::new(),
             mask: match request.constraint {
@@ -89,6 +98,7 @@ impl Active {
                 None => Mask::Known(None),
             },
             constraint: request.constraint,
+            embedding: request.embedding.map(Embedding::new),
             is_cancelled: false,
             arrived: Instant::now(),
             stats: Stats::default(),
@@ -109,6 +119,14 @@ impl Active {
         (self.sequence.len().min(self.n_prompt), self.n_prompt)
     }
 
+    /// What `pool` has of its tokens already. The mean over a prompt needs all of them computed.
+    pub fn cached(&self, pool: &PagePool) -> Sequence {
+        match &self.embedding {
+            Some(embedding) if embedding.pooling == Pooling::Mean => Sequence::new(),
+            _ => Sequence::with_prefix_of(&self.tokens, pool),
+        }
+    }
+
     /// Begins, or begins again, with what `sequence` holds of its tokens.
     pub fn start(&mut self, sequence: Sequence) {
         if self.n_generated() == 0 && self.stats.preemptions == 0 {
@@ -123,6 +141,9 @@ impl Active {
         debug_assert_eq!(self.n_under_way, 0);
         self.sequence = Sequence::new();
         self.sent = 0;
+        if let Some(embedding) = &mut self.embedding {
+            *embedding = Embedding::new(embedding.pooling);
+        }
         self.stats.preemptions += 1;
     }
 
@@ -187,8 +208,11 @@ impl Active {
                     },
                     ..self.sampler.choice()
                 }),
-                report: match self.logprobs {
-                    Some(most) if chooses => Report::TopLogprobs(most),
+                report: match (self.logprobs, &self.embedding) {
+                    (_, Some(embedding)) if embedding.wants(start + n == self.n_prompt) => {
+                        Report::Hidden(embedding.pooling)
+                    }
+                    (Some(most), _) if chooses => Report::TopLogprobs(most),
                     _ => Report::Nothing,
                 },
             },
@@ -228,6 +252,9 @@ impl Active {
         if start < self.n_prompt && self.n_generated() == 0 {
             self.stats.prompt_tokens += n;
             self.stats.prefill = self.arrived.elapsed();
+        }
+        if let Some(embedding) = &mut self.embedding {
+            embedding.add(&output.hidden, n);
         }
         if !output.tokens.is_empty() {
             self.n_choosing -= 1;
@@ -307,6 +334,7 @@ impl Active {
             text: self.text.into_text(),
             tokens: self.tokens[self.n_prompt..].to_vec(),
             logprobs: self.token_logprobs,
+            embedding: self.embedding.map_or_else(Vec::new, Embedding::into_vector),
             finish,
             stats: self.stats,
         };

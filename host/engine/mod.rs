@@ -3,6 +3,7 @@
 
 mod active;
 mod constraint;
+mod embedding;
 mod event;
 mod generate;
 mod pages;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Constraint;
-use crate::backend::Logprobs;
+use crate::backend::{Logprobs, Pooling};
 use crate::sampling::SamplingParams;
 
 /// A text to be continued.
@@ -21,6 +21,8 @@ pub struct Request {
     pub constraint: Option<Box<dyn Constraint>>,
     /// Control tokens whose names are part of the answer's text, because they are markup that somebody reads.
     pub shown: Vec<u32>,
+    /// Asks for a vector that stands for the prompt, pooled in this way, instead of an answer.
+    pub embedding: Option<Pooling>,
 }
 
 /// What an answer may not exceed.
@@ -101,6 +103,8 @@ pub struct Generation {
     pub tokens: Vec<u32>,
     /// For each of them, where they were asked for.
     pub logprobs: Vec<Logprobs>,
+    /// The vector that stands for the prompt, where one was asked for: the model's width, not normalized.
+    pub embedding: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
     /// What it took.

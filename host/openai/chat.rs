@@ -34,6 +34,7 @@ impl ChatRequest {
         let mut fields = Fields::new(body, "the body", String::new())?;
         let mut settings = Settings::take(&mut fields)?;
         let limit = take_max_tokens(&mut fields, &["max_completion_tokens", "max_tokens"])?;
+        settings.has_default_limit = limit.is_none();
         settings.limits.max_tokens = limit.and_then(|limit| usize::try_from(limit).ok());
         settings.logprobs = take_logprobs(&mut fields)?;
         let messages = fields.take::<Vec<Value>>("messages")?;

@@ -15,8 +15,8 @@ const DEFAULT_MAX_TOKENS: i128 = 16;
 pub struct CompletionRequest {
     /// How the answer is made.
     pub settings: Settings,
-    /// The text.
-    pub prompt: CompletionPrompt,
+    /// The texts, each of which is continued.
+    pub prompts: Vec<CompletionPrompt>,
 }
 
 /// A text to be continued.
@@ -36,21 +36,33 @@ impl CompletionRequest {
     pub fn from_body(body: Value) -> Result<CompletionRequest, ApiError> {
         let mut fields = Fields::new(body, "the body", String::new())?;
         let mut settings = Settings::take(&mut fields)?;
-        let limit = take_max_tokens(&mut fields, &["max_tokens"])?.unwrap_or(DEFAULT_MAX_TOKENS);
-        settings.limits.max_tokens = usize::try_from(limit).ok();
+        let limit = take_max_tokens(&mut fields, &["max_tokens"])?;
+        settings.has_default_limit = limit.is_none();
+        settings.limits.max_tokens = usize::try_from(limit.unwrap_or(DEFAULT_MAX_TOKENS)).ok();
         settings.logprobs = take_logprobs(&mut fields)?;
-        let prompt = take_prompt(&mut fields)?;
+        let prompts = take_prompts(&mut fields, "prompt")?;
         fields.finish()?;
-        Ok(CompletionRequest { settings, prompt })
+        Ok(CompletionRequest { settings, prompts })
     }
 
+    /// The tokens of each text.
+    pub(super) fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, ApiError> {
+        let tokens = self.prompts.iter().map(|prompt| prompt.tokens(tokenizer));
+        tokens.collect()
+    }
+}
+
+impl CompletionPrompt {
     /// The tokens of the text.
-    pub(super) fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, ApiError> {
+    ///
+    /// # Errors
+    /// A text that the tokenizer does not take.
+    pub fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, ApiError> {
         let options = EncodeOptions {
             add_special: true,
             parse_special: true,
         };
-        match &self.prompt {
+        match self {
             CompletionPrompt::Text(text) => Ok(tokenizer.encode(text, options)?),
             CompletionPrompt::Tokens(tokens) => Ok(tokens.clone()),
         }
@@ -72,32 +84,37 @@ fn take_logprobs(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     }
 }
 
-/// A text or a list of tokens; of lists of these, one of a single item.
-fn take_prompt(fields: &mut Fields) -> Result<CompletionPrompt, ApiError> {
-    const EXPECTED: &str = "a string, or a list of token ids";
-    let prompt = fields.take::<Value>("prompt")?;
-    let prompt = prompt.ok_or_else(|| ApiError::field("prompt", "prompt is missing"))?;
+/// Takes the field `name`: a text, a list of tokens, or a list of these.
+pub(super) fn take_prompts(
+    fields: &mut Fields,
+    name: &str,
+) -> Result<Vec<CompletionPrompt>, ApiError> {
+    let expected = "a string, a list of token ids, or a list of these";
+    let prompt = fields.take::<Value>(name)?;
     match prompt {
-        Value::String(text) => Ok(CompletionPrompt::Text(text)),
-        Value::Array(mut items) => match (items.len(), items.first()) {
-            (1, Some(Value::String(_) | Value::Array(_))) => match items.remove(0) {
+        Some(Value::String(text)) => Ok(vec![CompletionPrompt::Text(text)]),
+        Some(Value::Array(items)) if items.iter().any(|item| !item.is_number()) => {
+            let items = items.into_iter().enumerate();
+            let prompts = items.map(|(index, item)| match item {
                 Value::String(text) => Ok(CompletionPrompt::Text(text)),
-                Value::Array(tokens) => read_tokens(tokens),
-                other => Err(fields.wrong("prompt", &other, EXPECTED)),
-            },
-            (n, Some(Value::String(_) | Value::Array(_))) => {
-                let message = format!("prompt is a list of {n} texts; expected one a request");
-                Err(ApiError::field("prompt", message))
-            }
-            _ => read_tokens(items),
-        },
-        other => Err(fields.wrong("prompt", &other, EXPECTED)),
+                Value::Array(tokens) => read_tokens(&format!("{name}[{index}]"), tokens),
+                other => Err(wrong(
+                    &format!("{name}[{index}]"),
+                    &other,
+                    "a string or a list of token ids, as its other items",
+                )),
+            });
+            prompts.collect()
+        }
+        Some(Value::Array(tokens)) => Ok(vec![read_tokens(name, tokens)?]),
+        Some(other) => Err(fields.wrong(name, &other, expected)),
+        None => Err(ApiError::field(name, format!("{name} is missing"))),
     }
 }
 
-fn read_tokens(items: Vec<Value>) -> Result<CompletionPrompt, ApiError> {
+fn read_tokens(name: &str, items: Vec<Value>) -> Result<CompletionPrompt, ApiError> {
     let tokens = items.into_iter().enumerate().map(|(index, item)| {
-        let place = format!("prompt[{index}]");
+        let place = format!("{name}[{index}]");
         let number = i128::of(item.clone()).unwrap_or(-1);
         u32::try_from(number).map_err(|_| wrong(&place, &item, "a token's id"))
     });
@@ -111,30 +128,33 @@ mod tests {
 
     use super::*;
 
-    fn prompt(prompt: Value) -> Result<CompletionPrompt, ApiError> {
-        CompletionRequest::from_body(json!({ "prompt": prompt })).map(|request| request.prompt)
+    fn prompts(prompt: Value) -> Result<Vec<CompletionPrompt>, ApiError> {
+        CompletionRequest::from_body(json!({ "prompt": prompt })).map(|request| request.prompts)
     }
 
     #[test]
-    fn a_prompt_is_a_text_or_tokens() {
+    fn a_prompt_is_a_text_or_tokens_or_several() {
         let text = CompletionPrompt::Text("a".to_owned());
         let tokens = CompletionPrompt::Tokens(vec![1, 2]);
-        assert_eq!(prompt(json!("a")), Ok(text.clone()));
-        assert_eq!(prompt(json!(["a"])), Ok(text));
-        assert_eq!(prompt(json!([1, 2])), Ok(tokens.clone()));
-        assert_eq!(prompt(json!([[1, 2]])), Ok(tokens));
+        assert_eq!(prompts(json!("a")), Ok(vec![text.clone()]));
+        assert_eq!(prompts(json!(["a"])), Ok(vec![text.clone()]));
+        assert_eq!(prompts(json!([1, 2])), Ok(vec![tokens.clone()]));
+        assert_eq!(prompts(json!([[1, 2]])), Ok(vec![tokens.clone()]));
+        assert_eq!(
+            prompts(json!(["a", [1, 2], "a"])),
+            Ok(vec![text.clone(), tokens, text])
+        );
         for wrong in [
             json!(null),
             json!(1),
             json!({}),
-            json!(["a", "b"]),
-            json!([[1], [2]]),
             json!([1, "a"]),
+            json!([["a"]]),
             json!([-1]),
             json!([4_294_967_296_u64]),
             json!([1.5]),
         ] {
-            let error = prompt(wrong.clone()).expect_err("wrong");
+            let error = prompts(wrong.clone()).expect_err("wrong");
             assert!(error.message.contains("prompt"), "{wrong}: {error}");
         }
     }

@@ -15,6 +15,12 @@ use crate::tokenizer::TokenizerError;
 pub enum ErrorKind {
     /// The request's: sent again it fails again.
     InvalidRequestError,
+    /// The request's: it has no key, or a wrong one.
+    AuthenticationError,
+    /// The request's: it comes from where none is accepted.
+    PermissionError,
+    /// Nobody's: the server has no room for it now.
+    ServiceUnavailableError,
     /// The model's or the machine's.
     ServerError,
 }
@@ -70,6 +76,23 @@ impl ApiError {
         ApiError {
             status: 500,
             kind: ErrorKind::ServerError,
+            ..ApiError::invalid(message)
+        }
+    }
+
+    /// A request that may be sent again a little later.
+    pub fn unavailable(message: impl Into<String>) -> ApiError {
+        ApiError {
+            status: 503,
+            kind: ErrorKind::ServiceUnavailableError,
+            ..ApiError::invalid(message)
+        }
+    }
+
+    /// A request that is wrong in a way that has a status of its own.
+    pub fn with_status(status: u16, message: impl Into<String>) -> ApiError {
+        ApiError {
+            status,
             ..ApiError::invalid(message)
         }
     }

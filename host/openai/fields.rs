@@ -122,6 +122,35 @@ impl Fields {
         }
     }
 
+    /// Takes the field `name`, which must be there.
+    pub fn require<T: Field>(&mut self, name: &str) -> Result<T, ApiError> {
+        let missing = self.name(name);
+        let value = self.take(name)?;
+        value.ok_or_else(|| ApiError::field(&missing, format!("{missing} is missing")))
+    }
+
+    /// Takes the text `name`, which is one of `words`.
+    pub fn take_word(&mut self, name: &str, words: &[&str]) -> Result<Option<String>, ApiError> {
+        match self.take::<Value>(name)? {
+            None => Ok(None),
+            Some(Value::String(word)) if words.contains(&word.as_str()) => Ok(Some(word)),
+            Some(other) => {
+                let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+                Err(self.wrong(name, &other, &words.join(", ")))
+            }
+        }
+    }
+
+    /// Takes the object `name` as fields.
+    pub fn take_fields(&mut self, name: &str) -> Result<Option<Fields>, ApiError> {
+        let what = self.name(name);
+        let fields = self.take::<Map<String, Value>>(name)?;
+        Ok(fields.map(|fields| Fields {
+            fields,
+            place: format!("{what}."),
+        }))
+    }
+
     /// Takes a field that has several names, given under one of them or with the same value under others too.
     pub fn take_any<T: Field + PartialEq>(
         &mut self,
@@ -162,6 +191,11 @@ impl Fields {
     /// The error of a field `name` whose value is `value` and should be as `expected`.
     pub fn wrong(&self, name: &str, value: &Value, expected: &str) -> ApiError {
         wrong(&self.name(name), value, expected)
+    }
+
+    /// What nobody has taken.
+    pub fn rest(self) -> Map<String, Value> {
+        self.fields
     }
 
     /// Refuses what nobody has taken, unless it asks for nothing.
@@ -224,6 +258,20 @@ mod tests {
         assert!(message(of.take::<i128>("c")).contains("whole number"));
         assert_eq!(of.take::<i128>("d"), Ok(Some(i128::from(u64::MAX))));
         assert!(message(of.take::<i128>("e")).contains("e is \"3\""));
+    }
+
+    #[test]
+    fn words_and_objects_are_named_with_their_place() {
+        let mut of = fields(json!({"a": "x", "b": {"c": 1, "d": "y"}}));
+        assert_eq!(of.take_word("none", &["x"]), Ok(None));
+        assert_eq!(of.take_word("a", &["w", "x"]), Ok(Some("x".to_owned())));
+        assert_eq!(message(of.require::<bool>("a")), "a is missing");
+        let mut inner = of.take_fields("b").expect("an object").expect("there");
+        assert_eq!(
+            message(inner.take_word("d", &["w", "x"])),
+            "b.d is \"y\"; expected \"w\", \"x\""
+        );
+        assert_eq!(message(inner.require::<bool>("d")), "b.d is missing");
     }
 
     #[test]

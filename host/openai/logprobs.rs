@@ -1,10 +1,12 @@
 //! Log-probabilities of an answer's tokens, in the forms of both endpoints.
 
+use std::collections::VecDeque;
+
 use serde::{Serialize, Serializer};
 
 use crate::backend::Logprobs;
 use crate::engine::{Finish, Generation};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{StreamDecoder, Tokenizer};
 
 /// What stands for less than any probability, in OpenAI's API too. JSON has no infinity.
 const LEAST: f32 = -9999.0;
@@ -22,6 +24,7 @@ pub struct TokenLogprob {
     /// Its text; U+FFFD for a part of a character.
     pub token: String,
     /// The natural logarithm of its probability.
+    #[serde(serialize_with = "shortest")]
     pub logprob: f32,
     /// Its bytes.
     pub bytes: Vec<u8>,
@@ -35,6 +38,7 @@ pub struct TopLogprob {
     /// Its text.
     pub token: String,
     /// The natural logarithm of its probability.
+    #[serde(serialize_with = "shortest")]
     pub logprob: f32,
     /// Its bytes.
     pub bytes: Vec<u8>,
@@ -46,6 +50,7 @@ pub struct CompletionLogprobs {
     /// The tokens of the text.
     pub tokens: Vec<String>,
     /// The natural logarithm of each one's probability.
+    #[serde(serialize_with = "all_shortest")]
     pub token_logprobs: Vec<f32>,
     /// The likeliest tokens in each one's place, and it itself.
     pub top_logprobs: Vec<LogprobByText>,
@@ -67,14 +72,15 @@ impl LogprobByText {
 
 impl Serialize for LogprobByText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(token, logprob)| (token, logprob)))
+        let entries = self.0.iter();
+        serializer.collect_map(entries.map(|(token, logprob)| (token, decimal(*logprob))))
     }
 }
 
 impl ChatLogprobs {
-    /// Those of `generation`.
-    pub fn new(generation: &Generation, tokenizer: &Tokenizer) -> ChatLogprobs {
-        let content = shown(generation, tokenizer).map(|shown| {
+    /// Those of `tokens`.
+    pub fn new(tokens: &[ShownToken], tokenizer: &Tokenizer) -> ChatLogprobs {
+        let content = tokens.iter().map(|shown| {
             let top = shown
                 .logprobs
                 .top
@@ -98,15 +104,15 @@ impl ChatLogprobs {
 }
 
 impl CompletionLogprobs {
-    /// Those of `generation`.
-    pub fn new(generation: &Generation, tokenizer: &Tokenizer) -> CompletionLogprobs {
+    /// Those of `tokens`.
+    pub fn new(tokens: &[ShownToken], tokenizer: &Tokenizer) -> CompletionLogprobs {
         let mut all = CompletionLogprobs {
             tokens: Vec::new(),
             token_logprobs: Vec::new(),
             top_logprobs: Vec::new(),
             text_offset: Vec::new(),
         };
-        for shown in shown(generation, tokenizer) {
+        for shown in tokens {
             let mut top = LogprobByText::default();
             for &(token, logprob) in &shown.logprobs.top {
                 top.add(tokenizer.token_text(token), logprob);
@@ -121,37 +127,95 @@ impl CompletionLogprobs {
     }
 }
 
-struct Shown<'a> {
-    token: u32,
-    logprobs: &'a Logprobs,
+/// A token of an answer's text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShownToken {
+    /// Its id.
+    pub token: u32,
+    /// What is known of it.
+    pub logprobs: Logprobs,
     /// Characters of the text before it.
-    offset: usize,
+    pub offset: usize,
 }
 
-/// The tokens of the text: without the one that ended it, and without those that lie in a stop string alone.
-fn shown<'a>(generation: &'a Generation, tokenizer: &Tokenizer) -> impl Iterator<Item = Shown<'a>> {
-    let length = generation.text.chars().count();
-    let n_tokens = generation.tokens.len();
-    let n_shown = match generation.finish {
-        Finish::EndOfText => n_tokens.saturating_sub(1),
-        _ => n_tokens,
-    };
-    let is_cut = generation.finish == Finish::StopString;
-    let mut decoder = tokenizer.stream();
-    let mut offset = 0;
-    let tokens = generation.tokens.iter().zip(&generation.logprobs);
-    let shown = tokens.take(n_shown).map(move |(&token, logprobs)| {
-        let shown = Shown {
+/// The tokens of an answer's text, as the text grows: without the one that ended it, and without those that lie in a
+/// stop string alone.
+pub struct ShownTokens {
+    decoder: StreamDecoder,
+    /// Characters of all tokens so far.
+    decoded: usize,
+    /// Characters of the text so far.
+    certain: usize,
+    /// Tokens that are not in that text yet.
+    waiting: VecDeque<ShownToken>,
+}
+
+impl ShownTokens {
+    /// No tokens yet.
+    pub fn new(tokenizer: &Tokenizer) -> ShownTokens {
+        ShownTokens {
+            decoder: tokenizer.stream(),
+            decoded: 0,
+            certain: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Those of a whole answer.
+    pub fn of(generation: &Generation, tokenizer: &Tokenizer) -> Vec<ShownToken> {
+        let mut tokens = ShownTokens::new(tokenizer);
+        for (&token, logprobs) in generation.tokens.iter().zip(&generation.logprobs) {
+            tokens.push(token, logprobs.clone());
+        }
+        let mut shown = tokens.take(&generation.text);
+        shown.extend(tokens.finish(generation.finish));
+        shown
+    }
+
+    /// Takes the next token.
+    pub fn push(&mut self, token: u32, logprobs: Logprobs) {
+        let offset = self.decoded;
+        self.decoded += self.decoder.push(token).chars().count();
+        self.waiting.push_back(ShownToken {
             token,
             logprobs,
             offset,
-        };
-        offset += decoder.push(token).chars().count();
-        shown
-    });
-    shown.take_while(move |shown| !is_cut || shown.offset < length)
+        });
+    }
+
+    /// The tokens that begin in the text so far, which goes on with `text`.
+    pub fn take(&mut self, text: &str) -> Vec<ShownToken> {
+        self.certain += text.chars().count();
+        let n = self
+            .waiting
+            .partition_point(|token| token.offset < self.certain);
+        self.waiting.drain(..n).collect()
+    }
+
+    /// The other tokens of an answer that ended with `finish`.
+    pub fn finish(&mut self, finish: Finish) -> Vec<ShownToken> {
+        match finish {
+            Finish::StopString => self.waiting.clear(),
+            Finish::EndOfText => drop(self.waiting.pop_back()),
+            Finish::Length | Finish::Context | Finish::Interrupted => {}
+        }
+        self.waiting.drain(..).collect()
+    }
 }
 
 fn finite(logprob: f32) -> f32 {
     logprob.max(LEAST)
+}
+
+/// With the digits of the `f32`, not those of the `f64` of the same value.
+fn shortest<S: Serializer>(logprob: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(decimal(*logprob))
+}
+
+fn all_shortest<S: Serializer>(logprobs: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(logprobs.iter().map(|logprob| decimal(*logprob)))
+}
+
+fn decimal(logprob: f32) -> f64 {
+    logprob.to_string().parse().unwrap_or(f64::from(logprob))
 }

@@ -4,33 +4,51 @@
 //! for nothing ([`neutral`]). Fields besides OpenAI's have the names of llama.cpp and vLLM.
 
 mod chat;
+mod chat_stream;
 mod completion;
+mod completion_stream;
+mod conversation;
+mod embedding;
 mod error;
 mod fields;
 mod logprobs;
 mod message;
 pub mod neutral;
+mod parts;
 mod prepared;
 mod response;
 mod response_format;
+pub mod responses;
 mod settings;
 mod stream_event;
 mod tools;
+mod translation;
 
 use serde_json::Value;
 
 pub use chat::ChatRequest;
+pub use chat_stream::ChatStream;
 pub use completion::{CompletionPrompt, CompletionRequest};
+pub use completion_stream::CompletionStream;
+pub use conversation::Conversation;
+pub use embedding::{EmbeddingFormat, EmbeddingRequest, embedding_response};
 pub use error::{ApiError, ErrorKind};
 pub use fields::{Field, Fields};
-pub use logprobs::{ChatLogprobs, CompletionLogprobs, LogprobByText, TokenLogprob, TopLogprob};
+pub use logprobs::{
+    ChatLogprobs, CompletionLogprobs, LogprobByText, ShownToken, ShownTokens, TokenLogprob,
+    TopLogprob,
+};
+#[cfg(test)]
+pub(crate) use parts::tests::any_pieces;
+pub use parts::{Change, Ending, Head, Part, Parts, Spent, stop_that_ended};
 pub use prepared::Prepared;
 pub use response::{
-    Answer, ChatResponse, CompletionResponse, PromptTokensDetails, Response, Usage,
+    Answer, ChatResponse, Choice, CompletionResponse, PromptTokensDetails, Response, Usage,
 };
 pub use response_format::ResponseFormat;
-pub use settings::{MAX_STOP_STRINGS, Settings};
-pub use stream_event::{EventData, StreamEvent};
+pub use settings::{MAX_CHOICES, MAX_STOP_STRINGS, Settings};
+pub use stream_event::{EventData, StreamEvent, StreamHead};
+pub use translation::{Names, Translation};
 
 use crate::chat::ChatTemplate;
 use crate::grammar::Grammars;
@@ -96,24 +114,33 @@ impl Request {
         }
     }
 
-    /// What the engine needs for answers to it; a conversation is laid out by `template`.
+    /// The same, to be changed.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        match self {
+            Request::Chat(request) => &mut request.settings,
+            Request::Completion(request) => &mut request.settings,
+        }
+    }
+
+    /// What the engine needs for answers to it: to the conversation, laid out by `template`, or to each text.
     ///
     /// # Errors
-    /// There is no template, it refuses the conversation, the text has no tokens, or what the answer must look like has
-    /// no grammar.
+    /// There is no template, it refuses the conversation, a text is not one, or what the answer must look like has no
+    /// grammar.
     pub fn prepare(
         &self,
         template: Option<&ChatTemplate>,
         grammars: &Grammars,
-    ) -> Result<Prepared, ApiError> {
+    ) -> Result<Vec<Prepared>, ApiError> {
         match self {
             Request::Chat(request) => {
                 let template = template
                     .ok_or_else(|| ApiError::field("messages", "the model has no chat template"))?;
-                request.prepare(template, grammars)
+                Ok(vec![request.prepare(template, grammars)?])
             }
             Request::Completion(request) => {
-                Ok(Prepared::plain(request.tokens(grammars.tokenizer())?))
+                let texts = request.tokens(grammars.tokenizer())?;
+                Ok(texts.into_iter().map(Prepared::plain).collect())
             }
         }
     }

@@ -33,13 +33,15 @@ impl Prepared {
         }
     }
 
-    /// The engine's request for one answer; `seed` is for settings that name none.
-    pub fn request(&self, settings: &Settings, seed: u64) -> Request {
-        Request {
-            constraint: self.constraint.clone(),
-            shown: self.shown.clone(),
-            ..settings.request(self.prompt.clone(), seed)
-        }
+    /// The engine's requests for as many answers as `settings` want; `seed` is for settings that name none.
+    pub fn requests(&self, settings: &Settings, seed: u64) -> impl Iterator<Item = Request> {
+        settings
+            .requests(&self.prompt, seed)
+            .map(|request| Request {
+                constraint: self.constraint.clone(),
+                shown: self.shown.clone(),
+                ..request
+            })
     }
 }
 

@@ -1,18 +1,20 @@
 //! Responses.
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::{ChatLogprobs, CompletionLogprobs, Endpoint};
+use super::{ChatLogprobs, CompletionLogprobs, Endpoint, ShownTokens};
+use crate::chat::Piece;
 use crate::engine::{Finish, Generation};
 use crate::tokenizer::Tokenizer;
 
-/// A finished answer, and what a response tells of its request.
+/// Finished answers to one request, and what a response tells of it.
 pub struct Answer<'a> {
-    /// What the engine made.
-    pub generation: &'a Generation,
-    /// The tokenizer of the model that made it.
+    /// The answers, one or more.
+    pub choices: &'a [Choice<'a>],
+    /// The tokenizer of the model that made them.
     pub tokenizer: &'a Tokenizer,
-    /// A name for it without what stands before it, such as `chatcmpl-`.
+    /// A name for them without what stands before it, such as `chatcmpl-`.
     pub id: &'a str,
     /// The model's name.
     pub model: &'a str,
@@ -20,12 +22,20 @@ pub struct Answer<'a> {
     pub created: u64,
     /// The seed that was used.
     pub seed: u64,
-    /// Tokens of the prompt.
+    /// Tokens of the prompts.
     pub prompt_tokens: usize,
     /// Whether log-probabilities were asked for.
     pub has_logprobs: bool,
-    /// Tokens of the prompt that were in the cache; `None` where that is not told.
+    /// Tokens of the prompts that were in the cache; `None` where that is not told.
     pub cached_tokens: Option<usize>,
+}
+
+/// One of the answers.
+pub struct Choice<'a> {
+    /// What the engine made.
+    pub generation: &'a Generation,
+    /// Its text in parts.
+    pub pieces: &'a [Piece],
 }
 
 /// The response to a request of either kind.
@@ -55,7 +65,7 @@ pub struct ChatResponse {
     object: &'static str,
     created: u64,
     model: String,
-    choices: [ChatChoice; 1],
+    choices: Vec<ChatChoice>,
     usage: Usage,
     seed: u64,
 }
@@ -71,32 +81,79 @@ struct ChatChoice {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct AssistantMessage {
     role: &'static str,
-    content: String,
+    /// Null beside calls of tools without a word.
+    content: Option<String>,
     /// OpenAI's clients expect the field.
     refusal: Option<String>,
+    /// vLLM's first name for what the model thinks before it answers, and llama.cpp's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    /// vLLM's second name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Value>,
+}
+
+impl AssistantMessage {
+    fn new(pieces: &[Piece]) -> AssistantMessage {
+        let (mut content, mut reasoning) = (String::new(), None::<String>);
+        let mut calls: Vec<(&str, &str, String)> = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Content(text) => content.push_str(text),
+                Piece::Reasoning(text) => reasoning.get_or_insert_default().push_str(text),
+                Piece::ToolCall { id, name, .. } => calls.push((id, name, String::new())),
+                Piece::Arguments { index, text } => {
+                    if let Some((_, _, arguments)) = calls.get_mut(*index) {
+                        arguments.push_str(text);
+                    }
+                }
+            }
+        }
+        let calls = calls.into_iter().map(|(id, name, arguments)| {
+            let function = json!({"name": name, "arguments": arguments});
+            json!({"id": id, "type": "function", "function": function})
+        });
+        let tool_calls: Vec<Value> = calls.collect();
+        let is_silent = content.is_empty() && !tool_calls.is_empty();
+        AssistantMessage {
+            role: "assistant",
+            content: (!is_silent).then_some(content),
+            refusal: None,
+            reasoning_content: reasoning.clone(),
+            reasoning,
+            tool_calls,
+        }
+    }
 }
 
 impl ChatResponse {
     /// The response with `answer`.
     pub fn new(answer: &Answer<'_>) -> ChatResponse {
-        let generation = answer.generation;
-        let logprobs = || ChatLogprobs::new(generation, answer.tokenizer);
+        let choices = answer.choices.iter().enumerate().map(|(index, choice)| {
+            let message = AssistantMessage::new(choice.pieces);
+            let logprobs = || {
+                let tokens = ShownTokens::of(choice.generation, answer.tokenizer);
+                ChatLogprobs::new(&tokens, answer.tokenizer)
+            };
+            ChatChoice {
+                index,
+                finish_reason: chat_finish_reason(
+                    choice.generation.finish,
+                    !message.tool_calls.is_empty(),
+                ),
+                message,
+                logprobs: answer.has_logprobs.then(logprobs),
+            }
+        });
         ChatResponse {
             id: format!("chatcmpl-{}", answer.id),
             object: "chat.completion",
             created: answer.created,
             model: answer.model.to_owned(),
-            choices: [ChatChoice {
-                index: 0,
-                message: AssistantMessage {
-                    role: "assistant",
-                    content: generation.text.clone(),
-                    refusal: None,
-                },
-                logprobs: answer.has_logprobs.then(logprobs),
-                finish_reason: finish_reason(generation.finish),
-            }],
-            usage: Usage::new(answer),
+            choices: choices.collect(),
+            usage: Usage::of(answer),
             seed: answer.seed,
         }
     }
@@ -109,7 +166,7 @@ pub struct CompletionResponse {
     object: &'static str,
     created: u64,
     model: String,
-    choices: [CompletionChoice; 1],
+    choices: Vec<CompletionChoice>,
     usage: Usage,
     seed: u64,
 }
@@ -125,35 +182,41 @@ struct CompletionChoice {
 impl CompletionResponse {
     /// The response with `answer`.
     pub fn new(answer: &Answer<'_>) -> CompletionResponse {
-        let generation = answer.generation;
-        let logprobs = || CompletionLogprobs::new(generation, answer.tokenizer);
+        let choices = answer.choices.iter().enumerate().map(|(index, choice)| {
+            let generation = choice.generation;
+            let logprobs = || {
+                let tokens = ShownTokens::of(generation, answer.tokenizer);
+                CompletionLogprobs::new(&tokens, answer.tokenizer)
+            };
+            CompletionChoice {
+                index,
+                text: generation.text.clone(),
+                logprobs: answer.has_logprobs.then(logprobs),
+                finish_reason: finish_reason(generation.finish),
+            }
+        });
         CompletionResponse {
             id: format!("cmpl-{}", answer.id),
             object: "text_completion",
             created: answer.created,
             model: answer.model.to_owned(),
-            choices: [CompletionChoice {
-                index: 0,
-                text: generation.text.clone(),
-                logprobs: answer.has_logprobs.then(logprobs),
-                finish_reason: finish_reason(generation.finish),
-            }],
-            usage: Usage::new(answer),
+            choices: choices.collect(),
+            usage: Usage::of(answer),
             seed: answer.seed,
         }
     }
 }
 
-/// What an answer took, in tokens.
+/// What the answers to a request took, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Usage {
-    /// Of the prompt.
+    /// Of the prompts.
     pub prompt_tokens: usize,
-    /// Of the answer, the one that ended it included.
+    /// Of the answers, the ones that ended them included.
     pub completion_tokens: usize,
     /// Of both.
     pub total_tokens: usize,
-    /// More on the prompt.
+    /// More on the prompts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_tokens_details: Option<PromptTokensDetails>,
 }
@@ -166,22 +229,44 @@ pub struct PromptTokensDetails {
 }
 
 impl Usage {
-    fn new(answer: &Answer<'_>) -> Usage {
-        let completion_tokens = answer.generation.tokens.len();
+    /// With `cached_tokens`, of which nothing is told where they are `None`.
+    pub fn new(
+        prompt_tokens: usize,
+        completion_tokens: usize,
+        cached_tokens: Option<usize>,
+    ) -> Usage {
         let details = |cached_tokens| PromptTokensDetails { cached_tokens };
         Usage {
-            prompt_tokens: answer.prompt_tokens,
+            prompt_tokens,
             completion_tokens,
-            total_tokens: answer.prompt_tokens + completion_tokens,
-            prompt_tokens_details: answer.cached_tokens.map(details),
+            total_tokens: prompt_tokens + completion_tokens,
+            prompt_tokens_details: cached_tokens.map(details),
         }
+    }
+
+    fn of(answer: &Answer<'_>) -> Usage {
+        let choices = answer.choices.iter();
+        let completion_tokens = choices.map(|choice| choice.generation.tokens.len()).sum();
+        Usage::new(
+            answer.prompt_tokens,
+            completion_tokens,
+            answer.cached_tokens,
+        )
     }
 }
 
-/// OpenAI's word for why an answer ended.
-fn finish_reason(finish: Finish) -> &'static str {
+/// OpenAI's word for why a text ended.
+pub(super) fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::EndOfText | Finish::StopString | Finish::Interrupted => "stop",
         Finish::Length | Finish::Context => "length",
+    }
+}
+
+/// OpenAI's word for why a message ended, which may call tools.
+pub(super) fn chat_finish_reason(finish: Finish, calls_tools: bool) -> &'static str {
+    match finish_reason(finish) {
+        "stop" if calls_tools => "tool_calls",
+        reason => reason,
     }
 }

@@ -11,6 +11,9 @@ use crate::sampling::SamplingParams;
 /// Each costs a search in the text of every token.
 pub const MAX_STOP_STRINGS: usize = 64;
 
+/// Answers to one prompt that a request may ask for, as many as OpenAI's API makes.
+pub const MAX_CHOICES: usize = 128;
+
 /// How an answer is made.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -22,8 +25,12 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// When to end.
     pub limits: Limits,
+    /// Whether the limit of tokens is the endpoint's own, because the request names none.
+    pub has_default_limit: bool,
     /// How many of the likeliest tokens are told at each position; `None` for no log-probabilities at all.
     pub logprobs: Option<usize>,
+    /// Answers to each prompt.
+    pub n: usize,
     /// Whether the answer is wanted in pieces.
     pub stream: bool,
     /// Whether the last piece tells how many tokens it took.
@@ -47,7 +54,6 @@ impl Settings {
     /// Takes them out of `fields`; the limit of tokens and log-probabilities differ between endpoints and are the
     /// caller's.
     pub(super) fn take(fields: &mut Fields) -> Result<Settings, ApiError> {
-        fields.take_within("n", 1..=1, "1: one answer a request")?;
         let stream = fields.take("stream")?.unwrap_or(false);
         Ok(Settings {
             model: fields.take("model")?,
@@ -58,19 +64,23 @@ impl Settings {
                 stop: take_stop(fields)?,
                 ignore_end: fields.take("ignore_eos")?.unwrap_or(false),
             },
+            has_default_limit: true,
             logprobs: None,
+            n: take_n(fields)?,
             stream,
             include_usage: take_stream_options(fields, stream)?,
         })
     }
 
-    /// The engine's request for an answer to `prompt`; `seed` is for one that names none.
-    pub(super) fn request(&self, prompt: Vec<u32>, seed: u64) -> Request {
-        Request {
-            prompt,
+    /// The engine's requests for the `n` answers to `prompt`, whose seeds follow one another; `seed` is the first one
+    /// where none is named.
+    pub fn requests(&self, prompt: &[u32], seed: u64) -> impl Iterator<Item = Request> {
+        let first = self.seed.unwrap_or(seed);
+        (0..self.n as u64).map(move |choice| Request {
+            prompt: prompt.to_vec(),
             sampling: SamplingParams {
                 draw: Draw {
-                    seed: self.seed.unwrap_or(seed),
+                    seed: first.wrapping_add(choice),
                     ..self.sampling.draw
                 },
                 ..self.sampling.clone()
@@ -78,8 +88,14 @@ impl Settings {
             limits: self.limits.clone(),
             logprobs: self.logprobs,
             ..Request::default()
-        }
+        })
     }
+}
+
+fn take_n(fields: &mut Fields) -> Result<usize, ApiError> {
+    let expected = format!("a whole number from 1 to {MAX_CHOICES}");
+    let n = fields.take_within("n", 1..=MAX_CHOICES as i128, &expected)?;
+    Ok(n.map_or(1, |n| n as usize))
 }
 
 fn take_sampling(fields: &mut Fields) -> Result<SamplingParams, ApiError> {
@@ -247,9 +263,13 @@ mod tests {
         let settings = read("model", json!("any")).expect("settings");
         assert_eq!(settings.sampling, defaults());
         assert_eq!((settings.seed, settings.limits.stop.len()), (None, 0));
-        assert_eq!(settings.request(vec![1], 7).sampling.draw.seed, 7);
-        let seeded = read("seed", json!(3)).expect("settings");
-        assert_eq!(seeded.request(vec![1], 7).sampling.draw.seed, 3);
+        let seeds = |settings: &Settings| -> Vec<u64> {
+            let requests = settings.requests(&[1], 7);
+            requests.map(|request| request.sampling.draw.seed).collect()
+        };
+        assert_eq!(seeds(&settings), [7]);
+        assert_eq!(seeds(&read("seed", json!(3)).expect("settings")), [3]);
+        assert_eq!(seeds(&read("n", json!(3)).expect("settings")), [7, 8, 9]);
     }
 
     #[test]
@@ -294,7 +314,8 @@ mod tests {
             ("min_p", json!(-0.1), "from 0 to 1"),
             ("repeat_penalty", json!(0), "1e-6"),
             ("presence_penalty", json!(1e39), "1e6"),
-            ("n", json!(2), "1"),
+            ("n", json!(0), "from 1 to 128"),
+            ("n", json!(129), "from 1 to 128"),
             ("n", json!("two"), "a whole number"),
             ("best_of", json!(2), "not supported"),
             ("seed", json!(1e19), "a whole number"),

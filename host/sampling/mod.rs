@@ -13,6 +13,13 @@ pub use kernels_gpu::prim::random::uniform;
 pub use params::{CheckedParams, SamplingParams};
 pub use stop::{StopStrings, Stopped};
 
+/// A seed that nobody chose, small enough that every client's numbers hold it (53 bits).
+pub fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // The random keys of the hash map are the standard library's one source of randomness.
+    RandomState::new().hash_one(0) >> 11
+}
+
 /// Errors of sampling parameters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SamplingError {

@@ -83,6 +83,7 @@ pub fn request(random: &mut Random, vocab: usize, prefix: &[u32]) -> Request {
             repeat_penalty: if kind == 1 { 1.3 } else { 1.0 },
             ..SamplingParams::default()
         },
+        embedding: None,
         limits: Limits {
             max_tokens: Some(1 + random.below(70)),
             stop: match random.below(3) {

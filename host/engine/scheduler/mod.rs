@@ -118,6 +118,11 @@ impl Scheduler {
         self.options.context
     }
 
+    /// Most requests that run at the same time.
+    pub fn max_running(&self) -> usize {
+        self.options.max_running
+    }
+
     /// Requests that wait for their turn.
     pub fn n_waiting(&self) -> usize {
         self.waiting.len()
@@ -230,7 +235,7 @@ impl Scheduler {
             let Some(next) = self.waiting.front() else {
                 return;
             };
-            let sequence = Sequence::with_prefix_of(next.tokens(), &self.pages);
+            let sequence = next.cached(&self.pages);
             let needed = sequence.missing_pages(next.tokens().len() + 1);
             // Those that run will need some soon, and what is admitted only to be put off again costs its prompt.
             let is_crowded = self.pages.n_free() < needed + self.running.len();

@@ -1,0 +1,271 @@
+//! `/v1/chat/completions` and `/v1/completions`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request as HttpRequest, State};
+use axum::response::{IntoResponse, Response as HttpResponse};
+use serde_json::Value;
+use tracing::info;
+
+use crate::chat::{AnswerForm, AnswerReader, Piece};
+use crate::engine::{self, Generation};
+use crate::openai::{
+    Answer, ApiError, ChatLogprobs, ChatStream, Choice, CompletionLogprobs, CompletionStream,
+    Endpoint, Request, Response, ShownToken, StreamEvent, StreamHead, Usage,
+};
+use crate::sampling::random_seed;
+use crate::server::Limits;
+use crate::server::answer::{AnswerStream, Form, Tally, collect};
+use crate::server::body::{blocking, read_json};
+use crate::server::sse;
+use crate::server::state::{Served, ServerState, now};
+use crate::tokenizer::Tokenizer;
+
+/// The next message of a conversation.
+pub async fn chat(
+    State(state): State<Arc<ServerState>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    answer(&state, Endpoint::ChatCompletions, request).await
+}
+
+/// The continuation of texts.
+pub async fn text(
+    State(state): State<Arc<ServerState>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    answer(&state, Endpoint::Completions, request).await
+}
+
+async fn answer(
+    state: &ServerState,
+    endpoint: Endpoint,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let served = state.served()?.clone();
+    let body = read_json(request, &state.config.limits).await?;
+    if state.config.logs_prompts {
+        info!(%body, "asked");
+    }
+    let limits = state.config.limits;
+    let prepare = {
+        let served = served.clone();
+        move || Asked::read(endpoint, body, &served, &limits)
+    };
+    let (asked, requests) = blocking(prepare).await?;
+    let answers = served.engine.start(requests).await?;
+    let tally = Tally::new(asked.prompt_tokens, asked.n);
+    let name = &state.config.model_name;
+    if !asked.stream {
+        let generations = collect(answers).await?;
+        return Ok(Json(asked.response(&generations, tally, name, &served)).into_response());
+    }
+    let tokenizer = asked.has_logprobs.then_some(&*served.tokenizer);
+    Ok(match endpoint {
+        Endpoint::ChatCompletions => {
+            let form = asked.chat_form(name, &served, answers.n());
+            sse::respond(AnswerStream::new(answers, form, tokenizer, tally))
+        }
+        Endpoint::Completions => {
+            let form = asked.text_form(name, &served);
+            sse::respond(AnswerStream::new(answers, form, tokenizer, tally))
+        }
+    })
+}
+
+/// What is to be told of a request beside its answers.
+struct Asked {
+    endpoint: Endpoint,
+    id: String,
+    seed: u64,
+    n: usize,
+    prompt_tokens: usize,
+    form: AnswerForm,
+    has_logprobs: bool,
+    stream: bool,
+    include_usage: bool,
+}
+
+impl Asked {
+    /// Reads the body of a request, and what is asked of the engine.
+    fn read(
+        endpoint: Endpoint,
+        body: Value,
+        served: &Served,
+        limits: &Limits,
+    ) -> Result<(Asked, Vec<engine::Request>), ApiError> {
+        let mut request = Request::from_body(endpoint, body)?;
+        limits.limit_answer(request.settings_mut())?;
+        let template = match endpoint {
+            Endpoint::ChatCompletions => Some(served.template()?),
+            Endpoint::Completions => None,
+        };
+        let prepared = request.prepare(template, &served.grammars)?;
+        for one in &prepared {
+            limits.check_prompt(one.prompt.len(), &served.engine)?;
+        }
+        let settings = request.settings();
+        let seed = settings.seed.unwrap_or_else(random_seed);
+        let asked = Asked {
+            endpoint,
+            id: format!("{:014x}{:014x}", random_seed(), random_seed()),
+            seed,
+            n: settings.n,
+            prompt_tokens: prepared.iter().map(|one| one.prompt.len()).sum(),
+            // Of a conversation, which is one; texts are content and nothing else.
+            form: prepared
+                .first()
+                .map_or_else(AnswerForm::plain, |one| one.form.clone()),
+            has_logprobs: settings.logprobs.is_some(),
+            stream: settings.stream,
+            include_usage: settings.include_usage,
+        };
+        let most = served.engine.most_open();
+        if prepared.len().saturating_mul(settings.n) > most {
+            let message = format!(
+                "{} prompts with n = {} are more answers than the {most} that there is room for",
+                prepared.len(),
+                settings.n
+            );
+            return Err(ApiError::field("n", message));
+        }
+        let requests = prepared.iter();
+        let requests = requests.flat_map(|one| one.requests(settings, seed));
+        Ok((asked, requests.collect()))
+    }
+
+    fn response(
+        &self,
+        generations: &[Generation],
+        mut tally: Tally,
+        model: &str,
+        served: &Served,
+    ) -> Response {
+        for (choice, generation) in generations.iter().enumerate() {
+            tally.add(choice, generation);
+        }
+        tally.log();
+        let usage = tally.usage();
+        let readers = (0..generations.len()).map(|choice| self.reader(choice));
+        let pieces = readers.zip(generations);
+        let pieces: Vec<Vec<Piece>> = pieces
+            .map(|(reader, generation)| reader.read(&generation.text))
+            .collect();
+        let choices = generations.iter().zip(&pieces);
+        let choices: Vec<Choice<'_>> = choices
+            .map(|(generation, pieces)| Choice { generation, pieces })
+            .collect();
+        let answer = Answer {
+            choices: &choices,
+            tokenizer: &served.tokenizer,
+            id: &self.id,
+            model,
+            created: now(),
+            seed: self.seed,
+            prompt_tokens: self.prompt_tokens,
+            has_logprobs: self.has_logprobs,
+            cached_tokens: usage
+                .prompt_tokens_details
+                .map(|details| details.cached_tokens),
+        };
+        Response::new(self.endpoint, &answer)
+    }
+
+    /// What reads answer `choice`.
+    fn reader(&self, choice: usize) -> AnswerReader {
+        self.form.reader(&format!("{}-{choice}", self.id))
+    }
+
+    fn head(&self, prefix: &str, model: &str) -> StreamHead {
+        StreamHead {
+            id: format!("{prefix}{}", self.id),
+            object: "",
+            created: now(),
+            model: model.to_owned(),
+            seed: self.seed,
+        }
+    }
+
+    fn chat_form(&self, model: &str, served: &Served, n: usize) -> ChatForm {
+        let head = self.head("chatcmpl-", model);
+        ChatForm {
+            stream: ChatStream::new(head, n, self.include_usage),
+            readers: (0..n).map(|choice| self.reader(choice)).collect(),
+            tokenizer: served.tokenizer.clone(),
+        }
+    }
+
+    fn text_form(&self, model: &str, served: &Served) -> TextForm {
+        let head = self.head("cmpl-", model);
+        TextForm {
+            stream: CompletionStream::new(head, self.include_usage),
+            tokenizer: served.tokenizer.clone(),
+        }
+    }
+}
+
+/// Messages in pieces.
+struct ChatForm {
+    stream: ChatStream,
+    readers: Vec<AnswerReader>,
+    tokenizer: Arc<Tokenizer>,
+}
+
+impl Form for ChatForm {
+    fn begin(&mut self) -> Vec<StreamEvent> {
+        self.stream.begin()
+    }
+
+    fn text(&mut self, choice: usize, text: &str, tokens: &[ShownToken]) -> Vec<StreamEvent> {
+        let reader = self.readers.get_mut(choice);
+        let pieces = reader.map_or_else(Vec::new, |reader| reader.push(text));
+        let logprobs = ChatLogprobs::new(tokens, &self.tokenizer);
+        self.stream.pieces(choice, &pieces, Some(&logprobs))
+    }
+
+    fn finish(&mut self, choice: usize, generation: &Generation) -> Vec<StreamEvent> {
+        let reader = self.readers.get_mut(choice);
+        let pieces = reader.map_or_else(Vec::new, AnswerReader::finish);
+        let mut events = self.stream.pieces(choice, &pieces, None);
+        events.push(self.stream.finish(choice, generation.finish));
+        events
+    }
+
+    fn end(&mut self, usage: Usage) -> Vec<StreamEvent> {
+        self.stream.end(usage)
+    }
+
+    fn fail(&mut self, error: &ApiError) -> Vec<StreamEvent> {
+        vec![StreamEvent::json(&error.body())]
+    }
+}
+
+/// Texts in pieces.
+struct TextForm {
+    stream: CompletionStream,
+    tokenizer: Arc<Tokenizer>,
+}
+
+impl Form for TextForm {
+    fn begin(&mut self) -> Vec<StreamEvent> {
+        Vec::new()
+    }
+
+    fn text(&mut self, choice: usize, text: &str, tokens: &[ShownToken]) -> Vec<StreamEvent> {
+        let logprobs = CompletionLogprobs::new(tokens, &self.tokenizer);
+        self.stream.text(choice, text, Some(&logprobs))
+    }
+
+    fn finish(&mut self, choice: usize, generation: &Generation) -> Vec<StreamEvent> {
+        vec![self.stream.finish(choice, generation.finish)]
+    }
+
+    fn end(&mut self, usage: Usage) -> Vec<StreamEvent> {
+        self.stream.end(usage)
+    }
+
+    fn fail(&mut self, error: &ApiError) -> Vec<StreamEvent> {
+        vec![StreamEvent::json(&error.body())]
+    }
+}

@@ -1,0 +1,62 @@
+//! Which path leads where.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{Method, Uri};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use super::connections::Peer;
+use super::endpoints::{
+    completions, embeddings, health, messages, metrics, models, responses, tokens,
+};
+use super::guard::guard;
+use super::logging::observe;
+use super::state::ServerState;
+use crate::openai::ApiError;
+
+/// All that a server answers.
+pub fn router(state: Arc<ServerState>) -> Router {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/metrics", get(metrics::metrics))
+        .route("/v1/loads", get(metrics::loads))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*name}", get(models::one))
+        .route("/v1/chat/completions", post(completions::chat))
+        .route("/v1/completions", post(completions::text))
+        .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/apply-template", post(tokens::apply_template))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/messages", post(messages::create))
+        .route("/v1/messages/count_tokens", post(messages::count))
+        .fallback(no_path)
+        .method_not_allowed_fallback(no_method)
+        // The last one is asked first.
+        .layer(from_fn_with_state(state.clone(), guard))
+        .layer(from_fn(refuse_above_limit))
+        .layer(from_fn(messages::own_errors))
+        .layer(from_fn(observe))
+        .with_state(state)
+}
+
+async fn refuse_above_limit(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>();
+    if peer.is_some_and(|peer| peer.is_over_limit) && request.uri().path() != "/health" {
+        return ApiError::unavailable("there are too many connections").into_response();
+    }
+    next.run(request).await
+}
+
+async fn no_path(method: Method, uri: Uri) -> ApiError {
+    ApiError::with_status(404, format!("there is no {method} {}", uri.path()))
+}
+
+async fn no_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::with_status(405, format!("{} does not take {method}", uri.path()))
+}
