@@ -252,6 +252,16 @@ fn calls_as_templates_write_them_are_read() {
             "Let me see.\n```tool_code\n{\"name\": \"get_weather\", \"parameters\": {\"city\": \"</tool_call>\"}}\n```\n\
              ```tool_code\n{\"name\": \"no.arguments\", \"parameters\": {}}\n```",
         ),
+        (
+            ToolFormat::FunctionGemma,
+            "Let me see.<start_function_call>call:get_weather{city:<escape></tool_call><escape>}<end_function_call>\
+             <start_function_call>call:no.arguments{}<end_function_call>",
+        ),
+        (
+            ToolFormat::Gemma4,
+            "Let me see.<|tool_call>call:get_weather{city:<|\"|></tool_call><|\"|>}<tool_call|>\
+             <|tool_call>call:no.arguments{}<tool_call|>",
+        ),
     ];
     for (format, text) in texts {
         let (prepared, _) = prepare(format, true, 0, json!({"tools": tools()}));

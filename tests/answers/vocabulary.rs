@@ -11,7 +11,7 @@ const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
 
 /// Marks that are control tokens in the models that have them.
-const CONTROLS: [&str; 9] = [
+const CONTROLS: [&str; 12] = [
     "<unk>",
     "<s>",
     "</s>",
@@ -21,10 +21,21 @@ const CONTROLS: [&str; 9] = [
     "[ARGS]",
     "[THINK]",
     "[/THINK]",
+    "<|tool_call>",
+    "<tool_call|>",
+    "<|\"|>",
 ];
 
 /// Marks that are text there.
-const USER_DEFINEDS: [&str; 4] = ["<tool_call>", "</tool_call>", "<think>", "</think>"];
+const USER_DEFINEDS: [&str; 7] = [
+    "<tool_call>",
+    "</tool_call>",
+    "<think>",
+    "</think>",
+    "<start_function_call>",
+    "<end_function_call>",
+    "<escape>",
+];
 
 /// Pieces across the borders of grammars and marks.
 const PIECES: [&str; 22] = [
@@ -106,6 +117,10 @@ pub fn template(format: ToolFormat, tags: Option<[&str; 2]>, opens: bool) -> Cha
         ToolFormat::GemmaFence => {
             "```tool_code\n{\"name\": \"{{ c.name }}\", \"parameters\": {{ c.arguments | tojson }}}\n```"
         }
+        ToolFormat::FunctionGemma => {
+            "<start_function_call>call:{{ c.name }}{ {{- c.arguments }}}<end_function_call>{# <escape> #}"
+        }
+        ToolFormat::Gemma4 => "{{ '<|tool_call>call:' + c.name }}{ {{- c.arguments }}}<tool_call|>",
     };
     let [open, close] = tags.unwrap_or_default();
     let opened = if opens { open } else { "" };

@@ -17,6 +17,10 @@ pub enum ToolFormat {
     MistralNamed,
     /// JSON in a fence of `tool_code`: Gemma 2 and 3, which are told about tools in a message.
     GemmaFence,
+    /// `call:name{...}` in `<start_function_call>`: FunctionGemma.
+    FunctionGemma,
+    /// `call:name{...}` in `<|tool_call>`: Gemma 4.
+    Gemma4,
 }
 
 /// How arguments are written.
@@ -26,6 +30,8 @@ pub(super) enum Arguments {
     Json,
     /// One `<parameter=NAME>` after the other, strings as they are and other values as JSON.
     Xml,
+    /// As an object with bare names, whose strings are between two of this.
+    Bare(&'static str),
 }
 
 /// The fixed texts of a form, in their order. White space at their beginnings may be missing.
@@ -50,13 +56,15 @@ pub(super) struct Layout {
 
 impl ToolFormat {
     /// All forms.
-    pub const ALL: [ToolFormat; 6] = [
+    pub const ALL: [ToolFormat; 8] = [
         ToolFormat::Hermes,
         ToolFormat::QwenXml,
         ToolFormat::Llama,
         ToolFormat::MistralList,
         ToolFormat::MistralNamed,
         ToolFormat::GemmaFence,
+        ToolFormat::FunctionGemma,
+        ToolFormat::Gemma4,
     ];
 
     /// The form that a template with the source `source` writes calls in, where it is one that is known.
@@ -69,6 +77,12 @@ impl ToolFormat {
                 true => ToolFormat::QwenXml,
                 false => ToolFormat::Hermes,
             });
+        }
+        if has("<start_function_call>") {
+            return Some(ToolFormat::FunctionGemma);
+        }
+        if has("<|tool_call>call:") {
+            return Some(ToolFormat::Gemma4);
         }
         if has("[TOOL_CALLS]") {
             return Some(match has("[ARGS]") {
@@ -92,7 +106,7 @@ impl ToolFormat {
     }
 
     /// Its fixed texts, in which tokens of the vocabulary may be.
-    pub fn texts(self) -> [&'static str; 6] {
+    pub fn texts(self) -> [&'static str; 7] {
         let layout = self.layout();
         [
             layout.marker,
@@ -101,6 +115,10 @@ impl ToolFormat {
             layout.tail,
             layout.next.unwrap_or_default(),
             layout.end,
+            match layout.arguments {
+                Arguments::Bare(quote) => quote,
+                Arguments::Json | Arguments::Xml => "",
+            },
         ]
     }
 
@@ -169,6 +187,26 @@ impl ToolFormat {
                 arguments: Arguments::Json,
                 tail: "}\n```",
                 next: Some("\n```tool_code\n{\"name\": \""),
+                end: "",
+            },
+            ToolFormat::FunctionGemma => Layout {
+                marker: "<start_function_call>",
+                is_whole_answer: false,
+                head: "call:",
+                middle: "",
+                arguments: Arguments::Bare("<escape>"),
+                tail: "<end_function_call>",
+                next: Some("<start_function_call>call:"),
+                end: "",
+            },
+            ToolFormat::Gemma4 => Layout {
+                marker: "<|tool_call>",
+                is_whole_answer: false,
+                head: "call:",
+                middle: "",
+                arguments: Arguments::Bare("<|\"|>"),
+                tail: "<tool_call|>",
+                next: Some("<|tool_call>call:"),
                 end: "",
             },
         }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
+use super::bare::BareArguments;
 use super::format::Arguments;
 use super::{Tool, ToolFormat};
 use crate::grammar::lark::{self, Space};
@@ -60,7 +61,7 @@ impl CallGrammar<'_> {
 
     /// For each function the arguments that are written as plain text.
     pub fn texts(&self) -> Vec<(String, Vec<String>)> {
-        if self.format.layout().arguments == Arguments::Json {
+        if self.format.layout().arguments != Arguments::Xml {
             return Vec::new();
         }
         let texts = self.tools.iter().map(|tool| {
@@ -103,6 +104,11 @@ impl CallGrammar<'_> {
                         "\narguments_{index}: {}",
                         lark::json(&schema, Space::Single)
                     )
+                }
+                Arguments::Bare(quote) => {
+                    let name = format!("arguments_{index}");
+                    BareArguments::rules(&name, &tool.parameters, quote, self.tokenizer)
+                        .map_err(|message| UnsupportedSchema { index, message })?
                 }
                 Arguments::Xml => parameters(index, &tool.parameters)
                     .map_err(|message| UnsupportedSchema { index, message })?,

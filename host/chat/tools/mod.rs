@@ -3,6 +3,8 @@
 //!
 //! A call is generated under the grammar of its form, so that what is read is a known language and nothing is guessed.
 
+mod bare;
+mod bare_reader;
 mod described;
 mod format;
 mod grammar;

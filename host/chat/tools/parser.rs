@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::ToolFormat;
+use super::bare_reader::BareObject;
 use super::format::{Arguments, Layout};
 use super::json::ObjectEnd;
 use super::xml::{Parameters, Read};
@@ -35,6 +36,7 @@ enum State {
     Name(String),
     Json(ObjectEnd, bool),
     Xml(Parameters),
+    Bare(BareObject),
     /// Behind a call, with what is there of what follows it.
     Between(Vec<u8>),
     /// Behind the last call.
@@ -143,6 +145,13 @@ impl CallParser {
                     rest.into_iter().for_each(|byte| self.push(byte, pieces));
                 }
             },
+            State::Bare(object) => {
+                let (text, is_end) = object.push(byte);
+                self.tell_arguments(&text, pieces);
+                if is_end {
+                    self.expect_tail();
+                }
+            }
             State::Between(found) => {
                 self.untold.push(byte);
                 if found.is_empty() && byte.is_ascii_whitespace() {
@@ -176,10 +185,12 @@ impl CallParser {
 
     /// What is left when nothing follows. Of a call that was not told yet, nothing is.
     pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
-        if let State::Xml(parameters) = &mut self.state {
-            let text = parameters.finish();
-            self.tell_arguments(&text, pieces);
-        }
+        let text = match &mut self.state {
+            State::Xml(parameters) => parameters.finish(),
+            State::Bare(object) => object.finish(),
+            _ => return,
+        };
+        self.tell_arguments(&text, pieces);
     }
 
     fn expect(&mut self, text: &'static str, next: Next) {
@@ -214,6 +225,7 @@ impl CallParser {
         let texts = of_function.map(|(_, texts)| texts.clone());
         match self.layout.arguments {
             Arguments::Json => State::Json(ObjectEnd::default(), false),
+            Arguments::Bare(quote) => State::Bare(BareObject::new(quote)),
             Arguments::Xml => State::Xml(Parameters::new(texts.unwrap_or_default())),
         }
     }
