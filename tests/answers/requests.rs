@@ -79,48 +79,75 @@ impl Service {
 #[test]
 fn random_models_call_as_they_must() {
     let mut n_whole = 0;
-    let mut n_all = 0;
     for (index, format) in ToolFormat::ALL.into_iter().enumerate() {
         let name = ["tiny-qwen3-q8_0-1", "tiny-llama-q4_0-2"][index % 2];
-        let mut service = Service::tiny(name, format);
-        for seed in 0..2 {
-            let (prepared, generation) = service.answer(json!({
-                "messages": [{"role": "user", "content": "weather?"}],
-                "tools": tools(),
-                "tool_choice": "required",
-                "parallel_tool_calls": false,
-                "seed": seed,
-                "max_tokens": 400,
-            }));
-            let whole = read(&prepared.form, [generation.text.as_str()]);
-            n_all += 1;
-            if generation.finish == Finish::EndOfText {
-                n_whole += 1;
-                assert_eq!(
-                    (whole.calls.len(), whole.content.as_str()),
-                    (1, ""),
-                    "{:?}",
-                    generation.text
-                );
-                check_calls(&whole);
-            }
+        let (prepared, generation) = Service::tiny(name, format).answer(json!({
+            "messages": [{"role": "user", "content": "weather?"}],
+            "tools": tools(),
+            "tool_choice": "required",
+            "parallel_tool_calls": false,
+            "seed": index,
+            "max_tokens": 400,
+        }));
+        if generation.finish == Finish::EndOfText {
+            n_whole += 1;
+            let text = &generation.text;
+            let whole = read(&prepared.form, [text.as_str()]);
+            assert_eq!(
+                (whole.calls.len(), whole.content.as_str()),
+                (1, ""),
+                "{text:?}"
+            );
+            check_calls(&whole);
         }
     }
+    let n_all = ToolFormat::ALL.len();
     assert!(n_whole * 2 > n_all, "{n_whole} of {n_all} answers ended");
 }
 
+/// A model without sense, by a schema.
 #[test]
-fn a_small_model_calls_a_tool_and_writes_by_a_schema() {
+fn random_models_write_by_a_schema() {
+    let mut service = Service::tiny("tiny-qwen3-q8_0-1", ToolFormat::Hermes);
+    let schema = json!({
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}, "country": {"enum": ["France", "Spain"]}},
+        "required": ["city", "country"],
+        "additionalProperties": false,
+    });
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    for seed in 0..4 {
+        let (prepared, generation) = service.answer(json!({
+            "messages": [{"role": "user", "content": "The capital of France, as JSON."}],
+            "response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": schema}},
+            "seed": seed,
+            "max_tokens": 300,
+        }));
+        let whole = read(&prepared.form, [generation.text.as_str()]);
+        let value = parsed(&whole.content).expect("a value");
+        let text = &generation.text;
+        assert!(
+            validator.is_valid(&value) && generation.finish == Finish::EndOfText,
+            "{text:?}"
+        );
+    }
+}
+
+/// One whose template has no place for tools.
+#[test]
+fn a_small_model_calls_a_tool_that_it_is_told_of() {
     let mut service = Service::new(&support::model("smollm2"), |gguf, tokenizer| {
         ChatTemplate::from_gguf(gguf, tokenizer).expect("a template")
     });
     assert!(!service.template.has_tools());
+    let parameters = json!({"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]});
     let (prepared, generation) = service.answer(json!({
-        "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
-        "tools": [tools()[0]],
-        "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
+        "messages": [{"role": "user", "content": "Weather in Paris?"}],
+        "tools": [{"type": "function", "function": {"name": "get_weather", "parameters": parameters}}],
+        "tool_choice": "required",
+        "parallel_tool_calls": false,
         "temperature": 0,
-        "max_tokens": 200,
+        "max_tokens": 60,
     }));
     let whole = read(&prepared.form, [generation.text.as_str()]);
     assert_eq!(
@@ -129,31 +156,12 @@ fn a_small_model_calls_a_tool_and_writes_by_a_schema() {
         "{:?}",
         generation.text
     );
-    assert_eq!(whole.calls[0].1, "get_weather");
-    check_calls(&whole);
-
-    let schema = json!({
-        "type": "object",
-        "properties": {"city": {"type": "string", "maxLength": 20}, "country": {"enum": ["France", "Spain"]}},
-        "required": ["city", "country"],
-        "additionalProperties": false,
-    });
-    let (prepared, generation) = service.answer(json!({
-        "messages": [{"role": "user", "content": "The capital of France, as JSON."}],
-        "response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": schema}},
-        "temperature": 0,
-        "max_tokens": 200,
-    }));
-    let whole = read(&prepared.form, [generation.text.as_str()]);
-    let value = parsed(&whole.content).expect("a value");
-    let is_valid = jsonschema::validator_for(&schema)
-        .expect("a schema")
-        .is_valid(&value);
-    assert!(
-        is_valid && generation.finish == Finish::EndOfText,
-        "{:?}",
-        generation.text
+    assert_eq!(
+        (whole.calls.len(), whole.calls[0].1.as_str()),
+        (1, "get_weather")
     );
+    let arguments = parsed(&whole.calls[0].2).expect("arguments");
+    assert!(["Paris", "Rome"].contains(&arguments["city"].as_str().expect("a city")));
 }
 
 fn refused(format: ToolFormat, more: Value) -> ApiError {
