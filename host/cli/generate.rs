@@ -89,7 +89,7 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
             ignore_end: args.ignore_eos,
         },
         logprobs: None,
-        embedding: None,
+        ..Request::default()
     };
     let mut stdout = io::stdout().lock();
     let is_terminal = stdout.is_terminal();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Constraint;
 use crate::backend::{Logprobs, Pooling};
 use crate::sampling::SamplingParams;
 
@@ -18,6 +19,10 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// Asks for a vector that stands for the prompt, pooled in this way, instead of an answer.
     pub embedding: Option<Pooling>,
+    /// What the answer must look like.
+    pub constraint: Option<Box<dyn Constraint>>,
+    /// Control tokens whose names are part of the answer's text, because they are markup that somebody reads.
+    pub shown: Vec<u32>,
 }
 
 /// What an answer may not exceed.
@@ -27,7 +32,7 @@ pub struct Limits {
     pub max_tokens: Option<usize>,
     /// Texts that end the answer; they are not part of its text.
     pub stop: Vec<String>,
-    /// Goes on past end-of-text tokens.
+    /// Goes on past end-of-text tokens, but for those that a constraint allows.
     pub ignore_end: bool,
 }
 

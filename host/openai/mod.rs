@@ -13,9 +13,12 @@ mod fields;
 mod logprobs;
 mod message;
 pub mod neutral;
+mod prepared;
 mod response;
+mod response_format;
 mod settings;
 mod stream_event;
+mod tools;
 
 use serde_json::Value;
 
@@ -30,14 +33,16 @@ pub use logprobs::{
     ChatLogprobs, CompletionLogprobs, LogprobByText, ShownToken, ShownTokens, TokenLogprob,
     TopLogprob,
 };
+pub use prepared::Prepared;
 pub use response::{
     Answer, ChatResponse, Choice, CompletionResponse, PromptTokensDetails, Response, Usage,
 };
+pub use response_format::ResponseFormat;
 pub use settings::{MAX_CHOICES, MAX_STOP_STRINGS, Settings};
 pub use stream_event::{EventData, StreamEvent, StreamHead};
 
 use crate::chat::ChatTemplate;
-use crate::tokenizer::Tokenizer;
+use crate::grammar::Grammars;
 
 /// Where a request is sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,22 +113,26 @@ impl Request {
         }
     }
 
-    /// The tokens of what is to be continued: of the conversation, laid out by `template`, or of each text.
+    /// What the engine needs for answers to it, for each of its texts; a conversation is laid out by `template`.
     ///
     /// # Errors
-    /// There is no template, it refuses the conversation, or a text is not one.
-    pub fn prompts(
+    /// There is no template, it refuses the conversation, a text is not one, or what the answer must look like has no
+    /// grammar.
+    pub fn prepare(
         &self,
-        tokenizer: &Tokenizer,
         template: Option<&ChatTemplate>,
-    ) -> Result<Vec<Vec<u32>>, ApiError> {
+        grammars: &Grammars,
+    ) -> Result<Vec<Prepared>, ApiError> {
         match self {
             Request::Chat(request) => {
                 let template = template
                     .ok_or_else(|| ApiError::field("messages", "the model has no chat template"))?;
-                Ok(vec![request.tokens(tokenizer, template)?])
+                Ok(vec![request.prepare(template, grammars)?])
             }
-            Request::Completion(request) => request.tokens(tokenizer),
+            Request::Completion(request) => {
+                let texts = request.tokens(grammars.tokenizer())?;
+                Ok(texts.into_iter().map(Prepared::plain).collect())
+            }
         }
     }
 }

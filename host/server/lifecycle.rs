@@ -14,6 +14,7 @@ use super::engine_thread::{EngineFailure, EngineThread};
 use super::metrics::EngineMetrics;
 use super::router::router;
 use super::state::{Loaded, Phase, Served, ServerState, now};
+use crate::grammar::Grammars;
 
 /// How long clients get to read the error of a device that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
@@ -147,6 +148,7 @@ fn start_engine<E: Send + 'static>(
                 EngineThread::new(model.scheduler, model.interrupt, queue, metrics);
             let _ = loaded.send(Ok(Served {
                 engine,
+                grammars: Grammars::new(&tokenizer),
                 tokenizer,
                 template: model.template,
                 width,

@@ -17,7 +17,6 @@ mod lifecycle;
 mod limits;
 pub mod logging;
 mod metrics;
-mod reader;
 mod router;
 mod sse;
 mod stall;

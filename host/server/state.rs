@@ -9,6 +9,7 @@ use super::engine_thread::EngineHandle;
 use super::metrics::{EngineLoad, Metrics};
 use crate::chat::ChatTemplate;
 use crate::engine::Scheduler;
+use crate::grammar::Grammars;
 use crate::openai::ApiError;
 use crate::tokenizer::Tokenizer;
 
@@ -28,6 +29,8 @@ pub struct Served {
     pub engine: EngineHandle,
     /// The model's tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// Compiles what answers must look like.
+    pub grammars: Grammars,
     /// Lays out conversations; in its place why it cannot.
     pub template: Result<ChatTemplate, String>,
     /// Numbers of a token's vector.
