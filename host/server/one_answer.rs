@@ -73,7 +73,7 @@ pub fn prepare<T: Telling>(
         prompt_tokens: prepared.prompt.len(),
         stops: settings.limits.stop.clone(),
         stream: settings.stream,
-        requests: prepared.requests(settings, seed).collect(),
+        requests: prepared.requests(settings, seed),
         form: prepared.form,
         shown: prepared.shown,
     })
