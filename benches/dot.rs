@@ -1,4 +1,4 @@
-//! Speed of the dot products that decode on the way, on one core: `cargo bench --bench dot [TYPE]`.
+//! Speed of the dot products that unpack on the way, on one core: `cargo bench --bench dot [TYPE]`.
 //!
 //! Rows have 4096 elements, of a matrix that stays in the second-level cache and of one that comes
 //! from memory.

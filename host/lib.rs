@@ -12,6 +12,7 @@ pub mod engine;
 pub mod escape;
 pub mod gguf;
 pub mod gpu;
+pub mod grammar;
 pub mod hub;
 pub mod model;
 pub mod openai;

@@ -10,7 +10,7 @@ fn open(name: &str) -> Gguf {
 }
 
 #[test]
-fn tiny_models_open_and_decode() {
+fn tiny_models_open_and_unpack() {
     for name in TINY_MODELS {
         let gguf = open(&format!("tiny/{name}.gguf"));
         assert_eq!((gguf.version(), gguf.alignment()), (3, 32), "{name}");

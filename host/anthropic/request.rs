@@ -189,8 +189,8 @@ mod tests {
         assert_eq!(request.settings.model.as_deref(), Some("m"));
         assert_eq!(request.settings.limits.max_tokens, Some(9));
         assert_eq!(request.settings.limits.stop, ["a", "b"]);
-        assert_eq!(request.settings.sampling.top_k, 3);
-        assert_eq!(request.settings.sampling.temperature, 0.5);
+        assert_eq!(request.settings.sampling.draw.top_k, 3);
+        assert_eq!(request.settings.sampling.draw.temperature, 0.5);
         assert_eq!(request.settings.seed, Some(7));
         assert!(request.settings.stream);
         assert_eq!(request.variables["enable_thinking"], false);

@@ -2,6 +2,7 @@
 //! the way. The engine drives backends through this interface alone.
 
 mod check;
+mod draw;
 mod instrumented;
 mod row;
 mod trace;
@@ -9,9 +10,10 @@ mod trace;
 use std::sync::Arc;
 
 pub use check::check_step;
+pub use draw::{Candidate, Draw, softmax, top_k};
 pub use instrumented::{Instrumented, NotedLaunch};
 pub use row::{
-    Ask, Choice, Draw, Logprobs, MAX_LOGPROBS, NewTokens, Output, Penalties, Pooling, Report, Row,
+    Ask, Choice, Logprobs, MAX_LOGPROBS, NewTokens, Output, Penalties, Pooling, Report, Row,
     RowError, RowResult, Ticket,
 };
 pub use trace::{NoTrace, RecordedTensor, Recorder, TensorName, TraceSink, Tracer};

@@ -1,6 +1,6 @@
 //! What a step is made of, and what it gives back.
 
-use super::{NotFinite, PageId};
+use super::{Draw, NotFinite, PageId};
 
 /// A step that was [submitted](super::Backend::submit): the backend's steps, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,24 +147,6 @@ impl Penalties {
         presence: 0.0,
         frequency: 0.0,
     };
-}
-
-/// How a token is drawn. The random number follows from the seed and the position alone
-/// ([`crate::sampling::uniform`]), so that a text does not depend on what runs beside it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Draw {
-    /// Divides the logits; above 0.
-    pub temperature: f32,
-    /// Tokens to keep; 0 keeps all.
-    pub top_k: u32,
-    /// Probability to keep; 1 keeps all.
-    pub top_p: f32,
-    /// Least share of the likeliest token's probability; 0 keeps all.
-    pub min_p: f32,
-    /// Probability to keep of the tokens whose surprise is nearest to the expected one; 1 keeps all.
-    pub typical_p: f32,
-    /// Of the random numbers.
-    pub seed: u64,
 }
 
 /// What a row tells beside its tokens.

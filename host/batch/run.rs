@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Identity, JournalError, RequestFile, ResultLine};
-use crate::chat::{ChatTemplate, Piece};
+use crate::chat::{AnswerForm, ChatTemplate};
 use crate::engine::{self, EngineError, Event, Generation, RequestId, Scheduler};
+use crate::grammar::Grammars;
 use crate::openai::{Answer, ApiError, Choice, Endpoint, Request, Response};
 
 /// Requests that wait in the scheduler for those that run; more are admitted in one step at its beginning alone.
@@ -33,6 +34,8 @@ pub struct Batch<'a> {
     pub scheduler: &'a mut Scheduler,
     /// Lays out conversations, where the model has a template that can.
     pub template: Option<&'a ChatTemplate>,
+    /// Compiles what answers must look like.
+    pub grammars: Grammars,
     /// The requests.
     pub requests: &'a RequestFile,
     /// Names results and gives seeds.
@@ -80,6 +83,8 @@ struct Running {
     prompt_tokens: usize,
     seed: u64,
     has_logprobs: bool,
+    form: AnswerForm,
+    shown: Vec<u32>,
 }
 
 impl Batch<'_> {
@@ -163,22 +168,24 @@ impl Batch<'_> {
             .seed
             .unwrap_or_else(|| self.identity.seed(&named.custom_id));
         let has_logprobs = settings.logprobs.is_some();
-        let prompts = request.prompts(self.scheduler.tokenizer(), self.template)?;
-        let [prompt] = &prompts[..] else {
-            let message = format!("prompt is a list of {}; a batch takes one", prompts.len());
+        let prepared = request.prepare(self.template, &self.grammars)?;
+        let [prepared] = &prepared[..] else {
+            let message = format!("prompt is a list of {}; a batch takes one", prepared.len());
             return Err(ApiError::field("prompt", message));
         };
-        let requests: Vec<_> = settings.requests(prompt, seed).collect();
-        let [request] = <[engine::Request; 1]>::try_from(requests).map_err(|requests| {
-            let message = format!("n is {}; a batch makes one answer", requests.len());
-            ApiError::field("n", message)
-        })?;
+        if settings.n != 1 {
+            let message = format!("n is {}; a batch makes one answer", settings.n);
+            return Err(ApiError::field("n", message));
+        }
+        let request = prepared.request(settings, seed);
         let running = Running {
             line,
             endpoint: body.endpoint,
             prompt_tokens: request.prompt.len(),
             seed,
             has_logprobs,
+            form: prepared.form.clone(),
+            shown: prepared.shown.clone(),
         };
         Ok((request, running))
     }
@@ -226,19 +233,21 @@ impl Batch<'_> {
     /// The response with `generation`. It says nothing of when and beside what it was made.
     fn response(&self, request: &Running, generation: &Generation) -> Response {
         let custom_id = &self.requests.lines()[request.line].custom_id;
-        let pieces = [Piece::Content(generation.text.clone())];
+        let id = self.identity.id(custom_id);
+        let pieces = request.form.read(&id, &generation.text);
         let answer = Answer {
             choices: &[Choice {
                 generation,
                 pieces: &pieces,
             }],
             tokenizer: self.scheduler.tokenizer(),
-            id: &self.identity.id(custom_id),
+            id: &id,
             model: self.model,
             created: 0,
             seed: request.seed,
             prompt_tokens: request.prompt_tokens,
             has_logprobs: request.has_logprobs,
+            shown: &request.shown,
             cached_tokens: None,
         };
         Response::new(request.endpoint, &answer)

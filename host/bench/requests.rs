@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::RandomTokens;
 use super::output::{Format, Header};
 use super::table::{self, Align, cell, quoted};
+use crate::backend::Draw;
 use crate::engine::{EngineError, Event, Limits, Request, RequestId, Scheduler};
 use crate::sampling::SamplingParams;
 
@@ -191,7 +192,10 @@ impl<'a> Run<'a> {
         let id = self.scheduler.add(Request {
             prompt: self.tokens.take(prompt),
             sampling: SamplingParams {
-                seed: self.sent as u64,
+                draw: Draw {
+                    seed: self.sent as u64,
+                    ..self.load.sampling.draw
+                },
                 ..self.load.sampling.clone()
             },
             limits: Limits {
@@ -200,6 +204,7 @@ impl<'a> Run<'a> {
                 ..Limits::default()
             },
             logprobs: None,
+            ..Request::default()
         })?;
         self.newest.insert(id, (Instant::now(), None));
         Ok(id)

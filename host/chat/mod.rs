@@ -9,13 +9,21 @@
 //! One exception: a role that is exactly one of the usual words counts as the template's, because
 //! templates such as Phi's spell their markup with it (`'<|' + message.role + '|>'`).
 
+mod answer;
+mod arguments;
 mod jinja;
 mod piece;
+mod reasoning;
+pub mod tools;
 
 use serde_json::{Value as Json, json};
 
 use crate::gguf::{Gguf, GgufError};
+use crate::grammar::Tags;
 use crate::tokenizer::{Prompt, Tokenizer, TokenizerError};
+use tools::ToolFormat;
+
+pub use answer::{AnswerForm, AnswerReader, CallForm};
 use jinja::{Budget, Kind, Program, Source, Text, Value};
 pub use piece::Piece;
 
@@ -113,6 +121,10 @@ pub struct ChatTemplate {
     bos: String,
     eos: String,
     from_file: bool,
+    /// Whether it lays out tools.
+    has_tools: bool,
+    tool_format: Option<ToolFormat>,
+    thinking: Option<Tags>,
 }
 
 impl ChatTemplate {
@@ -136,6 +148,12 @@ impl ChatTemplate {
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             from_file: source.is_some(),
+            has_tools: text.contains("tools"),
+            tool_format: match text.contains("tools") {
+                true => ToolFormat::of_template(text),
+                false => Some(tools::format_of(text)),
+            },
+            thinking: reasoning::of_template(text),
         })
     }
 
@@ -152,6 +170,23 @@ impl ChatTemplate {
     /// Whether the template is the file's own and not the fallback.
     pub fn is_from_file(&self) -> bool {
         self.from_file
+    }
+
+    /// Whether the template shows tools to the model.
+    pub fn has_tools(&self) -> bool {
+        self.has_tools
+    }
+
+    /// The form in which the model calls tools, where it is one that is known.
+    pub fn tool_format(&self) -> Option<ToolFormat> {
+        self.tool_format
+    }
+
+    /// What stands around thoughts in an answer to `prompt`, and whether the prompt has opened them; `None` where the
+    /// answer has none.
+    pub fn thinking(&self, prompt: &Prompt) -> Option<(Tags, bool)> {
+        let tags = self.thinking?;
+        Some((tags, reasoning::at_end_of(prompt, tags)?))
     }
 
     /// The text of a conversation, whose `messages` are objects with `role`, `content` and what

@@ -17,6 +17,7 @@ use crate::batch::{
     Batch, BatchError, Identity, Journal, Progress, RequestFile, Summary, fingerprint,
 };
 use crate::gguf::Gguf;
+use crate::grammar::Grammars;
 use crate::openai::Endpoint;
 
 const HELP: &str = "\
@@ -132,6 +133,7 @@ impl Session {
             false => template.ok(),
         };
         Ok(Batch {
+            grammars: Grammars::new(scheduler.tokenizer()),
             scheduler,
             template,
             requests,

@@ -13,6 +13,7 @@ use super::interrupt;
 use super::run_args::{MIXED_CHUNK, RunArgs, start_threads};
 use super::session::of_file;
 use super::warnings;
+use crate::backend::Draw;
 use crate::bench::{
     Figures, Format, Header, Load, Test, Traffic, measure, plot, profile, run_load, write,
     write_loads, write_profiles,
@@ -241,10 +242,10 @@ fn loads(
         prompt: one(&args.n_prompt, 512)?,
         answer: one(&args.n_gen, 128)?,
         long_prompt: args.long_prompt,
-        sampling: SamplingParams {
+        sampling: SamplingParams::drawn(Draw {
             temperature: args.temp,
-            ..SamplingParams::default()
-        },
+            ..Draw::default()
+        }),
     };
     let long = load.long_prompt.map_or(0, |n| n + 1);
     let short = Room::new(load.prompt + load.answer, load.concurrency);

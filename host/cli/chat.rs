@@ -187,9 +187,11 @@ impl<'a> Conversation<'a> {
                 ..Limits::default()
             },
             logprobs: None,
+            ..Request::default()
         };
         // Each turn draws on; with one seed the same conversation gives the same answers.
-        self.sampling.seed = self.sampling.seed.wrapping_add(1);
+        let draw = &mut self.sampling.draw;
+        draw.seed = draw.seed.wrapping_add(1);
         let mut emit = |piece: &str| {
             let mut stdout = io::stdout();
             let piece = shown(piece, stdout.is_terminal());

@@ -89,6 +89,7 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
             ignore_end: args.ignore_eos,
         },
         logprobs: None,
+        ..Request::default()
     };
     let mut stdout = io::stdout().lock();
     let is_terminal = stdout.is_terminal();

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::backend::Draw;
 use crate::sampling::{SamplingParams, random_seed};
 
 /// Names and defaults are llama.cpp's.
@@ -82,17 +83,20 @@ impl SamplingArgs {
             seed,
         } = *self;
         SamplingParams {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            typical_p,
+            draw: Draw {
+                temperature,
+                // A vocabulary has fewer tokens than that.
+                top_k: u32::try_from(top_k).unwrap_or(0),
+                top_p,
+                min_p,
+                typical_p,
+                seed: seed.unwrap_or_else(random_seed),
+            },
             repeat_penalty,
             repeat_last_n: usize::try_from(repeat_last_n).unwrap_or(usize::MAX),
             presence_penalty,
             frequency_penalty,
             logit_bias: logit_bias.clone(),
-            seed: seed.unwrap_or_else(random_seed),
         }
     }
 }

@@ -2,15 +2,30 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use std::{env, fs};
 
-use clap::Args;
+use anyhow::{Context, anyhow, ensure};
+use clap::{Args, ValueEnum};
+use tracing::level_filters::LevelFilter;
 
 use super::run_args::{MIXED_CHUNK, RunArgs};
 use super::session::{Session, Sizes};
 use super::{interrupt, model_name, warnings};
+use crate::backend::Pooling;
 use crate::gguf::Gguf;
-use crate::server::{self, Config, Exit, Limits, Loaded, ServeError};
+use crate::server::logging::{self, LogFormat};
+use crate::server::{self, Access, ApiKeys, Config, Exit, Limits, Loaded, ServeError};
+
+/// How long a request's head may take.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long its body may take.
+const BODY_TIME: Duration = Duration::from_secs(60);
+/// How long a client may read nothing while something is sent to it.
+const STALL_TIME: Duration = Duration::from_secs(30);
 
 const HELP: &str = "\
 Examples:
@@ -42,24 +57,104 @@ pub struct ServeArgs {
     /// GPU as far as its memory goes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     kv_tokens: Option<u32>,
+    /// Which hidden state of the model stands for a text in /v1/embeddings
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = PoolingArg::Last)]
+    pooling: PoolingArg,
     /// Tokens of a step in which some requests write and others read their prompts: fewer make a steadier flow,
     /// more a faster start
     #[arg(long, value_name = "N", default_value_t = MIXED_CHUNK as u32, value_parser = clap::value_parser!(u32).range(1..))]
     budget: u32,
     #[command(flatten)]
+    access: AccessArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(flatten)]
     run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Access")]
+struct AccessArgs {
+    /// A key that requests need, as a bearer token or as x-api-key; may be given several times. Other users of this
+    /// machine can see it: a file is better, or the variable HYPERION_API_KEYS, with spaces between keys
+    #[arg(long, value_name = "KEY")]
+    api_key: Vec<String>,
+    /// A file with such keys, one a line
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// A name under which clients reach this server, beside those of this machine; may be given several times, and *
+    /// is any
+    #[arg(long, value_name = "NAME")]
+    allowed_host: Vec<String>,
+    /// An origin whose web pages may ask, such as https://example.com; may be given several times, and * is any
+    #[arg(long, value_name = "ORIGIN")]
+    cors_origin: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// Requests that wait beside those that run; more are told to try again
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    max_queue: u32,
+    /// Connections at a time
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    max_connections: u32,
+    /// MiB of a request's body
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    max_body: u32,
+    /// Tokens of a prompt [default: --ctx]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_prompt: Option<u32>,
+    /// Tokens of an answer [default: what fits the context]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_answer: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
+struct LogArgs {
+    /// How lines of the log look
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = FormatArg::Text)]
+    log_format: FormatArg,
+    /// What is logged: off, error, warn, info or debug
+    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::INFO)]
+    log_level: LevelFilter,
+    /// Log what users write, too
+    #[arg(long)]
+    log_prompts: bool,
+}
+
+/// `--log-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormatArg {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// `--pooling`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PoolingArg {
+    /// The mean over all tokens.
+    Mean,
+    /// The last token's.
+    Last,
 }
 
 /// Runs the command.
 pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let format = match args.log.log_format {
+        FormatArg::Text => LogFormat::Text,
+        FormatArg::Json => LogFormat::Json,
+    };
+    logging::init(format, args.log.log_level).context("starting the log")?;
     let path = model_cache::resolve(&args.model)?;
     let gguf = Gguf::open(&path)?;
-    let config = Config {
-        host: args.host.clone(),
-        port: args.port,
-        model_name: args.alias.clone().unwrap_or_else(|| model_name(&path)),
-        limits: Limits::default(),
-    };
+    let config = args.config(&path)?;
     let sizes = Sizes {
         parallel: args.parallel.map(usize::from),
         kv_tokens: args.kv_tokens.map(|tokens| tokens as usize),
@@ -68,29 +163,100 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // The first Ctrl-C is no reason to stop the step under way.
     let interrupt = interrupt::flag_alone();
     let run_args = args.run.clone();
-    let load = move || -> anyhow::Result<Loaded> {
-        let session = Session::open_for(&gguf, &run_args, sizes)?;
-        if let Ok(template) = session.template() {
-            warnings::about_template(template);
-        }
-        let (scheduler, template) = session.into_parts();
-        Ok(Loaded {
-            scheduler,
-            template: template.map_err(|error| format!("{error:#}")),
-            interrupt,
-        })
-    };
+    let load = move || load(&gguf, &run_args, sizes, interrupt);
     match server::run(config, load, announce) {
         Ok(Exit::Drained) => Ok(ExitCode::SUCCESS),
         Ok(Exit::Forced) => Ok(ExitCode::from(super::INTERRUPTED)),
         Err(ServeError::Load(error)) => Err(error),
-        Err(ServeError::Bind { address, source }) => {
-            Err(anyhow::Error::new(source).context(format!("cannot listen on {address}")))
-        }
-        Err(ServeError::Start(error)) => {
-            Err(anyhow::Error::new(error).context("starting the server"))
-        }
+        Err(ServeError::Bind { address, source }) => Err(not_bound(&address, &source)),
+        Err(ServeError::Start(error)) => Err(error).context("starting the server"),
         Err(ServeError::Engine(error)) => Err(error.into()),
+    }
+}
+
+fn load(
+    gguf: &Gguf,
+    args: &RunArgs,
+    sizes: Sizes,
+    interrupt: &'static AtomicBool,
+) -> anyhow::Result<Loaded> {
+    let session = Session::open_for(gguf, args, sizes)?;
+    if let Ok(template) = session.template() {
+        warnings::about_template(template);
+    }
+    let (scheduler, template) = session.into_parts();
+    Ok(Loaded {
+        scheduler,
+        template: template.map_err(|error| format!("{error:#}")),
+        interrupt,
+    })
+}
+
+fn not_bound(address: &str, error: &io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            anyhow!("{address} is in use by another program; --port takes another port, 0 any")
+        }
+        _ => anyhow!("cannot listen on {address}: {error}"),
+    }
+}
+
+impl ServeArgs {
+    fn config(&self, model: &Path) -> anyhow::Result<Config> {
+        let tokens = |limit: Option<u32>| limit.map(|limit| limit as usize);
+        Ok(Config {
+            host: self.host.clone(),
+            port: self.port,
+            model_name: self.alias.clone().unwrap_or_else(|| model_name(model)),
+            access: self.access.read()?,
+            limits: Limits {
+                body_bytes: (self.limits.max_body as usize) << 20,
+                prompt_tokens: tokens(self.limits.max_prompt),
+                answer_tokens: tokens(self.limits.max_answer),
+                queue: self.limits.max_queue as usize,
+                connections: self.limits.max_connections as usize,
+                head_time: HEAD_TIME,
+                body_time: BODY_TIME,
+                stall_time: STALL_TIME,
+            },
+            pooling: match self.pooling {
+                PoolingArg::Mean => Pooling::Mean,
+                PoolingArg::Last => Pooling::Last,
+            },
+            logs_prompts: self.log.log_prompts,
+        })
+    }
+}
+
+impl AccessArgs {
+    fn read(&self) -> anyhow::Result<Access> {
+        let from_file = match &self.api_key_file {
+            Some(path) => fs::read_to_string(path)
+                .with_context(|| format!("reading the keys from {}", path.display()))?,
+            None => String::new(),
+        };
+        let from_environment = env::var("HYPERION_API_KEYS").unwrap_or_default();
+        let keys = self.api_key.iter().map(String::as_str);
+        let keys = keys.chain(
+            from_file
+                .lines()
+                .map(str::trim)
+                .filter(|key| !key.is_empty()),
+        );
+        let keys: Vec<&str> = keys.chain(from_environment.split_whitespace()).collect();
+        ensure!(
+            keys.iter().all(|key| !key.trim().is_empty()),
+            "a key of --api-key is empty"
+        );
+        ensure!(
+            self.api_key_file.is_none() || !from_file.trim().is_empty(),
+            "the file of --api-key-file has no keys"
+        );
+        Ok(Access {
+            allowed_hosts: self.allowed_host.clone(),
+            cors_origins: self.cors_origin.clone(),
+            api_keys: ApiKeys::new(keys),
+        })
     }
 }
 

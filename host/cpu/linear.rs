@@ -86,7 +86,7 @@ fn transpose(matrix: &[f64], n_rows: usize, n_columns: usize) -> Vec<f64> {
     out
 }
 
-/// `rows` (`[n, n_in]`, decoded) times `x` (`[n_tokens, n_in]`) into `out` (`[n, n_tokens]`).
+/// `rows` (`[n, n_in]`, unpacked) times `x` (`[n_tokens, n_in]`) into `out` (`[n, n_tokens]`).
 struct Product<'a> {
     rows: &'a [f32],
     x: &'a [f64],

@@ -2,9 +2,13 @@
 
 use std::time::Instant;
 
+use super::embedding::Embedding;
 use super::text::AnswerText;
-use super::{Finish, Generation, Limits, Request, RequestId, Sequence, Stats};
-use crate::backend::{Ask, Logprobs, NewTokens, Output, Report, Row, Ticket};
+use super::{
+    Constraint, ConstraintError, Finish, Generation, Limits, PagePool, Request, RequestId,
+    Sequence, Stats,
+};
+use crate::backend::{Ask, Choice, Logprobs, NewTokens, Output, Pooling, Report, Row, Ticket};
 use crate::sampling::{Sampler, SamplingError};
 use crate::tokenizer::Tokenizer;
 
@@ -28,10 +32,21 @@ pub struct Active {
     limits: Limits,
     logprobs: Option<usize>,
     token_logprobs: Vec<Logprobs>,
+    embedding: Option<Embedding>,
+    constraint: Option<Box<dyn Constraint>>,
+    mask: Mask,
     text: AnswerText,
     pub is_cancelled: bool,
     arrived: Instant,
     stats: Stats,
+}
+
+/// The tokens that may come next, as the constraint says.
+enum Mask {
+    /// It was not asked since the last token.
+    Unknown,
+    /// As it says, as long as the vocabulary.
+    Known(Option<Vec<u32>>),
 }
 
 /// What a token did to its answer.
@@ -68,10 +83,22 @@ impl Active {
             n_choosing: 0,
             newest: None,
             sampler,
-            text: AnswerText::new(tokenizer, &request.limits.stop),
-            limits: request.limits,
+            text: AnswerText::new(tokenizer, &request.limits.stop, request.shown),
+            limits: match request.embedding {
+                Some(_) => Limits {
+                    max_tokens: Some(0),
+                    ..request.limits
+                },
+                None => request.limits,
+            },
             logprobs: request.logprobs,
             token_logprobs: Vec::new(),
+            embedding: request.embedding.map(Embedding::new),
+            mask: match request.constraint {
+                Some(_) => Mask::Unknown,
+                None => Mask::Known(None),
+            },
+            constraint: request.constraint,
             is_cancelled: false,
             arrived: Instant::now(),
             stats: Stats::default(),
@@ -92,6 +119,14 @@ impl Active {
         (self.sequence.len().min(self.n_prompt), self.n_prompt)
     }
 
+    /// What `pool` has of its tokens already. The mean over a prompt needs all of them computed.
+    pub fn cached(&self, pool: &PagePool) -> Sequence {
+        match &self.embedding {
+            Some(embedding) if embedding.pooling == Pooling::Mean => Sequence::new(),
+            _ => Sequence::with_prefix_of(&self.tokens, pool),
+        }
+    }
+
     /// Begins, or begins again, with what `sequence` holds of its tokens.
     pub fn start(&mut self, sequence: Sequence) {
         if self.n_generated() == 0 && self.stats.preemptions == 0 {
@@ -106,6 +141,9 @@ impl Active {
         debug_assert_eq!(self.n_under_way, 0);
         self.sequence = Sequence::new();
         self.sent = 0;
+        if let Some(embedding) = &mut self.embedding {
+            *embedding = Embedding::new(embedding.pooling);
+        }
         self.stats.preemptions += 1;
     }
 
@@ -125,7 +163,26 @@ impl Active {
         }
         let will_have = self.n_generated() + self.n_choosing;
         let is_last = self.limits.max_tokens.is_some_and(|max| will_have >= max);
-        self.n_choosing > 0 && !self.sampler.remembers() && !is_last
+        let depends = self.sampler.remembers() || self.constraint.is_some();
+        self.n_choosing > 0 && !depends && !is_last
+    }
+
+    /// Whether its constraint has to be asked before its next row.
+    pub fn needs_mask(&self) -> bool {
+        matches!(self.mask, Mask::Unknown) && self.n_waiting() > 0
+    }
+
+    /// Asks its constraint, in a vocabulary of `vocab` tokens.
+    pub fn find_mask(&mut self, vocab: usize) -> Result<(), ConstraintError> {
+        if let Some(constraint) = &mut self.constraint {
+            let mask = constraint.mask()?.map(|mut mask| {
+                // A model may have more rows of logits than its tokenizer has tokens.
+                mask.resize(vocab.div_ceil(32), 0);
+                mask
+            });
+            self.mask = Mask::Known(mask);
+        }
+        Ok(())
     }
 
     /// Its next row, of `n` tokens.
@@ -144,9 +201,18 @@ impl Active {
             start,
             pages: self.sequence.page_ids(),
             ask: Ask {
-                choose: chooses.then(|| self.sampler.choice()),
-                report: match self.logprobs {
-                    Some(most) if chooses => Report::TopLogprobs(most),
+                choose: chooses.then(|| Choice {
+                    mask: match &self.mask {
+                        Mask::Known(Some(mask)) => Some(mask),
+                        _ => None,
+                    },
+                    ..self.sampler.choice()
+                }),
+                report: match (self.logprobs, &self.embedding) {
+                    (_, Some(embedding)) if embedding.wants(start + n == self.n_prompt) => {
+                        Report::Hidden(embedding.pooling)
+                    }
+                    (Some(most), _) if chooses => Report::TopLogprobs(most),
                     _ => Report::Nothing,
                 },
             },
@@ -169,13 +235,16 @@ impl Active {
     }
 
     /// Notes that a row of `n` tokens is complete: what its tokens did, up to the one that ends the answer.
+    ///
+    /// # Errors
+    /// The constraint refuses a token.
     pub fn complete(
         &mut self,
         n: usize,
         output: &Output,
         tokenizer: &Tokenizer,
         context: usize,
-    ) -> Vec<Taken> {
+    ) -> Result<Vec<Taken>, ConstraintError> {
         self.n_under_way -= 1;
         let start = self.sequence.len();
         let computed = self.tokens[start..start + n].to_vec();
@@ -184,20 +253,23 @@ impl Active {
             self.stats.prompt_tokens += n;
             self.stats.prefill = self.arrived.elapsed();
         }
+        if let Some(embedding) = &mut self.embedding {
+            embedding.add(&output.hidden, n);
+        }
         if !output.tokens.is_empty() {
             self.n_choosing -= 1;
         }
         let mut all_taken = Vec::new();
         for (index, &token) in output.tokens.iter().enumerate() {
             let logprobs = output.logprobs.get(index).cloned();
-            let taken = self.take(token, logprobs, tokenizer, context);
+            let taken = self.take(token, logprobs, tokenizer, context)?;
             let is_end = taken.finish.is_some();
             all_taken.push(taken);
             if is_end {
                 break;
             }
         }
-        all_taken
+        Ok(all_taken)
     }
 
     fn take(
@@ -206,7 +278,7 @@ impl Active {
         logprobs: Option<Logprobs>,
         tokenizer: &Tokenizer,
         context: usize,
-    ) -> Taken {
+    ) -> Result<Taken, ConstraintError> {
         self.tokens.push(token);
         self.token_logprobs.extend(logprobs.clone());
         self.stats.generated_tokens += 1;
@@ -221,9 +293,16 @@ impl Active {
             logprobs,
             finish: None,
         };
-        if !self.limits.ignore_end && tokenizer.is_end_of_generation(token) {
+        let may_end = !self.limits.ignore_end || self.constraint.is_some();
+        if may_end && tokenizer.is_end_of_generation(token) {
             taken.finish = Some(Finish::EndOfText);
-            return taken;
+            return Ok(taken);
+        }
+        let mut is_complete = false;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.take(token)?;
+            is_complete = constraint.is_complete();
+            self.mask = Mask::Unknown;
         }
         self.sampler.accept(token);
         let stopped;
@@ -231,11 +310,12 @@ impl Active {
         let limit = self.limits.max_tokens.unwrap_or(usize::MAX);
         taken.finish = match self.n_generated() {
             _ if stopped => Some(Finish::StopString),
+            _ if is_complete => Some(Finish::EndOfText),
             n if n >= limit => Some(Finish::Length),
             _ if self.tokens.len() > context => Some(Finish::Context),
             _ => None,
         };
-        taken
+        Ok(taken)
     }
 
     /// Whether it asks for no token and its prompt is computed.
@@ -254,6 +334,7 @@ impl Active {
             text: self.text.into_text(),
             tokens: self.tokens[self.n_prompt..].to_vec(),
             logprobs: self.token_logprobs,
+            embedding: self.embedding.map_or_else(Vec::new, Embedding::into_vector),
             finish,
             stats: self.stats,
         };

@@ -2,6 +2,9 @@
 //! sequences step by step, for what measures and compares.
 
 mod active;
+mod constraint;
+mod embedding;
+mod event;
 mod generate;
 mod pages;
 mod request;
@@ -12,9 +15,11 @@ mod text;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use constraint::{Constraint, ConstraintError};
+pub use event::Event;
 pub use pages::{ContentId, Page, PagePool};
 pub use request::{Finish, Generation, Limits, Request, RequestId, Stats};
-pub use scheduler::{Event, Options, Scheduler};
+pub use scheduler::{Options, Scheduler};
 pub use sequence::Sequence;
 
 use crate::backend::{
@@ -62,6 +67,9 @@ pub enum EngineError {
     /// More alternatives than a token has.
     #[error("log-probabilities are there for at most {MAX_LOGPROBS} tokens at a position")]
     Logprobs,
+    /// What an answer must look like could not be kept to.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// The backend failed.
     #[error(transparent)]
     Backend(BackendError),

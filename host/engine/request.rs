@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::backend::Logprobs;
+use super::Constraint;
+use crate::backend::{Logprobs, Pooling};
 use crate::sampling::SamplingParams;
 
 /// A text to be continued.
@@ -16,6 +17,12 @@ pub struct Request {
     pub limits: Limits,
     /// For each token its log-probability and those of as many likeliest ones; `None` for none of that.
     pub logprobs: Option<usize>,
+    /// Asks for a vector that stands for the prompt, pooled in this way, instead of an answer.
+    pub embedding: Option<Pooling>,
+    /// What the answer must look like.
+    pub constraint: Option<Box<dyn Constraint>>,
+    /// Control tokens whose names are part of the answer's text, because they are markup that somebody reads.
+    pub shown: Vec<u32>,
 }
 
 /// What an answer may not exceed.
@@ -25,7 +32,7 @@ pub struct Limits {
     pub max_tokens: Option<usize>,
     /// Texts that end the answer; they are not part of its text.
     pub stop: Vec<String>,
-    /// Goes on past end-of-text tokens.
+    /// Goes on past end-of-text tokens, but for those that a constraint allows.
     pub ignore_end: bool,
 }
 
@@ -96,6 +103,8 @@ pub struct Generation {
     pub tokens: Vec<u32>,
     /// For each of them, where they were asked for.
     pub logprobs: Vec<Logprobs>,
+    /// The vector that stands for the prompt, where one was asked for: the model's width, not normalized.
+    pub embedding: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
     /// What it took.

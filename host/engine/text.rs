@@ -12,10 +12,10 @@ pub struct AnswerText {
 }
 
 impl AnswerText {
-    /// No text yet; it will end before any of `stop`.
-    pub fn new(tokenizer: &Tokenizer, stop: &[String]) -> AnswerText {
+    /// No text yet; it will end before any of `stop`. The control tokens `shown` are written by their names.
+    pub fn new(tokenizer: &Tokenizer, stop: &[String], shown: Vec<u32>) -> AnswerText {
         AnswerText {
-            decoder: tokenizer.stream(),
+            decoder: tokenizer.stream().showing(shown),
             stops: StopStrings::new(stop),
             text: String::new(),
         }

@@ -130,14 +130,14 @@ impl Tensor {
             })
     }
 
-    /// All elements, decoded.
+    /// All elements, unpacked.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.n_elements()];
         self.dequantize_rows(0..self.n_rows(), &mut values);
         values
     }
 
-    /// Decodes the rows `rows` into `out`.
+    /// Unpacks the rows `rows` into `out`.
     ///
     /// # Panics
     /// Where there are no such rows, or `out` is not as long as they are.

@@ -110,7 +110,7 @@ impl fmt::Display for GgmlType {
     }
 }
 
-/// ggml's name of a type that files may hold and this reader does not decode, for error messages.
+/// ggml's name of a type that files may hold and this reader does not unpack, for error messages.
 pub(super) fn name_of_unread(id: u32) -> &'static str {
     match id {
         9 => "Q8_1",

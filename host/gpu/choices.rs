@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use bytemuck::Zeroable;
 use kernels_gpu::abi::{LogitEntry, NO_BIAS, NO_MASK, POSTED_ROWS, RowAdjustment, SampleSettings};
 
 use super::graphs::Choosing;
 use super::workspace::{Limits, MAX_ENTRIES};
-use crate::backend::{Choice, Draw, Penalties, Report, Row};
+use crate::backend::{Choice, Penalties, Report, Row};
 
 /// The rows of logits that tokens are chosen from, and how. In a step of one token for each sequence these are all
 /// rows of the step in their order, so that they do not have to be moved.
@@ -67,7 +68,7 @@ impl Choices {
         let is_plain = matches!(row.ask.report, Report::Nothing | Report::TopLogprobs(_));
         let entries = choice.bias.len() + choice.counts.len();
         is_plain
-            && choice.draw.is_none_or(|draw| draw.typical_p >= 1.0)
+            && choice.draw.is_none_or(|draw| draw.settings().is_some())
             && self.entries.len() + entries <= MAX_ENTRIES
     }
 
@@ -113,7 +114,10 @@ impl Choices {
             presence,
             frequency,
         });
-        self.settings.push(settings(draw));
+        // For anything but a draw the kernel takes the likeliest token.
+        let settings = draw.and_then(|draw| draw.settings());
+        self.settings
+            .push(settings.unwrap_or_else(SampleSettings::zeroed));
         self.logprobs
             .push(match (row.ask.report, self.is_chosen(row)) {
                 (Report::TopLogprobs(most), true) => 1 + most as u32,
@@ -142,28 +146,5 @@ impl Choices {
             adjusts: !self.entries.is_empty() || !self.masks.is_empty(),
             logprobs: self.logprobs.iter().any(|&wanted| wanted > 0),
         }
-    }
-}
-
-/// What the sampling kernel is told; for anything but a draw it takes the likeliest token.
-fn settings(draw: Option<Draw>) -> SampleSettings {
-    let Some(draw) = draw else {
-        return bytemuck::Zeroable::zeroed();
-    };
-    // In full, as in `push`.
-    let Draw {
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        typical_p: _, // the host's choice
-        seed,
-    } = draw;
-    SampleSettings {
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        seed: [seed as u32, (seed >> 32) as u32],
     }
 }

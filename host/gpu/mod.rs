@@ -267,7 +267,7 @@ impl Backend for GpuBackend {
         let matrix = self.graphs.memory().weights.matrix(name)?;
         let mut unheard = NoTrace;
         let trace = DeviceTracer::new(self.device(), &mut unheard, 0);
-        let bits = self.pass(&trace).decoded_matrix(matrix);
+        let bits = self.pass(&trace).unpacked_matrix(matrix);
         Some(bits.map_err(|error| BackendError::Device(Box::new(error))))
     }
 

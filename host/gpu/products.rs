@@ -1,5 +1,5 @@
 //! Products of a matrix with rows of f16: quantized matrices are multiplied straight from their blocks with
-//! few rows, and decoded to f16 for cuBLAS with more.
+//! few rows, and unpacked to f16 for cuBLAS with more.
 
 use kernels_gpu::abi::WeightType;
 use kernels_gpu::prim::scale::inverse;
@@ -31,7 +31,7 @@ impl Pass<'_> {
                 Some(plan) => self.matmul(rows, &same, accumulate, plan)?,
                 None => {
                     for &product in &same {
-                        self.decoded_product(rows, product, accumulate)?;
+                        self.unpacked_product(rows, product, accumulate)?;
                         if product.linear.bias.is_some() && rows.scales.is_some() {
                             // The bias is not divided.
                             self.restore_rows(product.y, rows.count)?;
@@ -45,8 +45,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// A product without its bias by cuBLAS, the rows left divided by `rows.scales`; the matrix is decoded in parts that fit the workspace.
-    fn decoded_product(
+    /// A product without its bias by cuBLAS, the rows left divided by `rows.scales`; the matrix is unpacked in parts that fit the workspace.
+    fn unpacked_product(
         &self,
         rows: HalfRows<'_>,
         Product { linear, y, stride }: Product<'_>,
@@ -56,7 +56,7 @@ impl Pass<'_> {
         let GpuMatrix { n_in, n_out, .. } = *matrix;
         let row_bytes = matrix.ty.row_bytes(n_in as u32) as usize;
         // Parts of whole 16 rows begin at a multiple of 16 bytes in every type.
-        let fitting = self.workspace.decoded_elements / n_in;
+        let fitting = self.workspace.unpacked_elements / n_in;
         let part_rows = match matrix.ty {
             WeightType::F16 => n_out,
             _ if fitting >= n_out => n_out,
@@ -65,11 +65,11 @@ impl Pass<'_> {
         for first in (0..n_out).step_by(part_rows) {
             let part = part_rows.min(n_out - first);
             let blocks = matrix.blocks.slice(first * row_bytes, part * row_bytes)?;
-            let decoded = match matrix.ty {
+            let unpacked = match matrix.ty {
                 WeightType::F16 => blocks,
                 _ => {
                     self.dequantize(matrix, blocks.addr(), part, inverse(matrix.scale))?;
-                    self.workspace.decoded.slice(0, 2 * part * n_in)?
+                    self.workspace.unpacked.slice(0, 2 * part * n_in)?
                 }
             };
             // Which algorithm cuBLAS takes depends on the number of rows.
@@ -82,7 +82,7 @@ impl Pass<'_> {
                 let y_bytes = 4 * ((at_a_time - 1) * stride + part);
                 let call = Gemm {
                     x: Matrix::dense(x, GemmType::F16, at_a_time, n_in),
-                    w: Matrix::dense(decoded, GemmType::F16, part, n_in),
+                    w: Matrix::dense(unpacked, GemmType::F16, part, n_in),
                     y: Matrix {
                         data: y.slice(4 * (row * stride + first), y_bytes)?,
                         ty: GemmType::F32,
@@ -90,7 +90,7 @@ impl Pass<'_> {
                         cols: part,
                         stride,
                     },
-                    factor: rows.decoded_factor(matrix),
+                    factor: rows.unpacked_factor(matrix),
                     accumulate,
                 }
                 .call()?;

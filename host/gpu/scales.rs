@@ -45,7 +45,7 @@ fn norm_scale(weight: &[f32]) -> f32 {
     range_scale(largest * (weight.len() as f32).sqrt() * MARGIN)
 }
 
-/// What the elements of a matrix are divided by when it is decoded to f16.
+/// What the elements of a matrix are divided by when it is unpacked to f16.
 pub fn matrix_scale(tensor: &Tensor) -> f32 {
     let bits = tensor.bytes();
     range_scale(match tensor.ty() {
@@ -82,7 +82,7 @@ pub struct HalfRows<'a> {
     pub count: usize,
     /// What all of them were divided by.
     pub scale: f32,
-    /// What each of them was divided by besides, f32. A product with a matrix that is decoded first leaves its
+    /// What each of them was divided by besides, f32. A product with a matrix that is unpacked first leaves its
     /// rows divided by that.
     pub scales: Option<&'a Buffer>,
     /// Where products of matrices straight from their blocks put each row's largest magnitude, if that is above
@@ -110,8 +110,8 @@ impl<'a> HalfRows<'a> {
         }
     }
 
-    /// What the product with `matrix`, once it is decoded, has to be multiplied by.
-    pub fn decoded_factor(&self, matrix: &GpuMatrix) -> f32 {
+    /// What the product with `matrix`, once it is unpacked, has to be multiplied by.
+    pub fn unpacked_factor(&self, matrix: &GpuMatrix) -> f32 {
         self.scale * matrix.scale
     }
 }

@@ -25,7 +25,7 @@ pub struct GpuMatrix {
     pub n_in: usize,
     /// Elements of an output.
     pub n_out: usize,
-    /// What the elements are divided by when they are decoded to f16.
+    /// What the elements are divided by when they are unpacked to f16.
     pub scale: f32,
 }
 

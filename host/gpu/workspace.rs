@@ -16,11 +16,11 @@ pub const MAX_ENTRIES: usize = 1 << 15;
 /// with 16.
 pub const DECODE_SEQUENCES: usize = 4;
 /// Prompt tokens of a step, unless asked otherwise. On an H100 a prompt of 2,048 tokens is 1.4 times as fast
-/// in one step as in four (Llama 8B): the matrices are decoded once, and the products fill the GPU.
+/// in one step as in four (Llama 8B): the matrices are unpacked once, and the products fill the GPU.
 pub const DEFAULT_CHUNK: usize = 2048;
 /// Most blocks of decoding attention that share contexts: more than any GPU runs at the same time.
 pub const SHARED_BLOCKS: u32 = 1024;
-/// Most bytes of a weight matrix that is decoded to f16 at a time: large enough that the product's
+/// Most bytes of a weight matrix that is unpacked to f16 at a time: large enough that the product's
 /// efficiency does not suffer, small beside the weights.
 const DECODED_BYTES: usize = 256 << 20;
 
@@ -109,9 +109,9 @@ pub struct Workspace {
     /// f32 `[logit_rows, vocab]`.
     pub logits: Buffer,
     /// A part of a weight matrix, f16.
-    pub decoded: Buffer,
+    pub unpacked: Buffer,
     /// Elements that fit there.
-    pub decoded_elements: usize,
+    pub unpacked_elements: usize,
     /// Rows that fit in `logits`.
     pub logit_rows: usize,
     /// Partial results of decoding attention.
@@ -156,7 +156,7 @@ fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 24] {
         ("gated, maxima", 4 * tokens),
         ("last residual rows", 4 * logit_rows * width),
         ("logits", 4 * logit_rows * vocab),
-        ("decoded weights", decoded_bytes(model)),
+        ("unpacked weights", unpacked_bytes(model)),
         ("attention parts", 4 * partial as usize),
         ("attention counters", 4 * sequences * grid_y),
         ("chosen tokens", 4 * logit_rows),
@@ -171,7 +171,7 @@ pub fn grid_y(config: &Config) -> u32 {
     decode_grid_y(config.n_heads as u32, config.n_kv_heads as u32)
 }
 
-fn decoded_bytes(model: &Model) -> usize {
+fn unpacked_bytes(model: &Model) -> usize {
     let (config, vocab) = (&model.config, model.vocab());
     let rows = config.q_width().max(config.ffn_width).max(vocab);
     let row = config.width.max(config.ffn_width).max(config.q_width());
@@ -226,8 +226,8 @@ impl Workspace {
             gated_maxima: next()?,
             last: next()?,
             logits: next()?,
-            decoded: next()?,
-            decoded_elements: decoded_bytes(model) / 2,
+            unpacked: next()?,
+            unpacked_elements: unpacked_bytes(model) / 2,
             logit_rows: limits.logit_rows(),
             partial: next()?,
             arrived: next()?,

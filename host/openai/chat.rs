@@ -5,9 +5,10 @@ use serde_json::{Map, Value};
 use super::fields::Fields;
 use super::message::read_messages;
 use super::settings::{take_max_tokens, take_top_logprobs};
-use super::{ApiError, Settings};
-use crate::chat::{ChatTemplate, Variables};
-use crate::tokenizer::Tokenizer;
+use super::tools::take_tools;
+use super::{ApiError, ResponseFormat, Settings};
+use crate::chat::Variables;
+use crate::chat::tools::{ToolChoice, Tools};
 
 /// A request for the next message of a conversation.
 #[derive(Debug, Clone)]
@@ -18,6 +19,10 @@ pub struct ChatRequest {
     pub messages: Vec<Value>,
     /// What the template is told beside that: `tools`, and the fields of `chat_template_kwargs`.
     pub variables: Variables,
+    /// What the model may call.
+    pub tools: Tools,
+    /// What the answer's text must be.
+    pub format: ResponseFormat,
 }
 
 impl ChatRequest {
@@ -29,30 +34,26 @@ impl ChatRequest {
         let mut fields = Fields::new(body, "the body", String::new())?;
         let mut settings = Settings::take(&mut fields)?;
         let limit = take_max_tokens(&mut fields, &["max_completion_tokens", "max_tokens"])?;
+        settings.has_default_limit = limit.is_none();
         settings.limits.max_tokens = limit.and_then(|limit| usize::try_from(limit).ok());
         settings.logprobs = take_logprobs(&mut fields)?;
         let messages = fields.take::<Vec<Value>>("messages")?;
         let messages =
             messages.ok_or_else(|| ApiError::field("messages", "messages is missing"))?;
+        let mut variables = take_variables(&mut fields)?;
+        let (tools, written) = take_tools(&mut fields)?;
+        if tools.choice != ToolChoice::None {
+            variables.insert("tools".to_owned(), Value::Array(written));
+        }
         let request = ChatRequest {
             settings,
             messages: read_messages(messages)?,
-            variables: take_variables(&mut fields)?,
+            variables,
+            tools,
+            format: ResponseFormat::take(&mut fields)?,
         };
         fields.finish()?;
         Ok(request)
-    }
-
-    /// The tokens of the conversation, up to where the answer begins.
-    pub(super) fn tokens(
-        &self,
-        tokenizer: &Tokenizer,
-        template: &ChatTemplate,
-    ) -> Result<Vec<u32>, ApiError> {
-        let prompt = template.prompt(&self.messages, true, &self.variables)?;
-        tokenizer
-            .encode_prompt(&prompt)
-            .map_err(|error| ApiError::field("messages", error.to_string()))
     }
 }
 
@@ -80,7 +81,7 @@ fn take_variables(fields: &mut Fields) -> Result<Variables, ApiError> {
         "bos_token",
         "eos_token",
     ];
-    let mut variables = fields
+    let variables = fields
         .take::<Map<String, Value>>("chat_template_kwargs")?
         .unwrap_or_default();
     if let Some(name) = OTHERS.iter().find(|name| variables.contains_key(**name)) {
@@ -88,33 +89,7 @@ fn take_variables(fields: &mut Fields) -> Result<Variables, ApiError> {
         let message = format!("{name} is not for chat_template_kwargs");
         return Err(ApiError::field(&name, message));
     }
-    let tools = fields.take::<Vec<Value>>("tools")?.unwrap_or_default();
-    let choice = fields.take::<Value>("tool_choice")?;
-    let are_hidden = match &choice {
-        None => false,
-        Some(Value::String(choice)) if choice == "auto" => false,
-        Some(Value::String(choice)) if choice == "none" => true,
-        Some(other) => return Err(fields.wrong("tool_choice", other, "\"auto\" or \"none\"")),
-    };
-    for (index, tool) in tools.iter().enumerate() {
-        check_tool(index, tool)?;
-    }
-    if !tools.is_empty() && !are_hidden {
-        variables.insert("tools".to_owned(), Value::Array(tools));
-    }
     Ok(variables)
-}
-
-fn check_tool(index: usize, tool: &Value) -> Result<(), ApiError> {
-    let is_function = tool["type"] == "function" && tool["function"]["name"].is_string();
-    match is_function {
-        true => Ok(()),
-        false => {
-            let name = format!("tools[{index}]");
-            let expected = "{\"type\": \"function\", \"function\": {\"name\": ...}}";
-            Err(super::fields::wrong(&name, tool, expected))
-        }
-    }
 }
 
 #[cfg(test)]
@@ -191,10 +166,13 @@ mod tests {
         assert_eq!(request.variables["enable_thinking"], false);
         let hidden = read(json!({"tools": tools, "tool_choice": "none"})).expect("a request");
         assert!(hidden.variables.is_empty());
-        assert_eq!(
-            param(json!({"tool_choice": "required"})).as_deref(),
-            Some("tool_choice")
-        );
+        for wrong in [
+            json!({"tool_choice": "required"}),
+            json!({"tools": tools, "tool_choice": "any"}),
+            json!({"tools": tools, "tool_choice": {"type": "function", "function": {"name": "g"}}}),
+        ] {
+            assert_eq!(param(wrong).as_deref(), Some("tool_choice"));
+        }
         assert_eq!(param(json!({"tools": [{}]})).as_deref(), Some("tools[0]"));
         let twice = json!({"chat_template_kwargs": {"messages": []}});
         assert_eq!(

@@ -36,8 +36,9 @@ impl CompletionRequest {
     pub fn from_body(body: Value) -> Result<CompletionRequest, ApiError> {
         let mut fields = Fields::new(body, "the body", String::new())?;
         let mut settings = Settings::take(&mut fields)?;
-        let limit = take_max_tokens(&mut fields, &["max_tokens"])?.unwrap_or(DEFAULT_MAX_TOKENS);
-        settings.limits.max_tokens = usize::try_from(limit).ok();
+        let limit = take_max_tokens(&mut fields, &["max_tokens"])?;
+        settings.has_default_limit = limit.is_none();
+        settings.limits.max_tokens = usize::try_from(limit.unwrap_or(DEFAULT_MAX_TOKENS)).ok();
         settings.logprobs = take_logprobs(&mut fields)?;
         let prompts = take_prompts(&mut fields, "prompt")?;
         fields.finish()?;

@@ -127,6 +127,7 @@ impl From<EngineError> for ApiError {
                 ApiError::field("logit_bias", message)
             }
             EngineError::Backend(BackendError::Token { .. }) => ApiError::field("prompt", message),
+            EngineError::Constraint(_) => ApiError::invalid(message),
             EngineError::CacheFull { .. }
             | EngineError::Interrupted
             | EngineError::Row(RowError::NotFinite(_))

@@ -151,19 +151,26 @@ impl Fields {
         }))
     }
 
-    /// Takes a field that may have two names, given under one of them or with the same value under both.
-    pub fn take_either<T: Field + PartialEq>(
+    /// Takes a field that has several names, given under one of them or with the same value under others too.
+    pub fn take_any<T: Field + PartialEq>(
         &mut self,
-        name: &str,
-        other: &str,
+        names: &[&str],
     ) -> Result<Option<T>, ApiError> {
-        match (self.take::<T>(name)?, self.take::<T>(other)?) {
-            (Some(one), Some(two)) if one != two => {
-                let message = format!("{name} and {other} are the same and have different values");
-                Err(ApiError::field(name, message))
+        let mut found: Option<(&str, T)> = None;
+        for name in names {
+            let Some(value) = self.take::<T>(name)? else {
+                continue;
+            };
+            match &found {
+                Some((first, other)) if *other != value => {
+                    let message =
+                        format!("{first} and {name} are the same and have different values");
+                    return Err(ApiError::field(first, message));
+                }
+                _ => found = Some((name, value)),
             }
-            (one, two) => Ok(one.or(two)),
         }
+        Ok(found.map(|(_, value)| value))
     }
 
     /// Takes the whole number `name` within `range`.
@@ -184,6 +191,11 @@ impl Fields {
     /// The error of a field `name` whose value is `value` and should be as `expected`.
     pub fn wrong(&self, name: &str, value: &Value, expected: &str) -> ApiError {
         wrong(&self.name(name), value, expected)
+    }
+
+    /// What nobody has taken.
+    pub fn rest(self) -> Map<String, Value> {
+        self.fields
     }
 
     /// Refuses what nobody has taken, unless it asks for nothing.
@@ -290,10 +302,10 @@ mod tests {
     #[test]
     fn one_field_of_two_names_has_one_value() {
         let mut same = fields(json!({"a": 1, "b": 1.0}));
-        assert_eq!(same.take_either::<i128>("a", "b"), Ok(Some(1)));
+        assert_eq!(same.take_any::<i128>(&["a", "b"]), Ok(Some(1)));
         let mut different = fields(json!({"a": 1, "b": 2}));
-        assert!(message(different.take_either::<i128>("a", "b")).contains("different values"));
+        assert!(message(different.take_any::<i128>(&["a", "b"])).contains("different values"));
         let mut one = fields(json!({"b": 2}));
-        assert_eq!(one.take_either::<i128>("a", "b"), Ok(Some(2)));
+        assert_eq!(one.take_any::<i128>(&["a", "b"]), Ok(Some(2)));
     }
 }

@@ -40,7 +40,7 @@ fn read_message(index: usize, message: Value) -> Result<Value, ApiError> {
         }
     }
     // Two names for one thing, of which templates read the first.
-    if let Some(reasoning) = fields.take_either::<String>("reasoning_content", "reasoning")? {
+    if let Some(reasoning) = fields.take_any::<String>(&["reasoning_content", "reasoning"])? {
         read.insert("reasoning_content".to_owned(), reasoning.into());
     }
     if !tool_calls.is_empty() {

@@ -8,16 +8,20 @@ mod chat_stream;
 mod completion;
 mod completion_stream;
 mod conversation;
+mod embedding;
 mod error;
 mod fields;
 mod logprobs;
 mod message;
 pub mod neutral;
 mod parts;
+mod prepared;
 mod response;
+mod response_format;
 pub mod responses;
 mod settings;
 mod stream_event;
+mod tools;
 mod translation;
 
 use serde_json::Value;
@@ -27,6 +31,7 @@ pub use chat_stream::ChatStream;
 pub use completion::{CompletionPrompt, CompletionRequest};
 pub use completion_stream::CompletionStream;
 pub use conversation::Conversation;
+pub use embedding::{EmbeddingFormat, EmbeddingRequest, embedding_response};
 pub use error::{ApiError, ErrorKind};
 pub use fields::{Field, Fields};
 pub use logprobs::{
@@ -36,15 +41,17 @@ pub use logprobs::{
 #[cfg(test)]
 pub(crate) use parts::tests::any_pieces;
 pub use parts::{Change, Ending, Head, Part, Parts, Spent, stop_that_ended};
+pub use prepared::Prepared;
 pub use response::{
     Answer, ChatResponse, Choice, CompletionResponse, PromptTokensDetails, Response, Usage,
 };
+pub use response_format::ResponseFormat;
 pub use settings::{MAX_CHOICES, MAX_STOP_STRINGS, Settings};
 pub use stream_event::{EventData, StreamEvent, StreamHead};
 pub use translation::{Names, Translation};
 
 use crate::chat::ChatTemplate;
-use crate::tokenizer::Tokenizer;
+use crate::grammar::Grammars;
 
 /// Where a request is sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,22 +114,34 @@ impl Request {
         }
     }
 
-    /// The tokens of what is to be continued: of the conversation, laid out by `template`, or of each text.
+    /// The same, to be changed.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        match self {
+            Request::Chat(request) => &mut request.settings,
+            Request::Completion(request) => &mut request.settings,
+        }
+    }
+
+    /// What the engine needs for answers to it, for each of its texts; a conversation is laid out by `template`.
     ///
     /// # Errors
-    /// There is no template, it refuses the conversation, or a text is not one.
-    pub fn prompts(
+    /// There is no template, it refuses the conversation, a text is not one, or what the answer must look like has no
+    /// grammar.
+    pub fn prepare(
         &self,
-        tokenizer: &Tokenizer,
         template: Option<&ChatTemplate>,
-    ) -> Result<Vec<Vec<u32>>, ApiError> {
+        grammars: &Grammars,
+    ) -> Result<Vec<Prepared>, ApiError> {
         match self {
             Request::Chat(request) => {
                 let template = template
                     .ok_or_else(|| ApiError::field("messages", "the model has no chat template"))?;
-                Ok(vec![request.tokens(tokenizer, template)?])
+                Ok(vec![request.prepare(template, grammars)?])
             }
-            Request::Completion(request) => request.tokens(tokenizer),
+            Request::Completion(request) => {
+                let texts = request.tokens(grammars.tokenizer())?;
+                Ok(texts.into_iter().map(Prepared::plain).collect())
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::ApiError;
 use super::fields::{Field, Fields, wrong};
-use crate::backend::MAX_LOGPROBS;
+use crate::backend::{Draw, MAX_LOGPROBS};
 use crate::engine::{Limits, Request};
 use crate::sampling::SamplingParams;
 
@@ -25,6 +25,8 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// When to end.
     pub limits: Limits,
+    /// Whether the limit of tokens is the endpoint's own, because the request names none.
+    pub has_default_limit: bool,
     /// How many of the likeliest tokens are told at each position; `None` for no log-probabilities at all.
     pub logprobs: Option<usize>,
     /// Answers to each prompt.
@@ -39,17 +41,12 @@ pub struct Settings {
 /// there are any, look at the whole text so far.
 fn defaults() -> SamplingParams {
     SamplingParams {
-        temperature: 1.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        typical_p: 1.0,
+        draw: Draw::UNFILTERED,
         repeat_last_n: usize::MAX,
         repeat_penalty: 1.0,
         presence_penalty: 0.0,
         frequency_penalty: 0.0,
         logit_bias: Vec::new(),
-        seed: 0,
     }
 }
 
@@ -67,6 +64,7 @@ impl Settings {
                 stop: take_stop(fields)?,
                 ignore_end: fields.take("ignore_eos")?.unwrap_or(false),
             },
+            has_default_limit: true,
             logprobs: None,
             n: take_n(fields)?,
             stream,
@@ -74,19 +72,23 @@ impl Settings {
         })
     }
 
-    /// The engine's requests for the `n` answers to `prompt`, whose seeds follow one another; `seed` is the first one
-    /// where none is named.
-    pub fn requests(&self, prompt: &[u32], seed: u64) -> impl Iterator<Item = Request> {
+    /// The engine's request for one answer to `prompt`, of which it is number `choice`: the seeds of answers follow one
+    /// another, and `seed` is the first one where none is named.
+    pub(super) fn request(&self, prompt: Vec<u32>, choice: usize, seed: u64) -> Request {
         let first = self.seed.unwrap_or(seed);
-        (0..self.n as u64).map(move |choice| Request {
-            prompt: prompt.to_vec(),
+        Request {
+            prompt,
             sampling: SamplingParams {
-                seed: first.wrapping_add(choice),
+                draw: Draw {
+                    seed: first.wrapping_add(choice as u64),
+                    ..self.sampling.draw
+                },
                 ..self.sampling.clone()
             },
             limits: self.limits.clone(),
             logprobs: self.logprobs,
-        })
+            ..Request::default()
+        }
     }
 }
 
@@ -98,12 +100,15 @@ fn take_n(fields: &mut Fields) -> Result<usize, ApiError> {
 
 fn take_sampling(fields: &mut Fields) -> Result<SamplingParams, ApiError> {
     let default = defaults();
-    let temperature = fields.take("temperature")?.unwrap_or(default.temperature);
-    if temperature < 0.0 {
-        return Err(wrong("temperature", &temperature, "0 or more"));
+    let mut draw = default.draw;
+    draw.temperature = fields.take("temperature")?.unwrap_or(draw.temperature);
+    if draw.temperature < 0.0 {
+        return Err(wrong("temperature", &draw.temperature, "0 or more"));
     }
-    let repeat_penalty = fields.take_either("repeat_penalty", "repetition_penalty")?;
-    let typical_p = fields.take_either("typical_p", "typ_p")?;
+    for (names, share) in draw.shares() {
+        *share = fields.take_any(names)?.unwrap_or(*share);
+    }
+    let repeat_penalty = fields.take_any(&["repeat_penalty", "repetition_penalty"])?;
     let all_or = |n: i128| usize::try_from(n).unwrap_or(usize::MAX);
     let top_k = fields.take_within(
         "top_k",
@@ -115,12 +120,9 @@ fn take_sampling(fields: &mut Fields) -> Result<SamplingParams, ApiError> {
         -1..=i128::from(u32::MAX),
         "a number of tokens; -1 is the whole text",
     )?;
+    draw.top_k = top_k.map_or(draw.top_k, |k| u32::try_from(k).unwrap_or(0));
     Ok(SamplingParams {
-        temperature,
-        top_k: top_k.map_or(default.top_k, |k| usize::try_from(k).unwrap_or(0)),
-        top_p: fields.take("top_p")?.unwrap_or(default.top_p),
-        min_p: fields.take("min_p")?.unwrap_or(default.min_p),
-        typical_p: typical_p.unwrap_or(default.typical_p),
+        draw,
         repeat_last_n: last_n.map_or(default.repeat_last_n, all_or),
         repeat_penalty: repeat_penalty.unwrap_or(default.repeat_penalty),
         presence_penalty: fields
@@ -261,25 +263,25 @@ mod tests {
         let settings = read("model", json!("any")).expect("settings");
         assert_eq!(settings.sampling, defaults());
         assert_eq!((settings.seed, settings.limits.stop.len()), (None, 0));
-        let seeds = |settings: &Settings| -> Vec<u64> {
-            let requests = settings.requests(&[1], 7);
-            requests.map(|request| request.sampling.seed).collect()
+        let seed = |settings: &Settings, choice| {
+            let request = settings.request(vec![1], choice, 7);
+            request.sampling.draw.seed
         };
-        assert_eq!(seeds(&settings), [7]);
-        assert_eq!(seeds(&read("seed", json!(3)).expect("settings")), [3]);
-        assert_eq!(seeds(&read("n", json!(3)).expect("settings")), [7, 8, 9]);
+        assert_eq!((seed(&settings, 0), seed(&settings, 2)), (7, 9));
+        let seeded = read("seed", json!(3)).expect("settings");
+        assert_eq!((seed(&seeded, 0), seed(&seeded, 1)), (3, 4));
     }
 
     #[test]
     fn every_sampler_is_obeyed() {
         type Get = fn(&SamplingParams) -> f32;
         let cases: [(&str, f32, Get); 11] = [
-            ("temperature", 0.5, |of| of.temperature),
-            ("top_k", 5.0, |of| of.top_k as f32),
-            ("top_p", 0.5, |of| of.top_p),
-            ("min_p", 0.25, |of| of.min_p),
-            ("typical_p", 0.5, |of| of.typical_p),
-            ("typ_p", 0.5, |of| of.typical_p),
+            ("temperature", 0.5, |of| of.draw.temperature),
+            ("top_k", 5.0, |of| of.draw.top_k as f32),
+            ("top_p", 0.5, |of| of.draw.top_p),
+            ("min_p", 0.25, |of| of.draw.min_p),
+            ("typical_p", 0.5, |of| of.draw.typical_p),
+            ("typ_p", 0.5, |of| of.draw.typical_p),
             ("repeat_penalty", 1.5, |of| of.repeat_penalty),
             ("repetition_penalty", 1.5, |of| of.repeat_penalty),
             ("repeat_last_n", 9.0, |of| of.repeat_last_n as f32),
@@ -293,7 +295,10 @@ mod tests {
             assert_eq!(read(name, json!(null)).expect(name).sampling, defaults());
         }
         for all in [0, -1] {
-            assert_eq!(read("top_k", json!(all)).expect("all").sampling.top_k, 0);
+            assert_eq!(
+                read("top_k", json!(all)).expect("all").sampling.draw.top_k,
+                0
+            );
         }
     }
 

@@ -2,9 +2,10 @@
 
 use kernels_gpu::abi::sample_order;
 
-use super::filters::{self, Candidate};
 use super::uniform;
-use crate::backend::{Choice, Draw, Logprobs, NotFinite, Penalties, RowError};
+use crate::backend::{
+    Candidate, Choice, Draw, Logprobs, NotFinite, Penalties, RowError, softmax, top_k,
+};
 
 /// The token that `choice` takes behind position `position` of a sequence with these logits.
 ///
@@ -23,41 +24,28 @@ pub fn choose(logits: &[f32], choice: &Choice<'_>, position: usize) -> Result<u3
         return Err(RowError::NothingAllowed { position });
     }
     Ok(match choice.draw {
-        None => filters::top_k(candidates, 1)[0].token,
+        None => top_k(candidates, 1)[0].token,
         Some(draw) => drawn(candidates, draw, position),
     })
 }
 
-/// A random one of `candidates`, in llama.cpp's default order of filters.
+/// A random one of `candidates`.
 fn drawn(candidates: Vec<Candidate>, draw: Draw, position: usize) -> u32 {
-    let Draw {
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        typical_p,
-        seed,
-    } = draw;
-    let mut candidates = filters::top_k(candidates, top_k as usize);
-    filters::typical(&mut candidates, typical_p);
-    filters::top_p(&mut candidates, top_p);
-    filters::min_p(&mut candidates, min_p);
+    let mut candidates = draw.keep(candidates);
     // Relative to the largest, so that a small temperature cannot make infinities.
     let max = candidates[0].logit;
     for candidate in &mut candidates {
-        candidate.logit = (candidate.logit - max) / temperature;
+        candidate.logit = (candidate.logit - max) / draw.temperature;
     }
     // As the kernel draws: a row gets the same token whether the device chooses it or, for what else was asked or for
     // want of room, the host.
     candidates.sort_unstable_by_key(|candidate| sample_order(candidate.token));
-    let uniform = f64::from(uniform(seed, position as u32));
+    let uniform = f64::from(uniform(draw.seed, position as u32));
     let mut sum = 0.0;
-    let chosen = filters::softmax(&candidates)
-        .iter()
-        .position(|probability| {
-            sum += probability;
-            uniform < sum
-        });
+    let chosen = softmax(&candidates).iter().position(|probability| {
+        sum += probability;
+        uniform < sum
+    });
     // Rounding can leave the sum just below one.
     candidates[chosen.unwrap_or(candidates.len() - 1)].token
 }
@@ -124,7 +112,7 @@ pub fn logprobs(logits: &[f32], token: u32, most: usize) -> Logprobs {
     };
     let top = match most {
         0 => Vec::new(),
-        most => filters::top_k(logits.iter().enumerate().map(with_token).collect(), most),
+        most => top_k(logits.iter().enumerate().map(with_token).collect(), most),
     };
     Logprobs {
         chosen: logprob(logits[token as usize]),

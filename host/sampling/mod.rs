@@ -2,13 +2,12 @@
 //! default order; and the texts that end a generation.
 
 mod choose;
-mod filters;
 mod params;
 mod stop;
 
 use std::collections::VecDeque;
 
-use crate::backend::{Choice, Draw, Penalties};
+use crate::backend::{Choice, Penalties};
 pub use choose::{argmax, choose, logprobs};
 pub use kernels_gpu::prim::random::uniform;
 pub use params::{CheckedParams, SamplingParams};
@@ -62,29 +61,15 @@ impl Sampler {
     pub fn choice(&self) -> Choice<'_> {
         // In full, so that a parameter cannot be forgotten: who adds one has to decide here what becomes of it.
         let SamplingParams {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            typical_p,
+            draw,
             repeat_last_n: _, // in `accept`
             repeat_penalty,
             presence_penalty,
             frequency_penalty,
             ref logit_bias,
-            seed,
         } = *self.params;
-        let draw = Draw {
-            temperature,
-            // A vocabulary has fewer tokens than that.
-            top_k: u32::try_from(top_k).unwrap_or(0),
-            top_p,
-            min_p,
-            typical_p,
-            seed,
-        };
         Choice {
-            draw: (temperature > 0.0).then_some(draw),
+            draw: (draw.temperature > 0.0).then_some(draw),
             mask: None,
             bias: logit_bias,
             counts: &self.counts,
@@ -133,7 +118,7 @@ impl Sampler {
 mod tests {
     use super::choose::adjusted;
     use super::*;
-    use crate::backend::{NotFinite, RowError};
+    use crate::backend::{Draw, NotFinite, RowError};
 
     const LOGITS: [f32; 4] = [1.0, 3.0, 2.0, 0.0];
 
@@ -166,10 +151,10 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_tokens() {
         let draw = |seed| {
-            let sampler = sampler(SamplingParams {
+            let sampler = sampler(SamplingParams::drawn(Draw {
                 seed,
-                ..SamplingParams::default()
-            });
+                ..Draw::default()
+            }));
             (0..50)
                 .map(|position| sample(&sampler, &LOGITS, position).unwrap())
                 .collect::<Vec<_>>()
@@ -180,10 +165,10 @@ mod tests {
 
     #[test]
     fn a_tiny_temperature_takes_the_likeliest() {
-        let params = SamplingParams {
+        let params = SamplingParams::drawn(Draw {
             temperature: 1e-37,
-            ..SamplingParams::default()
-        };
+            ..Draw::default()
+        });
         assert_eq!(
             sample(&sampler(params), &[30.0, 20.0, 40.0, -10.0], 0),
             Ok(2)
@@ -218,13 +203,13 @@ mod tests {
     #[test]
     fn a_number_draws_in_the_order_of_the_tokens() {
         let end = |is_there: fn(f32) -> bool| {
-            let params = |seed| SamplingParams {
-                temperature: 2.0,
-                top_k: 3,
-                top_p: 1.0,
-                min_p: 0.0,
-                seed,
-                ..SamplingParams::default()
+            let params = |seed| {
+                SamplingParams::drawn(Draw {
+                    temperature: 2.0,
+                    top_k: 3,
+                    seed,
+                    ..Draw::UNFILTERED
+                })
             };
             let seed = (0..).find(|&seed| is_there(uniform(seed, 0))).unwrap();
             sample(&sampler(params(seed)), &LOGITS, 0).unwrap()
@@ -238,14 +223,11 @@ mod tests {
     /// fixed, so this never happens by chance.
     #[test]
     fn draws_follow_the_softmax() {
-        let params = SamplingParams {
+        let params = SamplingParams::drawn(Draw {
             temperature: 2.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
             seed: 1,
-            ..SamplingParams::default()
-        };
+            ..Draw::UNFILTERED
+        });
         let sampler = sampler(params);
         let mut counts = [0f64; 4];
         let n = 20_000;

@@ -4,21 +4,13 @@
 use std::ops::Deref;
 
 use super::SamplingError;
+use crate::backend::Draw;
 
 /// Parameters of a [`Sampler`](super::Sampler). Each filter has a value that turns it off.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
-    /// Logits are divided by it; at 0 or below the most probable token is always taken.
-    pub temperature: f32,
-    /// Keeps the `top_k` most probable tokens; 0 keeps all.
-    pub top_k: usize,
-    /// Keeps the most probable tokens whose probabilities together reach `top_p`; 1 keeps all.
-    pub top_p: f32,
-    /// Keeps tokens at least `min_p` times as probable as the most probable; 0 keeps all.
-    pub min_p: f32,
-    /// Keeps the tokens whose surprise is nearest to the expected surprise, until their
-    /// probabilities together reach `typical_p` (Meister et al. 2022, arXiv 2202.00666); 1 keeps all.
-    pub typical_p: f32,
+    /// How a token is drawn.
+    pub draw: Draw,
     /// Recent tokens that the penalties look at; 0 turns them off, `usize::MAX` is all.
     pub repeat_last_n: usize,
     /// Divides positive logits of recent tokens and multiplies negative ones; 1 is off.
@@ -29,24 +21,17 @@ pub struct SamplingParams {
     pub frequency_penalty: f32,
     /// Added to the logits of these tokens, before everything else; minus infinity forbids one.
     pub logit_bias: Vec<(u32, f32)>,
-    /// Seed of the random numbers.
-    pub seed: u64,
 }
 
 impl Default for SamplingParams {
     fn default() -> SamplingParams {
         SamplingParams {
-            temperature: 0.8,
-            top_k: 40,
-            top_p: 0.95,
-            min_p: 0.05,
-            typical_p: 1.0,
+            draw: Draw::default(),
             repeat_last_n: 64,
             repeat_penalty: 1.0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
             logit_bias: Vec::new(),
-            seed: 0,
         }
     }
 }
@@ -54,8 +39,16 @@ impl Default for SamplingParams {
 impl SamplingParams {
     /// Always the most probable token.
     pub fn greedy() -> SamplingParams {
-        SamplingParams {
+        SamplingParams::drawn(Draw {
             temperature: 0.0,
+            ..Draw::default()
+        })
+    }
+
+    /// As `draw` says, and the defaults for all else.
+    pub fn drawn(draw: Draw) -> SamplingParams {
+        SamplingParams {
+            draw,
             ..SamplingParams::default()
         }
     }
@@ -73,8 +66,6 @@ impl Deref for CheckedParams {
     }
 }
 
-/// Temperatures other than 0 whose inverse, by which logits are multiplied, is finite.
-const TEMPERATURE: (f32, f32) = (1e-37, 1e37);
 /// Farther than any logit of a real model, and near enough that sums and products stay finite.
 const LARGEST: f32 = 1e6;
 
@@ -86,35 +77,17 @@ impl CheckedParams {
     pub fn new(params: SamplingParams, vocab: usize) -> Result<CheckedParams, SamplingError> {
         // In full: who adds a parameter has to decide what is checked about it.
         let SamplingParams {
-            temperature,
-            top_k: _,
-            top_p,
-            min_p,
-            typical_p,
+            draw,
             repeat_last_n: _,
             repeat_penalty,
             presence_penalty,
             frequency_penalty,
             ref logit_bias,
-            seed: _,
         } = params;
         let within = |value: f32, least: f32, most: f32| (least..=most).contains(&value);
-        let is_share = |value| within(value, 0.0, 1.0);
         let is_moderate = |value| within(value, -LARGEST, LARGEST);
-        let share = "a number from 0 to 1";
         let penalty = "a number from -1e6 to 1e6";
-        let is_temperature =
-            within(temperature, f32::MIN, 0.0) || within(temperature, TEMPERATURE.0, TEMPERATURE.1);
         let checks = [
-            (
-                "temperature",
-                temperature,
-                "0 (always the most probable token) or a number from 1e-37 to 1e37",
-                is_temperature,
-            ),
-            ("top_p", top_p, share, is_share(top_p)),
-            ("min_p", min_p, share, is_share(min_p)),
-            ("typical_p", typical_p, share, is_share(typical_p)),
             (
                 "repeat_penalty",
                 repeat_penalty,
@@ -139,6 +112,9 @@ impl CheckedParams {
             value,
             expected,
         };
+        if let Some((name, value, expected)) = draw.out_of_range() {
+            return Err(out_of_range(name, value, expected));
+        }
         if let Some(&(name, value, expected, _)) = checks.iter().find(|(.., valid)| !valid) {
             return Err(out_of_range(name, format!("{value:?}"), expected));
         }
@@ -176,7 +152,8 @@ mod tests {
     /// A value for a parameter, and what the message must say of it.
     type Case = (fn(&mut SamplingParams, f32), f32, [&'static str; 3]);
 
-    const TEMPERATURE_IS: fn(&mut SamplingParams, f32) = |params, value| params.temperature = value;
+    const TEMPERATURE_IS: fn(&mut SamplingParams, f32) =
+        |params, value| params.draw.temperature = value;
     const PENALTY_IS: fn(&mut SamplingParams, f32) = |params, value| params.repeat_penalty = value;
     const BIAS_IS: fn(&mut SamplingParams, f32) =
         |params, value| params.logit_bias = vec![(3, value)];
@@ -206,14 +183,18 @@ mod tests {
                 f32::NEG_INFINITY,
                 ["temperature is -inf", "", ""],
             ),
-            (|p, v| p.top_p = v, 1.5, ["top_p is 1.5", "from 0 to 1", ""]),
             (
-                |p, v| p.min_p = v,
+                |p, v| p.draw.top_p = v,
+                1.5,
+                ["top_p is 1.5", "from 0 to 1", ""],
+            ),
+            (
+                |p, v| p.draw.min_p = v,
                 -0.1,
                 ["min_p is -0.1", "from 0 to 1", ""],
             ),
             (
-                |p, v| p.typical_p = v,
+                |p, v| p.draw.typical_p = v,
                 2.0,
                 ["typical_p is 2", "from 0 to 1", ""],
             ),
@@ -263,9 +244,9 @@ mod tests {
     fn not_a_number_is_none_of_any_parameter() {
         let all: [fn(&mut SamplingParams, f32); 8] = [
             TEMPERATURE_IS,
-            |p, v| p.top_p = v,
-            |p, v| p.min_p = v,
-            |p, v| p.typical_p = v,
+            |p, v| p.draw.top_p = v,
+            |p, v| p.draw.min_p = v,
+            |p, v| p.draw.typical_p = v,
             PENALTY_IS,
             |p, v| p.presence_penalty = v,
             |p, v| p.frequency_penalty = v,

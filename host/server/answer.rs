@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio_stream::Stream;
+use tracing::{Span, info, warn};
 
 use super::engine_thread::Answers;
 use crate::engine::{Event, Generation};
 use crate::openai::{ApiError, ShownToken, ShownTokens, StreamEvent, Usage};
-use crate::tokenizer::Tokenizer;
 
 /// How an API tells of answers that are being made.
 pub trait Form: Send + 'static {
@@ -59,6 +59,17 @@ impl Tally {
         }
     }
 
+    /// Logs them.
+    pub fn log(&self) {
+        let Tally {
+            prompt_tokens,
+            completion_tokens,
+            cached_tokens,
+            ..
+        } = *self;
+        info!(prompt_tokens, cached_tokens, completion_tokens, "answered");
+    }
+
     /// In OpenAI's form.
     pub fn usage(&self) -> Usage {
         Usage::new(
@@ -97,6 +108,8 @@ pub struct AnswerStream<F> {
     /// The tokens of each answer's text, where log-probabilities were asked for.
     shown: Vec<ShownTokens>,
     tally: Tally,
+    /// The request's name in the log.
+    span: Span,
     /// Answers that are not finished.
     n_open: usize,
     /// Events that are to be told next.
@@ -104,23 +117,22 @@ pub struct AnswerStream<F> {
 }
 
 impl<F: Form> AnswerStream<F> {
-    /// The stream of `answers`, with the tokens' log-probabilities where a `tokenizer` is given.
+    /// The stream of `answers`; `shown` finds the tokens of a text, where log-probabilities were asked for.
     pub fn new(
         answers: Answers,
         mut form: F,
-        tokenizer: Option<&Tokenizer>,
+        shown: Option<&dyn Fn() -> ShownTokens>,
         tally: Tally,
     ) -> AnswerStream<F> {
         let n = answers.n();
-        let shown = tokenizer.map_or_else(Vec::new, |tokenizer| {
-            (0..n).map(|_| ShownTokens::new(tokenizer)).collect()
-        });
+        let shown = shown.map_or_else(Vec::new, |shown| (0..n).map(|_| shown()).collect());
         AnswerStream {
             next: form.begin().into(),
             answers,
             form,
             shown,
             tally,
+            span: Span::current(),
             n_open: n,
         }
     }
@@ -155,6 +167,7 @@ impl<F: Form> AnswerStream<F> {
                 self.next.extend(self.form.finish(choice, &generation));
                 self.n_open -= 1;
                 if self.n_open == 0 {
+                    self.span.in_scope(|| self.tally.log());
                     self.next.extend(self.form.end(self.tally.usage()));
                 }
             }
@@ -163,6 +176,7 @@ impl<F: Form> AnswerStream<F> {
     }
 
     fn fail(&mut self, error: &ApiError) {
+        self.span.in_scope(|| warn!(%error, "failed"));
         self.next.extend(self.form.fail(error));
         self.n_open = 0;
     }

@@ -31,6 +31,17 @@ pub async fn read_json(request: Request, limits: &Limits) -> Result<Value, ApiEr
         .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))
 }
 
+/// Does work that takes longer than others should wait: templates and tokenizers do for long texts.
+///
+/// # Errors
+/// Those of `work`.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(ApiError::server("reading the request failed")))
+}
+
 /// A web page can send other types to any server without asking it first.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let given = headers.get(header::CONTENT_TYPE);

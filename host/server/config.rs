@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::keys::ApiKeys;
+use crate::backend::Pooling;
+
 /// How a server runs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -11,8 +14,25 @@ pub struct Config {
     pub port: u16,
     /// What responses call the model.
     pub model_name: String,
+    /// Who may ask.
+    pub access: Access,
     /// What it refuses.
     pub limits: Limits,
+    /// Which hidden state is a text's embedding.
+    pub pooling: Pooling,
+    /// Whether requests are logged with what users wrote.
+    pub logs_prompts: bool,
+}
+
+/// Who may ask a server.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Names that a request's `Host` may have beside those of this machine; `*` is any.
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may ask, such as `https://example.com`; `*` is any.
+    pub cors_origins: Vec<String>,
+    /// Keys, one of which a request needs; none where anybody may ask.
+    pub api_keys: ApiKeys,
 }
 
 /// What a server refuses, so that no client takes all of it.
@@ -20,6 +40,10 @@ pub struct Config {
 pub struct Limits {
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// Tokens of a prompt, where that is less than the context.
+    pub prompt_tokens: Option<usize>,
+    /// Tokens of an answer.
+    pub answer_tokens: Option<usize>,
     /// Answers that wait beside those that run.
     pub queue: usize,
     /// Connections; above them there is a refusal and `/health`.
@@ -30,17 +54,4 @@ pub struct Limits {
     pub body_time: Duration,
     /// How long a client may read nothing while something is sent to it.
     pub stall_time: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            body_bytes: 32 << 20,
-            queue: 1024,
-            connections: 1024,
-            head_time: Duration::from_secs(10),
-            body_time: Duration::from_secs(60),
-            stall_time: Duration::from_secs(30),
-        }
-    }
 }

@@ -124,6 +124,10 @@ async fn serve(
         .serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);
     // What goes wrong on a connection is its client's affair.
+    if is_last {
+        let _ = connection.await;
+        return;
+    }
     tokio::select! {
         _ = connection.as_mut() => {}
         () = closed(&mut closing) => {

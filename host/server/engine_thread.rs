@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::metrics::{EngineLoad, EngineMetrics};
 use crate::backend::BackendError;
 use crate::engine::{EngineError, Event, Request, RequestId, Scheduler};
 use crate::openai::ApiError;
@@ -54,6 +57,17 @@ struct Shared {
     awaited: AtomicUsize,
     /// Ends a step in the middle.
     interrupt: &'static AtomicBool,
+    /// After the last step, and when it ended.
+    load: Mutex<(EngineLoad, Instant)>,
+}
+
+/// How old a rate may be.
+const RATE_AGE: Duration = Duration::from_secs(3);
+
+impl Shared {
+    fn load(&self) -> std::sync::MutexGuard<'_, (EngineLoad, Instant)> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl EngineHandle {
@@ -65,6 +79,15 @@ impl EngineHandle {
     /// Most answers at a time, those that wait included.
     pub fn most_open(&self) -> usize {
         self.most_open
+    }
+
+    /// How busy the engine is.
+    pub fn load(&self) -> EngineLoad {
+        let (mut load, when) = *self.shared.load();
+        if load.running == 0 && when.elapsed() > RATE_AGE {
+            load.tokens_per_second = 0.0;
+        }
+        load
     }
 
     /// Starts an answer to each of `requests`.
@@ -158,6 +181,10 @@ struct Open {
     events: mpsc::Sender<AnswerEvent>,
     /// Other answers to the same prompt, which begin when it is computed, so that they find it in the cache.
     followers: Vec<(usize, Request)>,
+    arrived: Instant,
+    newest_token: Option<Instant>,
+    /// Prompt tokens that are not computed.
+    prompt_left: usize,
 }
 
 /// What the thread does.
@@ -166,6 +193,15 @@ pub struct EngineThread {
     commands: Receiver<Command>,
     shared: Arc<Shared>,
     open: BTreeMap<RequestId, Open>,
+    metrics: EngineMetrics,
+    load: EngineLoad,
+    rate: Rate,
+}
+
+/// Tokens a second.
+struct Rate {
+    since: Instant,
+    tokens: usize,
 }
 
 impl EngineThread {
@@ -174,11 +210,19 @@ impl EngineThread {
         scheduler: Scheduler,
         interrupt: &'static AtomicBool,
         queue: usize,
+        metrics: EngineMetrics,
     ) -> (EngineThread, EngineHandle) {
         let (sender, commands) = channel();
+        let now = Instant::now();
+        let load = EngineLoad {
+            most_running: scheduler.max_running(),
+            pages: scheduler.pages().n_pages(),
+            ..EngineLoad::default()
+        };
         let shared = Arc::new(Shared {
             awaited: AtomicUsize::new(0),
             interrupt,
+            load: Mutex::new((load, now)),
         });
         let handle = EngineHandle {
             commands: sender,
@@ -191,6 +235,12 @@ impl EngineThread {
             commands,
             shared,
             open: BTreeMap::new(),
+            metrics,
+            load,
+            rate: Rate {
+                since: now,
+                tokens: 0,
+            },
         };
         (thread, handle)
     }
@@ -219,7 +269,28 @@ impl EngineThread {
                 // The scheduler's errors are events of requests.
                 Err(_) => return Err(EngineFailure::Panic),
             }
+            self.publish_load();
         }
+    }
+
+    fn publish_load(&mut self) {
+        let now = Instant::now();
+        let pages = self.scheduler.pages();
+        let followers = self.open.values().map(|open| open.followers.len());
+        self.load.running = self.scheduler.n_running();
+        self.load.waiting = self.scheduler.n_waiting() + followers.sum::<usize>();
+        self.load.prompt_tokens_left = self.open.values().map(|open| open.prompt_left).sum();
+        self.load.pages_used = pages.n_pages() - pages.n_free();
+        self.load.pages_cached = pages.n_cached();
+        let window = now - self.rate.since;
+        if window >= Duration::from_secs(1) {
+            self.load.tokens_per_second = self.rate.tokens as f64 / window.as_secs_f64();
+            self.rate = Rate {
+                since: now,
+                tokens: 0,
+            };
+        }
+        *self.shared.load() = (self.load, now);
     }
 
     /// Gives the scheduler the requests of a command; those with the prompt of the one before wait for that one.
@@ -253,22 +324,27 @@ impl EngineThread {
         request: Request,
         events: &mpsc::Sender<AnswerEvent>,
     ) -> Result<RequestId, ApiError> {
+        let prompt_left = request.prompt.len();
         let id = self.scheduler.add(request)?;
         let open = Open {
             choice,
             events: events.clone(),
             followers: Vec::new(),
+            arrived: Instant::now(),
+            newest_token: None,
+            prompt_left,
         };
         self.open.insert(id, open);
         Ok(id)
     }
 
     fn cancel_abandoned(&mut self) {
-        let scheduler = &mut self.scheduler;
+        let (scheduler, metrics) = (&mut self.scheduler, &self.metrics);
         self.open.retain(|&id, open| {
             let is_abandoned = open.events.is_closed();
             if is_abandoned {
                 scheduler.cancel(id);
+                metrics.cancelled();
             }
             !is_abandoned
         });
@@ -277,32 +353,17 @@ impl EngineThread {
     fn hand_out(&mut self, events: Vec<Event>) -> Result<(), EngineFailure> {
         let mut failure = None;
         for event in events {
+            self.count(&event);
             let (id, is_end) = match &event {
                 Event::Prompt { .. } => continue,
                 Event::Token { id, .. } => (*id, false),
-                Event::Finished { id, .. } | Event::Failed { id, .. } => (*id, true),
-            };
-            if let Event::Failed { error, .. } = &event {
-                failure = failure.or(device_failure(error));
-            }
-            let Some(open) = self.open.get_mut(&id) else {
-                // It was cancelled.
-                continue;
-            };
-            let (sender, followers) = (open.events.clone(), std::mem::take(&mut open.followers));
-            if sender.try_send((open.choice, event)).is_err() {
-                self.scheduler.cancel(id);
-                self.open.remove(&id);
-                continue;
-            }
-            if is_end {
-                self.open.remove(&id);
-            }
-            for (choice, request) in followers {
-                if let Err(error) = self.add(choice, request, &sender) {
-                    debug_assert!(false, "the leader was accepted: {error}");
+                Event::Finished { id, .. } => (*id, true),
+                Event::Failed { id, error } => {
+                    failure = failure.or(device_failure(error));
+                    (*id, true)
                 }
-            }
+            };
+            self.send(id, event, is_end);
         }
         match failure {
             None => Ok(()),
@@ -310,6 +371,58 @@ impl EngineThread {
                 self.fail_all(&error);
                 Err(EngineFailure::Device(error))
             }
+        }
+    }
+
+    /// Tells the client of `id` of an event, and lets those begin that waited for its prompt.
+    fn send(&mut self, id: RequestId, event: Event, is_end: bool) {
+        let Some(open) = self.open.get_mut(&id) else {
+            // It was cancelled.
+            return;
+        };
+        let (sender, followers) = (open.events.clone(), std::mem::take(&mut open.followers));
+        if sender.try_send((open.choice, event)).is_err() {
+            self.scheduler.cancel(id);
+            self.metrics.cancelled();
+            self.open.remove(&id);
+            return;
+        }
+        if is_end {
+            self.open.remove(&id);
+        }
+        for (choice, request) in followers {
+            let added = self.add(choice, request, &sender);
+            debug_assert!(added.is_ok(), "the one before was accepted");
+        }
+    }
+
+    fn count(&mut self, event: &Event) {
+        let now = Instant::now();
+        match event {
+            Event::Prompt { id, done, total } => {
+                if let Some(open) = self.open.get_mut(id) {
+                    open.prompt_left = total - done;
+                }
+            }
+            Event::Token { id, .. } => {
+                self.rate.tokens += 1;
+                if let Some(open) = self.open.get_mut(id) {
+                    open.prompt_left = 0;
+                    match open.newest_token.replace(now) {
+                        None => self.metrics.first_token(now - open.arrived),
+                        Some(before) => self.metrics.next_token(now - before),
+                    }
+                }
+            }
+            Event::Finished { id, generation, .. } => {
+                let stats = &generation.stats;
+                self.load.cached_tokens += stats.cached_tokens as u64;
+                self.load.prompt_tokens += (stats.prompt_tokens + stats.cached_tokens) as u64;
+                let arrived = self.open.get(id).map_or(now, |open| open.arrived);
+                self.metrics
+                    .finished(generation.finish, stats, now - arrived);
+            }
+            Event::Failed { .. } => self.metrics.failed(),
         }
     }
 

@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 
 use super::Config;
 use super::connections::Connections;
-use super::engine_thread::{EngineFailure, EngineHandle, EngineThread};
+use super::engine_thread::{EngineFailure, EngineThread};
+use super::metrics::EngineMetrics;
 use super::router::router;
 use super::state::{Loaded, Phase, Served, ServerState, now};
-use crate::chat::ChatTemplate;
-use crate::tokenizer::Tokenizer;
+use crate::grammar::Grammars;
 
 /// How long clients get to read the error of a device that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
@@ -87,7 +87,8 @@ async fn serve<E: Send + 'static>(
         async move { connections.accept(listener).await }
     });
 
-    let (loaded, mut ended) = start_engine(load, limits.queue).map_err(ServeError::Start)?;
+    let (loaded, mut ended) = start_engine(load, limits.queue, state.metrics.engine.clone())
+        .map_err(ServeError::Start)?;
     let served = tokio::select! {
         loaded = loaded => loaded.map_err(|_| EngineFailure::Panic)?.map_err(ServeError::Load)?,
         // Nothing runs yet.
@@ -127,6 +128,7 @@ type Ended = oneshot::Receiver<EngineFailure>;
 fn start_engine<E: Send + 'static>(
     load: impl FnOnce() -> Result<Loaded, E> + Send + 'static,
     queue: usize,
+    metrics: EngineMetrics,
 ) -> io::Result<(oneshot::Receiver<Result<Served, E>>, Ended)> {
     let (loaded, when_loaded) = oneshot::channel();
     let (ended, when_ended) = oneshot::channel();
@@ -141,27 +143,23 @@ fn start_engine<E: Send + 'static>(
                 }
             };
             let tokenizer = model.scheduler.tokenizer().clone();
-            let (thread, engine) = EngineThread::new(model.scheduler, model.interrupt, queue);
-            let _ = loaded.send(Ok(served(engine, tokenizer, model.template)));
+            let width = model.scheduler.model().config.width;
+            let (thread, engine) =
+                EngineThread::new(model.scheduler, model.interrupt, queue, metrics);
+            let _ = loaded.send(Ok(Served {
+                engine,
+                grammars: Grammars::new(&tokenizer),
+                tokenizer,
+                template: model.template,
+                width,
+                created: now(),
+            }));
             // A thread that panics drops `ended`, which is noticed.
             if let Err(failure) = thread.run() {
                 let _ = ended.send(failure);
             }
         })?;
     Ok((when_loaded, when_ended))
-}
-
-fn served(
-    engine: EngineHandle,
-    tokenizer: Arc<Tokenizer>,
-    template: Result<ChatTemplate, String>,
-) -> Served {
-    Served {
-        engine,
-        tokenizer,
-        template,
-        created: now(),
-    }
 }
 
 /// What tells a server to end.

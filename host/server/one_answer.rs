@@ -1,23 +1,21 @@
 //! Requests for one answer in the forms of APIs that are not OpenAI's first one, and what is common to them.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::answer::{AnswerStream, Form, Tally, collect};
-use super::reader::Reader;
+use super::config::Config;
 use super::sse;
 use super::state::{Served, now};
-use crate::chat::Piece;
+use crate::chat::{AnswerForm, AnswerReader, Piece};
 use crate::engine::{self, Generation};
 use crate::openai::{
-    ApiError, ChatRequest, Ending, Head, Parts, Request, ShownToken, Spent, StreamEvent, Usage,
+    ApiError, ChatRequest, Ending, Head, Parts, ShownToken, Spent, StreamEvent, Usage,
     stop_that_ended,
 };
 use crate::sampling::random_seed;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::StreamDecoder;
 
 /// How an API tells of one answer.
 pub trait Telling: Send + Unpin + 'static {
@@ -38,107 +36,95 @@ pub trait Telling: Send + Unpin + 'static {
 }
 
 /// A request that has only to be run.
-pub struct Prepared<T> {
-    telling: T,
-    prompt_tokens: usize,
-    stops: Vec<String>,
+pub struct Ready<T> {
+    told: Told<T>,
     stream: bool,
-    requests: Vec<engine::Request>,
+    request: engine::Request,
 }
 
 /// Lays out the conversation of `chat`, whose answer is told by what `telling` makes of its head.
 ///
 /// # Errors
-/// There is no template, or it refuses the conversation.
+/// There is no template, it refuses the conversation, what is asked of the answer has no grammar, or a limit is
+/// exceeded.
 pub fn prepare<T: Telling>(
-    chat: &ChatRequest,
-    model: &str,
+    chat: &mut ChatRequest,
+    config: &Config,
     served: &Served,
     telling: impl FnOnce(Head) -> T,
-) -> Result<Prepared<T>, ApiError> {
+) -> Result<Ready<T>, ApiError> {
+    config.limits.limit_answer(&mut chat.settings)?;
+    let prepared = chat.prepare(served.template()?, &served.grammars)?;
+    config
+        .limits
+        .check_prompt(prepared.prompt.len(), &served.engine)?;
     let settings = &chat.settings;
-    let prompt = tokens(chat, served)?;
     let seed = settings.seed.unwrap_or_else(random_seed);
     let head = Head {
         id: format!("{:014x}{:014x}", random_seed(), random_seed()),
-        model: model.to_owned(),
+        model: config.model_name.clone(),
         created: now(),
         seed,
     };
-    Ok(Prepared {
-        telling: telling(head),
-        prompt_tokens: prompt.len(),
-        stops: settings.limits.stop.clone(),
+    let request = prepared.request(settings, seed);
+    Ok(Ready {
+        told: Told {
+            reader: prepared.form.reader(&head.id),
+            answer_id: head.id.clone(),
+            telling: telling(head),
+            decoder: served.tokenizer.stream().showing(prepared.shown),
+            prompt_tokens: prepared.prompt.len(),
+            stops: settings.limits.stop.clone(),
+            form: prepared.form,
+        },
         stream: settings.stream,
-        requests: settings.requests(&prompt, seed).collect(),
+        request,
     })
 }
 
-/// The tokens of the conversation, up to where the answer begins.
-///
-/// # Errors
-/// As [`prepare`].
-pub fn tokens(chat: &ChatRequest, served: &Served) -> Result<Vec<u32>, ApiError> {
-    let request = Request::Chat(chat.clone());
-    let prompts = request.prompts(&served.tokenizer, Some(served.template()?))?;
-    Ok(prompts.into_iter().next().unwrap_or_default())
-}
-
-/// Reads a request beside the threads that serve connections: templates and tokenizers take a while for long texts.
-///
-/// # Errors
-/// Those of `read`.
-pub async fn off_thread<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let read = tokio::task::spawn_blocking(read).await;
-    read.map_err(|_| ApiError::server("reading the request failed"))?
-}
-
-impl<T: Telling> Prepared<T> {
+impl<T: Telling> Ready<T> {
     /// Runs it: the response, whole or as a stream.
     ///
     /// # Errors
     /// It can never run, there is no room for it now, or the engine failed before anything was told.
     pub async fn answer(self, served: &Served) -> Result<Response, ApiError> {
-        let answers = served.engine.start(self.requests).await?;
-        let mut told = Told {
-            telling: self.telling,
-            reader: Reader,
-            tokenizer: served.tokenizer.clone(),
-            prompt_tokens: self.prompt_tokens,
-            stops: self.stops,
-        };
+        let answers = served.engine.start(vec![self.request]).await?;
+        let mut tally = Tally::new(self.told.prompt_tokens, 1);
         if self.stream {
-            let tally = Tally::new(self.prompt_tokens, 1);
-            return Ok(sse::respond(AnswerStream::new(answers, told, None, tally)));
+            return Ok(sse::respond(AnswerStream::new(
+                answers, self.told, None, tally,
+            )));
         }
         let generations = collect(answers).await?;
         let generation = generations.first();
         let generation = generation.ok_or_else(|| ApiError::server("there is no answer"))?;
-        Ok(Json(told.whole(generation)).into_response())
+        tally.add(0, generation);
+        tally.log();
+        Ok(Json(self.told.whole(generation)).into_response())
     }
 }
 
 /// One answer on its way to a client.
 struct Told<T> {
     telling: T,
-    reader: Reader,
-    tokenizer: Arc<Tokenizer>,
+    reader: AnswerReader,
+    form: AnswerForm,
+    answer_id: String,
+    /// At the beginning of the answer's text.
+    decoder: StreamDecoder,
     prompt_tokens: usize,
     stops: Vec<String>,
 }
 
 impl<T: Telling> Told<T> {
-    fn whole(&mut self, generation: &Generation) -> Value {
-        let mut pieces = self.reader.push(&generation.text);
-        pieces.extend(self.reader.finish());
-        let parts = Parts::of(pieces);
-        self.telling.whole(&parts, &self.ending(generation))
+    fn whole(&self, generation: &Generation) -> Value {
+        let pieces = self.form.read(&self.answer_id, &generation.text);
+        self.telling
+            .whole(&Parts::of(pieces), &self.ending(generation))
     }
 
     fn ending(&self, generation: &Generation) -> Ending {
-        let stop = stop_that_ended(generation, &self.tokenizer, &self.stops);
+        let stop = stop_that_ended(generation, self.decoder.clone(), &self.stops);
         Ending {
             finish: generation.finish,
             stop: stop.map(str::to_owned),
@@ -146,9 +132,20 @@ impl<T: Telling> Told<T> {
                 prompt: self.prompt_tokens,
                 cached: generation.stats.cached_tokens,
                 answer: generation.tokens.len(),
-                reasoning: n_reasoning(generation, &self.tokenizer),
+                reasoning: self.n_reasoning(generation),
             },
         }
+    }
+
+    /// How many tokens of the answer went on with its reasoning.
+    fn n_reasoning(&self, generation: &Generation) -> usize {
+        let mut decoder = self.decoder.clone();
+        let mut reader = self.form.reader(&self.answer_id);
+        let is_reasoning = |piece: &Piece| matches!(piece, Piece::Reasoning(_));
+        let tokens = generation.tokens.iter();
+        tokens
+            .filter(|&&token| reader.push(&decoder.push(token)).iter().any(is_reasoning))
+            .count()
     }
 
     fn push(&mut self, pieces: Vec<Piece>) -> Vec<StreamEvent> {
@@ -182,15 +179,4 @@ impl<T: Telling> Form for Told<T> {
     fn fail(&mut self, error: &ApiError) -> Vec<StreamEvent> {
         self.telling.fail(error)
     }
-}
-
-/// How many tokens of an answer went on with its reasoning.
-fn n_reasoning(generation: &Generation, tokenizer: &Tokenizer) -> usize {
-    let mut decoder = tokenizer.stream();
-    let mut reader = Reader;
-    let is_reasoning = |piece: &Piece| matches!(piece, Piece::Reasoning(_));
-    let tokens = generation.tokens.iter();
-    tokens
-        .filter(|&&token| reader.push(&decoder.push(token)).iter().any(is_reasoning))
-        .count()
 }

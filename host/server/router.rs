@@ -5,12 +5,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, Uri};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::connections::Peer;
-use super::endpoints::{completions, health, messages, models, responses};
+use super::endpoints::{
+    completions, embeddings, health, messages, metrics, models, responses, tokens,
+};
+use super::guard::guard;
+use super::logging::observe;
 use super::state::ServerState;
 use crate::openai::ApiError;
 
@@ -18,6 +22,8 @@ use crate::openai::ApiError;
 pub fn router(state: Arc<ServerState>) -> Router {
     Router::new()
         .route("/health", get(health::health))
+        .route("/metrics", get(metrics::metrics))
+        .route("/v1/loads", get(metrics::loads))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*name}", get(models::one))
         .route("/v1/chat/completions", post(completions::chat))
@@ -25,10 +31,17 @@ pub fn router(state: Arc<ServerState>) -> Router {
         .route("/v1/responses", post(responses::create))
         .route("/v1/messages", post(messages::create))
         .route("/v1/messages/count_tokens", post(messages::count))
+        .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/apply-template", post(tokens::apply_template))
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
+        // The last one is asked first.
+        .layer(from_fn_with_state(state.clone(), guard))
         .layer(from_fn(refuse_above_limit))
         .layer(from_fn(messages::own_errors))
+        .layer(from_fn(observe))
         .with_state(state)
 }
 

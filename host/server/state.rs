@@ -6,8 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Config;
 use super::engine_thread::EngineHandle;
+use super::metrics::{EngineLoad, Metrics};
 use crate::chat::ChatTemplate;
 use crate::engine::Scheduler;
+use crate::grammar::Grammars;
 use crate::openai::ApiError;
 use crate::tokenizer::Tokenizer;
 
@@ -27,8 +29,12 @@ pub struct Served {
     pub engine: EngineHandle,
     /// The model's tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// Compiles what answers must look like.
+    pub grammars: Grammars,
     /// Lays out conversations; in its place why it cannot.
     pub template: Result<ChatTemplate, String>,
+    /// Numbers of a token's vector.
+    pub width: usize,
     /// When it was ready, in seconds since 1970.
     pub created: u64,
 }
@@ -62,6 +68,8 @@ pub enum Phase {
 pub struct ServerState {
     /// What the server was told.
     pub config: Config,
+    /// What it counts.
+    pub metrics: Metrics,
     served: OnceLock<Arc<Served>>,
     phase: AtomicU8,
 }
@@ -70,6 +78,7 @@ impl ServerState {
     /// Of a server that has no model yet.
     pub fn new(config: Config) -> ServerState {
         ServerState {
+            metrics: Metrics::new(&config.model_name),
             config,
             served: OnceLock::new(),
             phase: AtomicU8::new(Phase::Loading as u8),
@@ -93,6 +102,13 @@ impl ServerState {
         if self.served.set(Arc::new(served)).is_ok() {
             self.advance(Phase::Ready);
         }
+    }
+
+    /// How busy the engine is; not at all before there is one.
+    pub fn load(&self) -> EngineLoad {
+        self.served
+            .get()
+            .map_or_else(EngineLoad::default, |served| served.engine.load())
     }
 
     /// The model.

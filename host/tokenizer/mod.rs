@@ -273,6 +273,29 @@ impl Tokenizer {
         &self.shared.vocab.end_of_generation
     }
 
+    /// The parts of `text`: markup that is a token of its own (control tokens, and user-defined ones of more than white
+    /// space) with its id, and what is between.
+    pub fn markup_in<'t>(&self, text: &'t str) -> Vec<(&'t str, Option<u32>)> {
+        let special = &self.shared.special;
+        let mut parts = Vec::new();
+        let mut copied = 0;
+        let mut at = 0;
+        while let Some(found) = special.find(text, at) {
+            at = found.end;
+            if special.is_control(found.id) || special.is_visible(found.id) {
+                if copied < found.start {
+                    parts.push((&text[copied..found.start], None));
+                }
+                parts.push((&text[found.start..found.end], Some(found.id)));
+                copied = found.end;
+            }
+        }
+        if copied < text.len() {
+            parts.push((&text[copied..], None));
+        }
+        parts
+    }
+
     /// The token that opens a text, whether or not it is added by itself.
     pub fn bos(&self) -> Option<u32> {
         self.shared.vocab.bos

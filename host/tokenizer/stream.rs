@@ -7,6 +7,8 @@ use super::Tokenizer;
 #[derive(Clone, Debug)]
 pub struct StreamDecoder {
     tokenizer: Tokenizer,
+    /// Control tokens that have a text.
+    shown: Vec<u32>,
     pending: Vec<u8>,
 }
 
@@ -14,13 +16,20 @@ impl StreamDecoder {
     pub(super) fn new(tokenizer: Tokenizer) -> StreamDecoder {
         StreamDecoder {
             tokenizer,
+            shown: Vec::new(),
             pending: Vec::new(),
         }
     }
 
-    /// The text that became complete with `token`, possibly none. Control tokens have no text.
+    /// The same decoder, which gives the control tokens `shown` by their names.
+    #[must_use]
+    pub fn showing(self, shown: Vec<u32>) -> StreamDecoder {
+        StreamDecoder { shown, ..self }
+    }
+
+    /// The text that became complete with `token`, possibly none. Control tokens have no text, unless they are shown.
     pub fn push(&mut self, token: u32) -> String {
-        if !self.tokenizer.is_control(token) {
+        if !self.tokenizer.is_control(token) || self.shown.contains(&token) {
             self.pending.extend(self.tokenizer.token_bytes(token));
         }
         take_text(&mut self.pending)

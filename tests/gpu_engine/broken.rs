@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyperion::backend::{
-    ActivationPrecision, Ask, Backend, Choice, Draw, NewTokens, NoTrace, NotFinite, Report, Row,
+    ActivationPrecision, Ask, Backend, Choice, NewTokens, NoTrace, NotFinite, Report, Row,
     RowError, RowResult,
 };
 use hyperion::cpu::CpuBackend;
@@ -13,6 +13,7 @@ use hyperion::model::Model;
 
 use crate::setup::*;
 use crate::support::broken::with_broken_token;
+use crate::support::device::DRAW;
 use crate::support::fixture_bytes;
 
 const NAMES: [&str; 4] = [
@@ -38,21 +39,7 @@ fn backends(model: &Arc<Model>) -> Vec<(&'static str, Box<dyn Backend>)> {
     ]
 }
 
-const DRAW: Ask<'static> = Ask {
-    choose: Some(Choice {
-        draw: Some(Draw {
-            temperature: 0.8,
-            top_k: 40,
-            top_p: 0.95,
-            min_p: 0.05,
-            typical_p: 1.0,
-            seed: 1,
-        }),
-        ..Choice::GREEDY
-    }),
-    report: Report::Nothing,
-};
-const ASKS: [Ask<'static>; 4] = [Ask::GREEDY, DRAW, Ask::LOGITS, Ask::ALL_LOGITS];
+const ASKS: [Ask<'static>; 4] = [Ask::GREEDY, drawn(DRAW), Ask::LOGITS, Ask::ALL_LOGITS];
 
 /// One step of sequences with these tokens from `start` on, each on two pages of its own.
 fn step(
@@ -149,7 +136,7 @@ fn a_decode_step_with_a_broken_token_spoils_no_other() {
                 let until = |length: usize| -> Vec<Vec<u32>> {
                     sound.iter().map(|text| text[..length].to_vec()).collect()
                 };
-                for ask in [Ask::GREEDY, DRAW, Ask::LOGITS] {
+                for ask in [Ask::GREEDY, drawn(DRAW), Ask::LOGITS] {
                     step(&mut *backend, &until(7), 0, Ask::NOTHING);
                     for length in 8..10 {
                         let mut texts = until(length);
@@ -300,12 +287,12 @@ fn of_eight_rows_those_that_fail_fail_alone() {
             };
             [
                 Ask::GREEDY,
-                DRAW,
+                drawn(DRAW),
                 Ask::LOGITS,
                 Ask::GREEDY,
                 Ask {
                     report: Report::TopLogprobs(3),
-                    ..DRAW
+                    ..drawn(DRAW)
                 },
                 choose(masked),
                 choose(biased),

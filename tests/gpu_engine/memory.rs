@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use hyperion::backend::{ActivationPrecision, Ask, Backend, Draw, Output};
+use hyperion::backend::{ActivationPrecision, Ask, Backend, Output};
 use hyperion::device::plan::GRANULE;
 use hyperion::device::sim::{DriverCosts, DriverMemory, SimDevice};
 use hyperion::device::{Device, DeviceError};
@@ -17,6 +17,7 @@ use hyperion::model::Model;
 use hyperion::ptx;
 
 use crate::setup::*;
+use crate::support::device::DRAW;
 
 /// Everything that a context can make use of, and more than any device has.
 const ENDLESS: usize = 1 << 26;
@@ -90,14 +91,7 @@ fn run(device: &dyn Device, backend: GpuBackend, what: &str) {
     report("with all buffers");
     let (vocab, context) = (backend.model().vocab(), backend.limits().max_context);
     let mut engine = Engine::new(Box::new(backend), context, 512);
-    let draw = drawn(Draw {
-        temperature: 0.8,
-        top_k: 40,
-        top_p: 0.95,
-        min_p: 0.05,
-        typical_p: 1.0,
-        seed: 1,
-    });
+    let draw = drawn(DRAW);
     for n in [1, 2, 3, 4, 6] {
         // A prompt for cuBLAS and one that is not, as far as there is room beside the other sequences.
         let length = if n == 1 { 150 } else { 9 }.min(context / 2);

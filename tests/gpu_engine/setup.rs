@@ -3,21 +3,20 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use half::f16;
 use hyperion::backend::{
     ActivationPrecision, Ask, Backend, Choice, Draw, NewTokens, Output, Report, Row, RowResult,
     TensorName, TraceSink,
 };
-use hyperion::device::sim::SimDevice;
-use hyperion::device::{Device, choice};
+use hyperion::device::Device;
 use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
-use hyperion::ptx;
 use hyperion::sampling::uniform;
 
+pub use crate::support::device::{device, device_lock};
 use crate::support::{fixture, relative_error};
 
 /// ActivationPrecision, keys and values are rounded to f16 (2^-11 each) in every block.
@@ -28,26 +27,10 @@ pub const CONTEXT: usize = 256;
 pub const PAGES: usize = 40;
 pub static RUN: AtomicBool = AtomicBool::new(false);
 
-static DEVICE: LazyLock<Arc<dyn Device>> = LazyLock::new(|| {
-    let Ok(name) = std::env::var("HYPERION_TEST_DEVICE") else {
-        let device = SimDevice::of_capability(&ptx::embedded(), (9, 0));
-        return Arc::new(device.expect("a simulator"));
-    };
-    let choice = name.parse().expect("a device");
-    let opened = choice::open(choice, &ptx::embedded()).expect("the device opens");
-    opened.device.expect("a device other than the CPU")
-});
-
 /// The device that HYPERION_TEST_DEVICE names, where it is not the simulator.
 pub fn other_device() -> Option<Arc<dyn Device>> {
-    let device = DEVICE.clone();
+    let device = device();
     (!device.info().is_simulated).then_some(device)
-}
-
-/// Held by every test: no work may be sent to a device while another thread records a graph.
-pub fn device_lock() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn path(name: &str) -> PathBuf {
@@ -75,7 +58,7 @@ pub fn gpu_within(
 ) -> GpuBackend {
     GpuBackend::new(
         model.clone(),
-        DEVICE.clone(),
+        device(),
         limits,
         activations,
         &RUN,
@@ -104,7 +87,7 @@ pub fn token(token: u32) -> Output {
 }
 
 /// A token drawn by `draw`, and nothing else.
-pub fn drawn(draw: Draw) -> Ask<'static> {
+pub const fn drawn(draw: Draw) -> Ask<'static> {
     Ask {
         choose: Some(Choice {
             draw: Some(draw),

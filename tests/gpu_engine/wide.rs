@@ -240,7 +240,7 @@ fn activations_beyond_f16_give_the_references_tokens() {
     }
 }
 
-/// Gates straight from blocks, and a matrix behind them that is decoded.
+/// Gates straight from blocks, and a matrix behind them that is unpacked.
 #[test]
 fn activations_beyond_f16_before_a_matrix_that_is_not_quantized() {
     let _lock = device_lock();

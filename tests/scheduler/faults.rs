@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use hyperion::backend::{
-    Backend, BackendError, Limits, NotFinite, Row, RowResult, Ticket, TraceSink,
+    Backend, BackendError, Draw, Limits, NotFinite, Row, RowResult, Ticket, TraceSink,
 };
 use hyperion::engine::{Limits as RequestLimits, Request};
 use hyperion::model::Model;
+use hyperion::sampling::SamplingParams;
 use proptest::prelude::*;
 
 use crate::setup::{Outcome, Random, Tiny, alone, assert_same, request, run};
@@ -159,15 +160,16 @@ fn a_row_that_fails_fails_alone() {
     let mut scheduler = tiny.scheduler(Box::new(backend), 4);
     let request = |seed| Request {
         prompt: vec![3, 4, 5],
-        sampling: hyperion::sampling::SamplingParams {
+        sampling: SamplingParams::drawn(Draw {
             seed,
-            ..Default::default()
-        },
+            ..Draw::default()
+        }),
         limits: RequestLimits {
             max_tokens: Some(6),
             ..RequestLimits::default()
         },
         logprobs: None,
+        ..Request::default()
     };
     let ids: Vec<_> = (0..3)
         .map(|seed| scheduler.add(request(seed)).expect("a request"))

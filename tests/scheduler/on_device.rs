@@ -1,32 +1,16 @@
 //! Deterministic steps of a device: bits that depend on nothing but a sequence's own tokens.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use hyperion::backend::{ActivationPrecision, Ask, Backend, NewTokens, NoTrace, PAGE_TOKENS, Row};
-use hyperion::device::sim::SimDevice;
-use hyperion::device::{Device, choice};
 use hyperion::engine::{Generation, Limits as RequestLimits, Request, RequestId};
 use hyperion::gpu::{Arithmetic, GpuBackend, Limits};
-use hyperion::ptx;
 
 use crate::setup::{CONTEXT, Outcome, Random, Tiny, assert_same, request, run};
 use crate::support::TINY_MODELS;
+use crate::support::device::{device, device_lock};
 
 static RUN: AtomicBool = AtomicBool::new(false);
-
-static DEVICE: LazyLock<Arc<dyn Device>> = LazyLock::new(|| {
-    let Ok(name) = std::env::var("HYPERION_TEST_DEVICE") else {
-        let device = SimDevice::of_capability(&ptx::embedded(), (9, 0));
-        return Arc::new(device.expect("a simulator"));
-    };
-    let choice = name.parse().expect("a device");
-    let opened = choice::open(choice, &ptx::embedded()).expect("the device opens");
-    opened.device.expect("a device other than the CPU")
-});
-
-/// No work may be sent to a device while another thread records a graph.
-static LOCK: Mutex<()> = Mutex::new(());
 
 fn deterministic(tiny: &Tiny, n_pages: usize, max_sequences: usize) -> Box<dyn Backend> {
     let limits = Limits {
@@ -39,7 +23,7 @@ fn deterministic(tiny: &Tiny, n_pages: usize, max_sequences: usize) -> Box<dyn B
         activations: ActivationPrecision::F16,
         is_deterministic: true,
     };
-    let (model, device) = (tiny.model.clone(), DEVICE.clone());
+    let (model, device) = (tiny.model.clone(), device());
     let backend = GpuBackend::new(model, device, limits, arithmetic, &RUN, &mut |_| {});
     Box::new(backend.expect("a backend"))
 }
@@ -78,7 +62,7 @@ fn logits(
 
 #[test]
 fn a_tokens_bits_do_not_depend_on_its_step() {
-    let _alone = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = device_lock();
     for name in TINY_MODELS {
         let tiny = Tiny::open(name);
         let n = 2 * PAGE_TOKENS + 9;
@@ -123,7 +107,7 @@ fn a_tokens_bits_do_not_depend_on_its_step() {
 
 #[test]
 fn each_request_gets_the_text_that_it_gets_alone() {
-    let _alone = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = device_lock();
     for (name, n_requests) in TINY_MODELS.into_iter().zip([40, 8, 8, 8, 8, 8, 8]) {
         let tiny = Tiny::open(name);
         let vocab = tiny.model.vocab();
@@ -167,7 +151,7 @@ fn each_request_gets_the_text_that_it_gets_alone() {
 
 #[test]
 fn a_cached_prefix_gives_the_bits_of_a_cold_run() {
-    let _alone = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = device_lock();
     for name in ["tiny-qwen3-q8_0-1", "tiny-gemma3-q4_k_m-1"] {
         let tiny = Tiny::open(name);
         let mut random = Random(2);

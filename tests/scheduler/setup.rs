@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hyperion::backend::{Backend, PAGE_TOKENS};
+use hyperion::backend::{Backend, Draw, PAGE_TOKENS};
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Event, Finish, Generation, Limits, Options, Request, RequestId, Scheduler};
 use hyperion::gguf::Gguf;
@@ -74,12 +74,16 @@ pub fn request(random: &mut Random, vocab: usize, prefix: &[u32]) -> Request {
     Request {
         prompt,
         sampling: SamplingParams {
-            temperature: if kind == 0 { 0.0 } else { 1.5 },
+            draw: Draw {
+                temperature: if kind == 0 { 0.0 } else { 1.5 },
+                typical_p: if kind == 2 { 0.9 } else { 1.0 },
+                seed: random.below(1000) as u64,
+                ..Draw::default()
+            },
             repeat_penalty: if kind == 1 { 1.3 } else { 1.0 },
-            typical_p: if kind == 2 { 0.9 } else { 1.0 },
-            seed: random.below(1000) as u64,
             ..SamplingParams::default()
         },
+        embedding: None,
         limits: Limits {
             max_tokens: Some(1 + random.below(70)),
             stop: match random.below(3) {
@@ -89,6 +93,7 @@ pub fn request(random: &mut Random, vocab: usize, prefix: &[u32]) -> Request {
             ignore_end: random.below(2) == 0,
         },
         logprobs: (random.below(3) == 0).then_some(2),
+        ..Request::default()
     }
 }
 

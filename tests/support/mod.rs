@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod broken;
+pub mod device;
 pub mod gguf_writer;
 pub mod greedy;
 

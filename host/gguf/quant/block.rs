@@ -6,10 +6,10 @@ use bytemuck::Pod;
 
 use super::simd::{self, Kernel, LANES, Simd, halves};
 
-/// Elements that are decoded at a time.
+/// Elements that are unpacked at a time.
 pub(super) const GROUP: usize = 2 * LANES;
 
-/// A block layout that can be decoded, 32 elements at a time.
+/// A block layout that can be unpacked, 32 elements at a time.
 pub(super) trait Block: Pod {
     /// Groups of 32 elements in a block.
     const GROUPS: usize;
@@ -59,10 +59,10 @@ impl<B: Block> Kernel for Dequantize<'_, B> {
         let mut groups = self.out.as_chunks_mut::<GROUP>().0.iter_mut();
         for block in self.blocks {
             for (g, out) in (0..B::GROUPS).zip(&mut groups) {
-                let decoded = block.group(simd, g);
+                let unpacked = block.group(simd, g);
                 let out = out.as_chunks_mut::<LANES>().0;
-                simd.store(decoded[0], &mut out[0]);
-                simd.store(decoded[1], &mut out[1]);
+                simd.store(unpacked[0], &mut out[0]);
+                simd.store(unpacked[1], &mut out[1]);
             }
         }
     }

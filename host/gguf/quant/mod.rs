@@ -1,8 +1,8 @@
-//! Decoders of the tensor types, and dot products that decode on the way.
+//! Unpacking of the tensor types, and dot products that unpack on the way.
 //!
 //! A type is one implementation of `block::Block` or `scalar::Scalar` and one row in
-//! `codec`. Decoding rounds exactly as ggml's reference does (one multiplication, then one
-//! addition or subtraction, never fused), so decoded values agree to the bit.
+//! `codec`. Unpacking rounds exactly as ggml's reference does (one multiplication, then one
+//! addition or subtraction, never fused), so unpacked values agree to the bit.
 
 mod block;
 mod half;
@@ -36,7 +36,7 @@ pub struct LengthMismatch {
     pub bytes: usize,
 }
 
-/// Decodes whole blocks into `out`.
+/// Unpacks whole blocks into `out`.
 pub fn dequantize(ty: GgmlType, blocks: &[u8], out: &mut [f32]) -> Result<(), LengthMismatch> {
     check(ty, blocks, out)?;
     (codec(ty).dequantize)(blocks, out);

@@ -9,7 +9,7 @@ use crate::gpu::pass::Pass;
 use crate::gpu::weights::GpuMatrix;
 
 impl Pass<'_> {
-    /// Decodes `rows` rows of `matrix` at `address`, times `factor` if it is not quantized, to the workspace.
+    /// Unpacks `rows` rows of `matrix` at `address`, times `factor` if it is not quantized, to the workspace.
     pub fn dequantize(
         &self,
         matrix: &GpuMatrix,
@@ -27,12 +27,12 @@ impl Pass<'_> {
         };
         let params = DequantizeParams {
             weights: DevicePtr::from_address(address),
-            y: untyped(&self.workspace.decoded),
+            y: untyped(&self.workspace.unpacked),
             n,
             factor,
             reserved: 0,
         };
-        // The decoded matrix is written as f16.
+        // The unpacked matrix is written as f16.
         let blocks = rows * matrix.ty.row_bytes(matrix.n_in as u32) as usize;
         self.launcher.moves(blocks + 2 * rows * matrix.n_in);
         // SAFETY: the caller's rows are in the matrix, and fit the workspace.
@@ -42,15 +42,15 @@ impl Pass<'_> {
         }
     }
 
-    /// All elements of `matrix` as the device decodes them, by their f16 bits.
-    pub fn decoded_matrix(&self, matrix: &GpuMatrix) -> Result<Vec<u16>> {
+    /// All elements of `matrix` as the device unpacks them, by their f16 bits.
+    pub fn unpacked_matrix(&self, matrix: &GpuMatrix) -> Result<Vec<u16>> {
         let row_bytes = matrix.ty.row_bytes(matrix.n_in as u32) as usize;
-        let part_rows = (self.workspace.decoded_elements / matrix.n_in / 16 * 16).max(1);
+        let part_rows = (self.workspace.unpacked_elements / matrix.n_in / 16 * 16).max(1);
         let mut bits = vec![0u16; matrix.n_in * matrix.n_out];
         for (part, bits) in bits.chunks_mut(part_rows * matrix.n_in).enumerate() {
             let address = matrix.blocks.addr() + (part * part_rows * row_bytes) as u64;
             self.dequantize(matrix, address, bits.len() / matrix.n_in, 1.0)?;
-            let from = self.workspace.decoded.slice(0, 2 * bits.len())?;
+            let from = self.workspace.unpacked.slice(0, 2 * bits.len())?;
             self.launcher
                 .device()
                 .download(bytemuck::cast_slice_mut(bits), from)?;

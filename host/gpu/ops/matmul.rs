@@ -1,5 +1,5 @@
 //! Products of quantized matrices with the vectors of a step that are too many for the matrix-vector
-//! kernels and too few to be worth decoding the matrix for.
+//! kernels and too few to be worth unpacking the matrix for.
 
 use kernels_gpu::abi::{DevicePtr, MatmulParams, MatmulPlan, MatvecSegment};
 use kernels_gpu::ops::matmul_entries;
@@ -12,12 +12,12 @@ use crate::gpu::scales::HalfRows;
 
 /// Most vectors that are multiplied straight from the blocks: as many as one block of the kernels takes. With
 /// more of them a launch reads the matrix again for each 64, which at some number costs as much as
-/// decoding it for cuBLAS; `examples/kernel_bench.rs` times both.
+/// unpacking it for cuBLAS; `examples/kernel_bench.rs` times both.
 const MATMUL_MAX_VECTORS: usize = 64;
 
 impl Pass<'_> {
     /// The launch for products of matrices of one type with `rows` vectors, or `None` where
-    /// [`multiply`](Self::multiply) is to decode them.
+    /// [`multiply`](Self::multiply) is to unpack them.
     pub fn matmul_plan(&self, products: &[Product<'_>], rows: usize) -> Option<MatmulPlan> {
         let matrix = &products[0].linear.matrix;
         if !matrix.ty.is_quantized() || (rows > MATMUL_MAX_VECTORS && !self.is_deterministic) {

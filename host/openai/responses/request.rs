@@ -202,7 +202,7 @@ mod tests {
         let request = request.expect("a request");
         let settings = &request.chat.settings;
         assert_eq!(settings.model.as_deref(), Some("m"));
-        assert_eq!(settings.sampling.temperature, 0.5);
+        assert_eq!(settings.sampling.draw.temperature, 0.5);
         assert_eq!(settings.limits.max_tokens, Some(20));
         assert_eq!((settings.stream, settings.seed), (true, Some(7)));
         assert_eq!(request.chat.variables["reasoning_effort"], "low");

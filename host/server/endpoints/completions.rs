@@ -6,17 +6,18 @@ use axum::Json;
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use serde_json::Value;
+use tracing::info;
 
-use crate::chat::Piece;
+use crate::chat::{AnswerForm, AnswerReader, Piece};
 use crate::engine::{self, Generation};
 use crate::openai::{
     Answer, ApiError, ChatLogprobs, ChatStream, Choice, CompletionLogprobs, CompletionStream,
-    Endpoint, Request, Response, ShownToken, StreamEvent, StreamHead, Usage,
+    Endpoint, Request, Response, ShownToken, ShownTokens, StreamEvent, StreamHead, Usage,
 };
 use crate::sampling::random_seed;
+use crate::server::Limits;
 use crate::server::answer::{AnswerStream, Form, Tally, collect};
-use crate::server::body::read_json;
-use crate::server::reader::Reader;
+use crate::server::body::{blocking, read_json};
 use crate::server::sse;
 use crate::server::state::{Served, ServerState, now};
 use crate::tokenizer::Tokenizer;
@@ -44,14 +45,15 @@ async fn answer(
 ) -> Result<HttpResponse, ApiError> {
     let served = state.served()?.clone();
     let body = read_json(request, &state.config.limits).await?;
-    // Templates and tokenizers take a while for long texts.
+    if state.config.logs_prompts {
+        info!(%body, "asked");
+    }
+    let limits = state.config.limits;
     let prepare = {
         let served = served.clone();
-        move || Asked::read(endpoint, body, &served)
+        move || Asked::read(endpoint, body, &served, &limits)
     };
-    let prepared = tokio::task::spawn_blocking(prepare).await;
-    let (asked, requests) =
-        prepared.map_err(|_| ApiError::server("reading the request failed"))??;
+    let (asked, requests) = blocking(prepare).await?;
     let answers = served.engine.start(requests).await?;
     let tally = Tally::new(asked.prompt_tokens, asked.n);
     let name = &state.config.model_name;
@@ -59,15 +61,16 @@ async fn answer(
         let generations = collect(answers).await?;
         return Ok(Json(asked.response(&generations, tally, name, &served)).into_response());
     }
-    let tokenizer = asked.has_logprobs.then_some(&*served.tokenizer);
+    let tokens = || ShownTokens::new(&served.tokenizer, &asked.shown);
+    let shown: Option<&dyn Fn() -> ShownTokens> = asked.has_logprobs.then_some(&tokens);
     Ok(match endpoint {
         Endpoint::ChatCompletions => {
             let form = asked.chat_form(name, &served, answers.n());
-            sse::respond(AnswerStream::new(answers, form, tokenizer, tally))
+            sse::respond(AnswerStream::new(answers, form, shown, tally))
         }
         Endpoint::Completions => {
             let form = asked.text_form(name, &served);
-            sse::respond(AnswerStream::new(answers, form, tokenizer, tally))
+            sse::respond(AnswerStream::new(answers, form, shown, tally))
         }
     })
 }
@@ -82,6 +85,10 @@ struct Asked {
     has_logprobs: bool,
     stream: bool,
     include_usage: bool,
+    /// How answers are read.
+    form: AnswerForm,
+    /// Control tokens that are part of their texts.
+    shown: Vec<u32>,
 }
 
 impl Asked {
@@ -90,13 +97,18 @@ impl Asked {
         endpoint: Endpoint,
         body: Value,
         served: &Served,
+        limits: &Limits,
     ) -> Result<(Asked, Vec<engine::Request>), ApiError> {
-        let request = Request::from_body(endpoint, body)?;
+        let mut request = Request::from_body(endpoint, body)?;
+        limits.limit_answer(request.settings_mut())?;
         let template = match endpoint {
             Endpoint::ChatCompletions => Some(served.template()?),
             Endpoint::Completions => None,
         };
-        let prompts = request.prompts(&served.tokenizer, template)?;
+        let prepared = request.prepare(template, &served.grammars)?;
+        for prepared in &prepared {
+            limits.check_prompt(prepared.prompt.len(), &served.engine)?;
+        }
         let settings = request.settings();
         let seed = settings.seed.unwrap_or_else(random_seed);
         let asked = Asked {
@@ -104,22 +116,29 @@ impl Asked {
             id: format!("{:014x}{:014x}", random_seed(), random_seed()),
             seed,
             n: settings.n,
-            prompt_tokens: prompts.iter().map(Vec::len).sum(),
+            prompt_tokens: prepared.iter().map(|text| text.prompt.len()).sum(),
             has_logprobs: settings.logprobs.is_some(),
             stream: settings.stream,
             include_usage: settings.include_usage,
+            // Texts are all read alike, and there is one conversation.
+            form: prepared
+                .first()
+                .map_or_else(AnswerForm::plain, |text| text.form.clone()),
+            shown: prepared
+                .first()
+                .map_or_else(Vec::new, |text| text.shown.clone()),
         };
         let most = served.engine.most_open();
-        if prompts.len().saturating_mul(settings.n) > most {
+        if prepared.len().saturating_mul(settings.n) > most {
             let message = format!(
                 "{} prompts with n = {} are more answers than the {most} that there is room for",
-                prompts.len(),
+                prepared.len(),
                 settings.n
             );
             return Err(ApiError::field("n", message));
         }
-        let requests = prompts.iter();
-        let requests = requests.flat_map(|prompt| settings.requests(prompt, seed));
+        let requests = prepared.iter();
+        let requests = requests.flat_map(|text| text.requests(settings, seed));
         Ok((asked, requests.collect()))
     }
 
@@ -133,8 +152,12 @@ impl Asked {
         for (choice, generation) in generations.iter().enumerate() {
             tally.add(choice, generation);
         }
+        tally.log();
         let usage = tally.usage();
-        let pieces: Vec<Vec<Piece>> = generations.iter().map(pieces_of).collect();
+        let pieces = generations.iter().enumerate();
+        let pieces = pieces
+            .map(|(choice, generation)| self.form.read(&self.choice_id(choice), &generation.text));
+        let pieces: Vec<Vec<Piece>> = pieces.collect();
         let choices = generations.iter().zip(&pieces);
         let choices: Vec<Choice<'_>> = choices
             .map(|(generation, pieces)| Choice { generation, pieces })
@@ -148,11 +171,17 @@ impl Asked {
             seed: self.seed,
             prompt_tokens: self.prompt_tokens,
             has_logprobs: self.has_logprobs,
+            shown: &self.shown,
             cached_tokens: usage
                 .prompt_tokens_details
                 .map(|details| details.cached_tokens),
         };
         Response::new(self.endpoint, &answer)
+    }
+
+    /// A name for one of the answers.
+    fn choice_id(&self, choice: usize) -> String {
+        format!("{}-{choice}", self.id)
     }
 
     fn head(&self, prefix: &str, model: &str) -> StreamHead {
@@ -169,7 +198,9 @@ impl Asked {
         let head = self.head("chatcmpl-", model);
         ChatForm {
             stream: ChatStream::new(head, n, self.include_usage),
-            readers: (0..n).map(|_| Reader).collect(),
+            readers: (0..n)
+                .map(|choice| self.form.reader(&self.choice_id(choice)))
+                .collect(),
             tokenizer: served.tokenizer.clone(),
         }
     }
@@ -183,18 +214,10 @@ impl Asked {
     }
 }
 
-/// The parts of a whole answer.
-fn pieces_of(generation: &Generation) -> Vec<Piece> {
-    let mut reader = Reader;
-    let mut pieces = reader.push(&generation.text);
-    pieces.extend(reader.finish());
-    pieces
-}
-
 /// Messages in pieces.
 struct ChatForm {
     stream: ChatStream,
-    readers: Vec<Reader>,
+    readers: Vec<AnswerReader>,
     tokenizer: Arc<Tokenizer>,
 }
 
@@ -212,7 +235,7 @@ impl Form for ChatForm {
 
     fn finish(&mut self, choice: usize, generation: &Generation) -> Vec<StreamEvent> {
         let reader = self.readers.get_mut(choice);
-        let pieces = reader.map_or_else(Vec::new, Reader::finish);
+        let pieces = reader.map_or_else(Vec::new, AnswerReader::finish);
         let mut events = self.stream.pieces(choice, &pieces, None);
         events.push(self.stream.finish(choice, generation.finish));
         events

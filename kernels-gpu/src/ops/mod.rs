@@ -4,9 +4,11 @@
 pub mod activations;
 pub mod adjust_logits;
 pub mod argmax;
+mod attention_context;
 pub mod attention_decode;
 mod attention_merge;
 pub mod attention_prefill;
+mod attention_rows;
 mod attention_tiles;
 mod choice;
 pub mod dequantize;

@@ -327,6 +327,60 @@ impl Kept {
         key > self.cut || (key == self.cut && unsafe { tokens.number(i) } <= self.last_equal)
     }
 
+    /// What the filters keep of tokens the largest of whose logits is `max`.
+    ///
+    /// # Safety
+    /// All threads of the block come here.
+    #[inline(always)]
+    unsafe fn of(
+        tokens: &mut Tokens,
+        max: f32,
+        vocab: u32,
+        (top_k, top_p, min_p): (u32, f32, f32),
+    ) -> Kept {
+        let mut kept = Kept {
+            cut: order::LOWEST_KEY,
+            last_equal: u32::MAX,
+        };
+        // SAFETY: all threads have the same results and take each branch.
+        unsafe {
+            if top_k > 0 && top_k < vocab {
+                kept.cut = tokens.cut(kept.cut, max, |_, _, _| true, |count, _| count >= top_k);
+                let above = tokens.measure(max, |_, key| key > kept.cut).0;
+                kept.keep_equals(tokens, max, vocab, top_k - above.min(top_k));
+            }
+            if top_p < 1.0 {
+                let all = tokens.measure(max, |i, key| kept.has(tokens, i, key)).1;
+                let goal = top_p * all;
+                let before = kept;
+                kept.cut = tokens.cut(
+                    kept.cut,
+                    max,
+                    |tokens, i, key| before.has(tokens, i, key),
+                    |count, mass| mass >= goal && count > 0,
+                );
+                let above = tokens.measure(max, |_, key| key > kept.cut).1;
+                let equals = ((goal - above) / weight(kept.cut, max, 1.0))
+                    .ceil()
+                    .max(1.0);
+                if kept.cut > before.cut {
+                    kept.last_equal = u32::MAX;
+                }
+                kept.keep_equals(tokens, max, vocab, equals as u32);
+            }
+        }
+        if min_p > 0.0 {
+            let least = order::key(max + min_p.ln());
+            if least > kept.cut {
+                kept = Kept {
+                    cut: least,
+                    last_equal: u32::MAX,
+                };
+            }
+        }
+        kept
+    }
+
     /// Keeps only the first `equals` of the tokens at the cut.
     ///
     /// # Safety
@@ -409,46 +463,9 @@ pub unsafe fn draw(p: SampleParams) {
             return;
         }
         let max = order::value(max_key);
-        let mut kept = Kept {
-            cut: order::LOWEST_KEY,
-            last_equal: u32::MAX,
-        };
-
         let greedy = temperature <= 0.0;
         let top_k = if greedy { 1 } else { top_k };
-        if top_k > 0 && top_k < p.vocab {
-            kept.cut = tokens.cut(kept.cut, max, |_, _, _| true, |count, _| count >= top_k);
-            let above = tokens.measure(max, |_, key| key > kept.cut).0;
-            kept.keep_equals(&tokens, max, p.vocab, top_k - above.min(top_k));
-        }
-        if top_p < 1.0 {
-            let all = tokens.measure(max, |i, key| kept.has(&tokens, i, key)).1;
-            let goal = top_p * all;
-            let before = kept;
-            kept.cut = tokens.cut(
-                kept.cut,
-                max,
-                |tokens, i, key| before.has(tokens, i, key),
-                |count, mass| mass >= goal && count > 0,
-            );
-            let above = tokens.measure(max, |_, key| key > kept.cut).1;
-            let equals = ((goal - above) / weight(kept.cut, max, 1.0))
-                .ceil()
-                .max(1.0);
-            if kept.cut > before.cut {
-                kept.last_equal = u32::MAX;
-            }
-            kept.keep_equals(&tokens, max, p.vocab, equals as u32);
-        }
-        if min_p > 0.0 {
-            let least = order::key(max + min_p.ln());
-            if least > kept.cut {
-                kept = Kept {
-                    cut: least,
-                    last_equal: u32::MAX,
-                };
-            }
-        }
+        let kept = Kept::of(&mut tokens, max, p.vocab, (top_k, top_p, min_p));
 
         let number = static_shared![f32; 1];
         if thread::thread_idx_x() == 0 {

@@ -1,4 +1,127 @@
-//! The filters of a sampling chain, over candidates sorted by falling logit.
+//! A random token: the parameters, what they may be, the filters as the host applies them, and what the device's
+//! kernel (`ops/sample.rs`) is told of them.
+
+use kernels_gpu::abi::SampleSettings;
+
+/// How a token is drawn. The random number follows from the seed and the position alone
+/// ([`crate::sampling::uniform`]), so that a text does not depend on what runs beside it. The names and the values of
+/// [`default`](Default) are llama.cpp's; each filter has a value that turns it off.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Draw {
+    /// Divides the logits; at 0 or below the most probable token is always taken.
+    pub temperature: f32,
+    /// Keeps the `top_k` most probable tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Keeps the most probable tokens whose probabilities together reach `top_p`; 1 keeps all.
+    pub top_p: f32,
+    /// Keeps tokens at least `min_p` times as probable as the most probable; 0 keeps all.
+    pub min_p: f32,
+    /// Keeps the tokens whose surprise is nearest to the expected surprise, until their
+    /// probabilities together reach `typical_p` (Meister et al. 2022, arXiv 2202.00666); 1 keeps all.
+    pub typical_p: f32,
+    /// Of the random numbers.
+    pub seed: u64,
+}
+
+/// A parameter outside of its range: its name, its value, and what it may be.
+pub type OutOfRange = (&'static str, String, &'static str);
+
+/// Temperatures other than 0 whose inverse, by which logits are multiplied, is finite.
+const TEMPERATURES: std::ops::RangeInclusive<f32> = 1e-37..=1e37;
+
+impl Default for Draw {
+    fn default() -> Draw {
+        Draw {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            typical_p: 1.0,
+            seed: 0,
+        }
+    }
+}
+
+impl Draw {
+    /// From all tokens as they are.
+    pub const UNFILTERED: Draw = Draw {
+        temperature: 1.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        typical_p: 1.0,
+        seed: 0,
+    };
+
+    /// The parameters that are shares of a probability, from 0 to 1, by all their names in requests.
+    pub fn shares(&mut self) -> [(&'static [&'static str], &mut f32); 3] {
+        // In full: who adds a parameter decides here how requests name it.
+        let Draw {
+            temperature: _,
+            top_k: _,
+            top_p,
+            min_p,
+            typical_p,
+            seed: _,
+        } = self;
+        [
+            (&["top_p"], top_p),
+            (&["min_p"], min_p),
+            (&["typical_p", "typ_p"], typical_p),
+        ]
+    }
+
+    /// The first parameter that is out of its range.
+    pub fn out_of_range(mut self) -> Option<OutOfRange> {
+        let of = |name, value: f32, expected| Some((name, format!("{value:?}"), expected));
+        let t = self.temperature;
+        // Not `t > 0.0`: NaN must fail.
+        if !(t <= 0.0 && t.is_finite() || TEMPERATURES.contains(&t)) {
+            const EXPECTED: &str =
+                "0 (always the most probable token) or a number from 1e-37 to 1e37";
+            return of("temperature", t, EXPECTED);
+        }
+        let mut shares = self.shares().into_iter();
+        let (names, share) = shares.find(|(_, share)| !(0.0..=1.0).contains(*share))?;
+        of(names[0], *share, "a number from 0 to 1")
+    }
+
+    /// What is kept of `candidates`, in llama.cpp's order of filters, by falling logit. There is at least one.
+    pub fn keep(&self, candidates: Vec<Candidate>) -> Vec<Candidate> {
+        let Draw {
+            temperature: _,
+            top_k: k,
+            top_p: p,
+            min_p: least,
+            typical_p: share,
+            seed: _,
+        } = *self;
+        let mut kept = top_k(candidates, k as usize);
+        typical(&mut kept, share);
+        top_p(&mut kept, p);
+        min_p(&mut kept, least);
+        kept
+    }
+
+    /// What the kernel is told; `None` where it cannot do it.
+    pub fn settings(&self) -> Option<SampleSettings> {
+        let Draw {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            typical_p,
+            seed,
+        } = *self;
+        (typical_p >= 1.0).then_some(SampleSettings {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            seed: [seed as u32, (seed >> 32) as u32],
+        })
+    }
+}
 
 /// A token that may be chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,7 +161,7 @@ pub fn softmax(candidates: &[Candidate]) -> Vec<f64> {
 }
 
 /// Keeps the first candidates whose probabilities together reach `p`, at least one.
-pub fn top_p(candidates: &mut Vec<Candidate>, p: f32) {
+fn top_p(candidates: &mut Vec<Candidate>, p: f32) {
     if p < 1.0 {
         let kept = reaching(softmax(candidates), p);
         candidates.truncate(kept);
@@ -46,7 +169,7 @@ pub fn top_p(candidates: &mut Vec<Candidate>, p: f32) {
 }
 
 /// Keeps the candidates at least `p` times as probable as the first, at least one.
-pub fn min_p(candidates: &mut Vec<Candidate>, p: f32) {
+fn min_p(candidates: &mut Vec<Candidate>, p: f32) {
     let Some(first) = candidates.first().filter(|_| p > 0.0) else {
         return;
     };
@@ -57,7 +180,7 @@ pub fn min_p(candidates: &mut Vec<Candidate>, p: f32) {
 
 /// Keeps the candidates whose surprise is nearest to the entropy until they reach `p`; the order of
 /// the others stays.
-pub fn typical(candidates: &mut Vec<Candidate>, p: f32) {
+fn typical(candidates: &mut Vec<Candidate>, p: f32) {
     if p >= 1.0 || candidates.is_empty() {
         return;
     }

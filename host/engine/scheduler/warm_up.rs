@@ -1,0 +1,52 @@
+//! Steps before the first request, so that none of those has to load or record anything.
+
+use super::Scheduler;
+use crate::backend::{Ask, NewTokens, NoTrace, Row};
+use crate::engine::{EngineError, Sequence};
+
+impl Scheduler {
+    /// Runs steps of all kinds and of many sizes, so that none of them has to load or record anything when requests
+    /// first need it. Nothing of it is kept.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn warm_up(&mut self) -> Result<(), EngineError> {
+        let most = self.options.max_running.min(self.pages.n_pages());
+        let sizes = (1..=most).filter(|&n| n <= 8 || n.is_multiple_of(8) || n == most);
+        for n in sizes.collect::<Vec<_>>() {
+            // Once as it is, once recorded, once replayed.
+            for _ in 0..3 {
+                self.warm_up_step(n, 1)?;
+            }
+        }
+        let chunk = self.options.chunk.min(self.options.context);
+        for tokens in [chunk, self.options.mixed_chunk.min(chunk)] {
+            self.warm_up_step(1, tokens)?;
+        }
+        Ok(())
+    }
+
+    /// A step of `n` rows of one token, the last of which has `last` instead.
+    fn warm_up_step(&mut self, n: usize, last: usize) -> Result<(), EngineError> {
+        let tokens = vec![0; last];
+        let mut sequences: Vec<Sequence> = (0..n).map(|_| Sequence::new()).collect();
+        let lengths: Vec<usize> = (1..=n).map(|i| if i == n { last } else { 1 }).collect();
+        for (sequence, &length) in sequences.iter_mut().zip(&lengths) {
+            if !sequence.reserve(length, &self.pages) {
+                return Ok(());
+            }
+        }
+        let rows = sequences
+            .iter()
+            .zip(&lengths)
+            .map(|(sequence, &length)| Row {
+                tokens: NewTokens::Known(&tokens[..length]),
+                start: 0,
+                pages: sequence.page_ids(),
+                ask: Ask::GREEDY,
+            });
+        let rows: Vec<Row<'_>> = rows.collect();
+        self.backend.step(&rows, &mut NoTrace)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,353 @@
+//! How a server starts and ends.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hyperion::backend::{
+    Backend, BackendError, Limits as BackendLimits, Pooling, Row, RowResult, Ticket, TraceSink,
+};
+use hyperion::chat::ChatTemplate;
+use hyperion::cpu::CpuBackend;
+use hyperion::engine::{Options, Scheduler};
+use hyperion::gguf::Gguf;
+use hyperion::model::Model;
+use hyperion::server::{self, Access, Config, EngineFailure, Exit, Limits, Loaded, ServeError};
+use hyperion::tokenizer::Tokenizer;
+use serde_json::{Value, json};
+
+use crate::client::{Connection, request_bytes};
+use crate::server::{JSON, Server, TEXT, command, endless, model};
+
+#[test]
+fn a_port_in_use_is_told_in_one_line() {
+    let server = Server::start(&[]);
+    let port = server.address.port().to_string();
+    let second = command(&["--port", &port]).output().expect("a run");
+    assert_eq!(second.status.code(), Some(1));
+    assert!(second.stdout.is_empty());
+    let error = String::from_utf8(second.stderr).expect("a text");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.contains(&port) && error.contains("in use"), "{error}");
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_ends_the_server() {
+    let run = command(&["--kv-tokens", "100"]).output().expect("a run");
+    assert_eq!(run.status.code(), Some(1));
+    assert!(run.stdout.is_empty());
+    let error = String::from_utf8(run.stderr).expect("a text");
+    assert!(error.contains("--kv-tokens"), "{error}");
+}
+
+/// An answer of some seconds.
+fn long() -> Value {
+    json!({"prompt": "x", "max_tokens": 3000, "ignore_eos": true, "stream": true})
+}
+
+#[cfg(unix)]
+#[test]
+fn what_runs_is_completed_before_the_end() {
+    let mut server = Server::start(&["--ctx", "4000"]);
+    let mut connection = server.open(TEXT, &long());
+    assert_eq!(connection.head().0, 200);
+    connection.event().expect("a token");
+    let idle = Connection::open(server.address);
+    server.signal("-TERM");
+    let start = Instant::now();
+    while server.get("/health").status != 503 {
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "it is still healthy"
+        );
+    }
+    server.post(TEXT, &json!({"prompt": "x"})).error(503);
+    let events: Vec<String> = std::iter::from_fn(|| connection.event()).collect();
+    assert_eq!(events.last().map(String::as_str), Some("[DONE]"));
+    assert!(events.len() > 100, "it ended early");
+    drop(idle);
+    assert_eq!(server.exit_code(Duration::from_secs(15)), Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for signal in ["-TERM", "-INT"] {
+        let mut server = Server::start(&["--ctx", "100000"]);
+        let mut connection = server.open(TEXT, &endless());
+        assert_eq!(connection.head().0, 200);
+        server.signal(signal);
+        while server.get("/health").status != 503 {}
+        server.signal(signal);
+        assert_eq!(server.exit_code(Duration::from_secs(5)), Some(130));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_idle_server_ends_at_once() {
+    let mut server = Server::start(&[]);
+    server.signal("-INT");
+    assert_eq!(server.exit_code(Duration::from_secs(2)), Some(0));
+}
+
+#[test]
+fn the_log_tells_of_requests_and_not_what_users_wrote() {
+    for (format, prompts) in [("json", false), ("json", true), ("text", false)] {
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let file = log.reopen().expect("a file");
+        let mut args = vec!["--log-format", format];
+        args.extend(prompts.then_some("--log-prompts"));
+        let server = Server::start_with(&args, Stdio::from(file));
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        let parent = format!("00-{trace}-b7ad6b7169203331-01");
+        let body = json!({"prompt": "secret words", "max_tokens": 2, "ignore_eos": true});
+        let headers = [
+            JSON,
+            ("traceparent", parent.as_str()),
+            ("x-request-id", "my-name"),
+        ];
+        let reply = server.ask("POST", TEXT, &headers, body.to_string().as_bytes());
+        assert_eq!(reply.status, 200);
+        drop(server);
+        let text = std::fs::read_to_string(log.path()).expect("a log");
+        assert!(text.contains(trace) && text.contains("my-name"), "{text}");
+        assert_eq!(text.contains("secret words"), prompts, "{text}");
+        if format == "json" {
+            let lines = text
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+            let answered = lines.into_iter().find(|line| line["message"] == "answered");
+            let answered = answered.expect("a line on the answer");
+            assert_eq!(answered["completion_tokens"], 2);
+            assert_eq!(answered["span"]["id"], "my-name");
+        }
+    }
+}
+
+/// A backend whose device fails when it is told to.
+struct Failing {
+    inner: CpuBackend,
+    fails: &'static AtomicBool,
+}
+
+impl Backend for Failing {
+    fn model(&self) -> &Arc<Model> {
+        self.inner.model()
+    }
+
+    fn limits(&self) -> BackendLimits {
+        self.inner.limits()
+    }
+
+    fn submit(
+        &mut self,
+        rows: &[Row<'_>],
+        trace: &mut dyn TraceSink,
+    ) -> Result<Ticket, BackendError> {
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(BackendError::Device("an illegal address".into())),
+            false => self.inner.submit(rows, trace),
+        }
+    }
+
+    fn collect(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError> {
+        self.inner.collect(ticket)
+    }
+
+    fn description(&self) -> String {
+        "failing".to_owned()
+    }
+}
+
+fn config(port: u16, stall_time: Duration) -> Config {
+    let seconds = Duration::from_secs;
+    Config {
+        host: "127.0.0.1".to_owned(),
+        port,
+        model_name: "m".to_owned(),
+        access: Access::default(),
+        limits: Limits {
+            body_bytes: 1 << 20,
+            prompt_tokens: None,
+            answer_tokens: None,
+            queue: 10,
+            connections: 10,
+            head_time: seconds(5),
+            body_time: seconds(1),
+            stall_time,
+        },
+        pooling: Pooling::Last,
+        logs_prompts: false,
+    }
+}
+
+fn load(fails: &'static AtomicBool) -> Loaded {
+    static INTERRUPT: AtomicBool = AtomicBool::new(false);
+    let gguf = Gguf::open(&model()).expect("a file");
+    let tokenizer = Tokenizer::from_gguf(&gguf).expect("a tokenizer");
+    let template = ChatTemplate::from_gguf(&gguf, &tokenizer).expect("a template");
+    let model = Arc::new(Model::from_gguf(&gguf).expect("a model"));
+    let inner = CpuBackend::new(model, 2000).interrupted_by(&INTERRUPT);
+    let options = Options {
+        context: 100_000,
+        chunk: 64,
+        mixed_chunk: 64,
+        max_running: 4,
+    };
+    let backend = Box::new(Failing { inner, fails });
+    Loaded {
+        scheduler: Scheduler::new(backend, Arc::new(tokenizer), options),
+        template: Ok(template),
+        interrupt: &INTERRUPT,
+    }
+}
+
+type Outcome = Result<Exit, ServeError<String>>;
+
+/// A server in this process.
+fn start(config: Config, fails: &'static AtomicBool) -> (SocketAddr, JoinHandle<Outcome>) {
+    let (ready, address) = channel();
+    let run = std::thread::spawn(move || {
+        server::run(
+            config,
+            move || Ok(load(fails)),
+            move |address| {
+                ready.send(address).expect("somebody waits");
+            },
+        )
+    });
+    (address.recv().expect("it is ready"), run)
+}
+
+fn ask(address: SocketAddr, body: &Value) -> Connection {
+    let mut connection = Connection::open(address);
+    connection.send(&request_bytes(
+        "POST",
+        TEXT,
+        &[JSON],
+        body.to_string().as_bytes(),
+    ));
+    connection
+}
+
+fn health(address: SocketAddr) -> u16 {
+    let mut connection = Connection::open(address);
+    connection.send(&request_bytes("GET", "/health", &[], b""));
+    connection.reply().status
+}
+
+#[test]
+fn a_device_that_fails_ends_all_answers_and_the_server() {
+    static FAILS: AtomicBool = AtomicBool::new(false);
+    let (address, run) = start(config(0, Duration::from_secs(5)), &FAILS);
+    let mut streams = [ask(address, &endless()), ask(address, &endless())];
+    for stream in &mut streams {
+        assert_eq!(stream.head().0, 200);
+        stream.event().expect("a token");
+    }
+    let whole = json!({"prompt": "x", "max_tokens": -1, "ignore_eos": true});
+    let whole = ask(address, &whole);
+    assert_eq!(health(address), 200);
+    FAILS.store(true, Ordering::Relaxed);
+    let start = Instant::now();
+    for stream in &mut streams {
+        let events: Vec<String> = std::iter::from_fn(|| stream.event()).collect();
+        let last = events.last().expect("an error");
+        let last: Value = serde_json::from_str(last).expect("JSON");
+        assert_eq!(last["error"]["type"], "server_error");
+        assert!(
+            last["error"]["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("illegal address"))
+        );
+    }
+    // It may have come to the engine before or after.
+    assert!([500, 503].contains(&whole.reply().status));
+    let outcome = run.join().expect("an end");
+    assert!(
+        matches!(outcome, Err(ServeError::Engine(EngineFailure::Device(_)))),
+        "{outcome:?}"
+    );
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn nothing_is_answered_while_the_model_is_loaded() {
+    static FAILS: AtomicBool = AtomicBool::new(false);
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("an address");
+    drop(free);
+    let (go, wait) = channel::<()>();
+    let (ready, is_ready) = channel();
+    std::thread::spawn(move || {
+        let load = move || -> Result<Loaded, String> {
+            wait.recv().map_err(|error| error.to_string())?;
+            Ok(load(&FAILS))
+        };
+        let config = config(address.port(), Duration::from_secs(5));
+        server::run(config, load, move |address| {
+            ready.send(address).expect("somebody waits")
+        })
+    });
+    let start = Instant::now();
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(start.elapsed() < Duration::from_secs(10), "nobody listens");
+    }
+    assert_eq!(health(address), 503);
+    let refused = ask(address, &json!({"prompt": "x"})).reply();
+    assert_eq!(refused.error(503)["message"], "the model is being loaded");
+    go.send(()).expect("it waits");
+    assert_eq!(is_ready.recv(), Ok(address));
+    assert_eq!(health(address), 200);
+    assert_eq!(ask(address, &json!({"prompt": "x"})).reply().status, 200);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_dropped() {
+    static FAILS: AtomicBool = AtomicBool::new(false);
+    let mut config = config(0, Duration::from_millis(300));
+    config.limits.connections = 1;
+    config.limits.body_bytes = 8 << 20;
+    let (address, _run) = start(config, &FAILS);
+    // Its response is larger than what the operating system keeps for a reader.
+    let asked = json!({"content": "ab ".repeat(1 << 18), "with_pieces": true});
+    let mut connection = Connection::open(address);
+    let asked = asked.to_string();
+    connection.send(&request_bytes(
+        "POST",
+        "/tokenize",
+        &[JSON],
+        asked.as_bytes(),
+    ));
+    let (status, headers) = connection.head();
+    assert_eq!(status, 200);
+    let promised = headers.iter().find(|(name, _)| name == "content-length");
+    let promised: usize = promised
+        .and_then(|(_, n)| n.parse().ok())
+        .expect("a length");
+    // It is the only connection, until it is dropped.
+    let start = Instant::now();
+    while ask(address, &json!({"prompt": "x"})).reply().status != 200 {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "it is still waited for"
+        );
+    }
+    let came = connection.rest();
+    assert!(came < promised, "{came} of {promised} bytes came");
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    static FAILS: AtomicBool = AtomicBool::new(false);
+    let (address, _run) = start(config(0, Duration::from_secs(5)), &FAILS);
+    let mut connection = Connection::open(address);
+    let length = ("content-length", "100");
+    connection.send(&request_bytes("POST", TEXT, &[JSON, length], b"{"));
+    connection.reply().error(408);
+}

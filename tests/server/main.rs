@@ -1,0 +1,14 @@
+//! `hyperion serve` as its clients use it, and as those misuse it who should not.
+
+mod access;
+mod cancel;
+mod client;
+mod embeddings;
+mod endpoints;
+mod hostile;
+mod lifecycle;
+mod limits;
+mod server;
+mod streams;
+#[path = "../support/mod.rs"]
+mod support;
