@@ -61,5 +61,6 @@ pub enum Space {
     Indented,
 }
 
-/// The terminal that may stand before an answer.
-pub const LEADING_SPACE: &str = r"LEADING_SPACE: /[ \n\r\t]{1,4}/";
+/// The terminal that may stand before an answer: what models write behind their thoughts, and the space that some
+/// tokenizers have before a first word.
+pub const LEADING_SPACE: &str = r"LEADING_SPACE: / |\n{1,2}/";

@@ -10,7 +10,8 @@ mod matcher;
 mod phases;
 pub mod schema;
 
-use std::sync::{Arc, OnceLock};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llguidance::ParserFactory;
 use llguidance::api::TopLevelGrammar;
@@ -35,6 +36,9 @@ pub enum GrammarError {
 /// A thread that compiles has as much stack: schemas are nested.
 const STACK: usize = 16 << 20;
 
+/// Compiled grammars that are kept: an agent sends the same tools with every turn.
+const MAX_KEPT: usize = 16;
+
 /// The longest message of the library that is passed on; it quotes grammars.
 const MAX_MESSAGE: usize = 300;
 
@@ -42,6 +46,8 @@ const MAX_MESSAGE: usize = 300;
 pub struct Grammars {
     tokenizer: Tokenizer,
     shared: OnceLock<Result<Shared, GrammarError>>,
+    /// The last ones, the newest first, with their texts.
+    kept: Mutex<VecDeque<(String, Grammar)>>,
 }
 
 struct Shared {
@@ -55,6 +61,7 @@ impl Grammars {
         Grammars {
             tokenizer: tokenizer.clone(),
             shared: OnceLock::new(),
+            kept: Mutex::default(),
         }
     }
 
@@ -68,13 +75,29 @@ impl Grammars {
     /// # Errors
     /// It cannot be kept to, or is too large.
     pub fn compile(&self, lark: String) -> Result<Grammar, GrammarError> {
+        if let Some(grammar) = self.find_kept(&lark) {
+            return Ok(grammar);
+        }
         let shared = self.shared()?;
         let parser = on_large_stack(|| {
-            let grammar = TopLevelGrammar::from_lark(lark);
+            let grammar = TopLevelGrammar::from_lark(lark.clone());
             let parser = shared.factory.create_parser(grammar);
             parser.map_err(|error| GrammarError::Refused(first_line(&error.to_string())))
         })?;
-        Grammar::new(parser)
+        let grammar = Grammar::new(parser)?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_front((lark, grammar.copy()));
+        kept.truncate(MAX_KEPT);
+        Ok(grammar)
+    }
+
+    fn find_kept(&self, lark: &str) -> Option<Grammar> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|(text, _)| text == lark)?;
+        let found = kept.remove(at)?;
+        let grammar = found.1.copy();
+        kept.push_front(found);
+        Some(grammar)
     }
 
     /// What the bytes of tokens are looked up in.

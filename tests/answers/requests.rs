@@ -117,7 +117,7 @@ fn a_small_model_calls_a_tool_and_writes_by_a_schema() {
     assert!(!service.template.has_tools());
     let (prepared, generation) = service.answer(json!({
         "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
-        "tools": tools(),
+        "tools": [tools()[0]],
         "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
         "temperature": 0,
         "max_tokens": 200,
