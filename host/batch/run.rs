@@ -84,6 +84,7 @@ struct Running {
     seed: u64,
     has_logprobs: bool,
     form: AnswerForm,
+    shown: Vec<u32>,
 }
 
 impl Batch<'_> {
@@ -172,11 +173,11 @@ impl Batch<'_> {
             let message = format!("prompt is a list of {}; a batch takes one", prepared.len());
             return Err(ApiError::field("prompt", message));
         };
-        let requests: Vec<_> = prepared.requests(settings, seed).collect();
-        let [request] = <[engine::Request; 1]>::try_from(requests).map_err(|requests| {
-            let message = format!("n is {}; a batch makes one answer", requests.len());
-            ApiError::field("n", message)
-        })?;
+        if settings.n != 1 {
+            let message = format!("n is {}; a batch makes one answer", settings.n);
+            return Err(ApiError::field("n", message));
+        }
+        let request = prepared.request(settings, seed);
         let running = Running {
             line,
             endpoint: body.endpoint,
@@ -184,6 +185,7 @@ impl Batch<'_> {
             seed,
             has_logprobs,
             form: prepared.form.clone(),
+            shown: prepared.shown.clone(),
         };
         Ok((request, running))
     }
@@ -232,7 +234,7 @@ impl Batch<'_> {
     fn response(&self, request: &Running, generation: &Generation) -> Response {
         let custom_id = &self.requests.lines()[request.line].custom_id;
         let id = self.identity.id(custom_id);
-        let pieces = request.form.reader(&id).read(&generation.text);
+        let pieces = request.form.read(&id, &generation.text);
         let answer = Answer {
             choices: &[Choice {
                 generation,
@@ -245,6 +247,7 @@ impl Batch<'_> {
             seed: request.seed,
             prompt_tokens: request.prompt_tokens,
             has_logprobs: request.has_logprobs,
+            shown: &request.shown,
             cached_tokens: None,
         };
         Response::new(request.endpoint, &answer)

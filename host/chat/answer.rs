@@ -42,6 +42,14 @@ impl AnswerForm {
         }
     }
 
+    /// The parts of a whole answer.
+    pub fn read(&self, answer_id: &str, text: &str) -> Vec<Piece> {
+        let mut reader = self.reader(answer_id);
+        let mut pieces = reader.push(text);
+        pieces.extend(reader.finish());
+        pieces
+    }
+
     /// A reader at the beginning of an answer. `answer_id` is what the names of calls follow from: the same for the
     /// same answer, and another one for every other.
     pub fn reader(&self, answer_id: &str) -> AnswerReader {
@@ -108,13 +116,6 @@ impl AnswerReader {
         for byte in text.bytes() {
             self.take(byte, &mut pieces);
         }
-        pieces
-    }
-
-    /// The parts of a whole answer.
-    pub fn read(mut self, text: &str) -> Vec<Piece> {
-        let mut pieces = self.push(text);
-        pieces.extend(self.finish());
         pieces
     }
 

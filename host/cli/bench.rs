@@ -60,6 +60,10 @@ pub struct BenchArgs {
     /// is reported by itself
     #[arg(long, value_name = "N", requires = "requests")]
     pub long_prompt: Option<usize>,
+    /// With --requests: tokens of a step in which some write and others read their prompts
+    #[arg(long, value_name = "N", default_value_t = MIXED_CHUNK, requires = "requests",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub budget: usize,
     /// With --requests: temperature of the answers; 0 always takes the most probable token
     #[arg(long, value_name = "T", default_value_t = 0.0, requires = "requests")]
     pub temp: f32,
@@ -260,10 +264,13 @@ fn loads(
     let options = Options {
         context: room.context,
         chunk,
-        mixed_chunk: chunk.min(MIXED_CHUNK),
+        mixed_chunk: chunk.min(args.budget),
         max_running: room.sequences,
     };
     let mut scheduler = Scheduler::new(backend, Arc::new(tokenizer), options);
+    if scheduler.backend().overlaps() {
+        scheduler.warm_up().context("warming up")?;
+    }
     let figures = match run_load(&mut scheduler, &load, interrupt::flag()?) {
         Err(EngineError::Interrupted) => return Ok(ExitCode::from(super::INTERRUPTED)),
         figures => figures.context("running the requests")?,

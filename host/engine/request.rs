@@ -17,12 +17,12 @@ pub struct Request {
     pub limits: Limits,
     /// For each token its log-probability and those of as many likeliest ones; `None` for none of that.
     pub logprobs: Option<usize>,
+    /// Asks for a vector that stands for the prompt, pooled in this way, instead of an answer.
+    pub embedding: Option<Pooling>,
     /// What the answer must look like.
     pub constraint: Option<Box<dyn Constraint>>,
     /// Control tokens whose names are part of the answer's text, because they are markup that somebody reads.
     pub shown: Vec<u32>,
-    /// Asks for a vector that stands for the prompt, pooled in this way, instead of an answer.
-    pub embedding: Option<Pooling>,
 }
 
 /// What an answer may not exceed.

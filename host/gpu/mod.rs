@@ -145,7 +145,7 @@ impl GpuBackend {
                 .map(|rope| RopeTable::new(&*device, rope, limits))
                 .collect::<Result<_>>()?,
             inputs: Inputs::new(&*device, limits, model.vocab(), arithmetic.is_deterministic)?,
-            workspace: Workspace::new(&*device, &model, limits, arithmetic.is_deterministic)?,
+            workspace: Workspace::new(&*device, &model, limits)?,
             mailbox: device.mailbox(under_way::MAILBOX_WORDS)?,
         };
         Ok(GpuBackend {

@@ -10,9 +10,11 @@ use super::scales::HalfRows;
 use super::weights::GpuMatrix;
 use crate::device::{Gemm, GemmType, Matrix, Result};
 
-/// Rows that a product by cuBLAS has where results must not depend on their number. Those behind a step's own are of
-/// no use to anyone; buffers have room for them.
-pub const INVARIANT_ROWS: usize = 64;
+/// Products by cuBLAS have a multiple of as many rows, or up to as many. For a number of rows that is new to it, the
+/// library takes up to tens of milliseconds to choose and load a kernel, and steps have any number. Where results must
+/// not depend on it, a product has just as many. Rows behind a step's own are of no use to anyone; buffers have room
+/// for them.
+pub const ROW_MULTIPLE: usize = 64;
 
 impl Pass<'_> {
     /// `y = x W^T + bias` of up to three `products` for `rows`, or that added to what is there.
@@ -72,9 +74,11 @@ impl Pass<'_> {
                     self.workspace.unpacked.slice(0, 2 * part * n_in)?
                 }
             };
+            let padded = rows.count.next_multiple_of(ROW_MULTIPLE);
             // Which algorithm cuBLAS takes depends on the number of rows.
             let (at_a_time, end) = match self.is_deterministic {
-                true => (INVARIANT_ROWS, rows.count.next_multiple_of(INVARIANT_ROWS)),
+                true => (ROW_MULTIPLE, padded),
+                false if rows.count > ROW_MULTIPLE => (padded, padded),
                 false => (rows.count, rows.count),
             };
             for row in (0..end).step_by(at_a_time) {

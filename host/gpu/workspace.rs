@@ -2,7 +2,7 @@
 
 use kernels_gpu::abi::{PAGE_TOKENS, decode_grid_y, decode_partial_floats};
 
-use super::products::INVARIANT_ROWS;
+use super::products::ROW_MULTIPLE;
 use crate::device::plan::MemoryPlan;
 use crate::device::{Buffer, Device, DeviceError, Result};
 use crate::model::{Config, Model};
@@ -63,7 +63,7 @@ impl Limits {
 
     /// Rows of logits that are computed at a time: those of all sequences.
     pub fn logit_rows(&self) -> usize {
-        self.sequences().next_multiple_of(INVARIANT_ROWS)
+        self.sequences().next_multiple_of(ROW_MULTIPLE)
     }
 
     /// Pages of a sequence.
@@ -132,7 +132,7 @@ pub struct Workspace {
 fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 24] {
     let config = &model.config;
     // Results are f32 in a step that takes the matrix-vector kernels, and f16 in any other.
-    let tokens = (limits.tokens().max(2 * DECODE_SEQUENCES)).next_multiple_of(INVARIANT_ROWS);
+    let tokens = (limits.tokens().max(2 * DECODE_SEQUENCES)).next_multiple_of(ROW_MULTIPLE);
     let (sequences, logit_rows) = (limits.sequences(), limits.logit_rows());
     let (width, ffn, vocab) = (config.width, config.ffn_width, model.vocab());
     let (q, kv) = (config.q_width(), config.kv_width());
@@ -186,23 +186,16 @@ pub fn plan(plan: &mut MemoryPlan, model: &Model, limits: Limits) {
 }
 
 impl Workspace {
-    /// Allocates the buffers and clears the counters, and all else `is_deterministic`, where products read rows that
-    /// nobody wrote ([`INVARIANT_ROWS`]).
-    pub fn new(
-        device: &dyn Device,
-        model: &Model,
-        limits: Limits,
-        is_deterministic: bool,
-    ) -> Result<Workspace> {
+    /// Allocates the buffers. Counters begin at 0 and all else as no numbers: products compute rows that nobody wrote
+    /// ([`ROW_MULTIPLE`]), and whoever took one of them for a result would notice.
+    pub fn new(device: &dyn Device, model: &Model, limits: Limits) -> Result<Workspace> {
         let buffers: Vec<Buffer> = sizes(model, limits)
             .iter()
             .map(|&(label, bytes)| device.alloc(bytes, label))
             .collect::<Result<_>>()?;
-        if is_deterministic {
-            buffers
-                .iter()
-                .try_for_each(|buffer| device.fill(buffer.all(), 0))?;
-        }
+        buffers
+            .iter()
+            .try_for_each(|buffer| device.fill(buffer.all(), 0xff))?;
         let mut buffers = buffers.into_iter();
         let mut next = || {
             let missing = || DeviceError::Unsupported("a workspace without buffers".into());

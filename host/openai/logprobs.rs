@@ -151,10 +151,10 @@ pub struct ShownTokens {
 }
 
 impl ShownTokens {
-    /// No tokens yet.
-    pub fn new(tokenizer: &Tokenizer) -> ShownTokens {
+    /// No tokens yet. The control tokens `shown` are part of the text.
+    pub fn new(tokenizer: &Tokenizer, shown: &[u32]) -> ShownTokens {
         ShownTokens {
-            decoder: tokenizer.stream(),
+            decoder: tokenizer.stream().showing(shown.to_vec()),
             decoded: 0,
             certain: 0,
             waiting: VecDeque::new(),
@@ -162,8 +162,8 @@ impl ShownTokens {
     }
 
     /// Those of a whole answer.
-    pub fn of(generation: &Generation, tokenizer: &Tokenizer) -> Vec<ShownToken> {
-        let mut tokens = ShownTokens::new(tokenizer);
+    pub fn of(generation: &Generation, tokenizer: &Tokenizer, shown: &[u32]) -> Vec<ShownToken> {
+        let mut tokens = ShownTokens::new(tokenizer, shown);
         for (&token, logprobs) in generation.tokens.iter().zip(&generation.logprobs) {
             tokens.push(token, logprobs.clone());
         }

@@ -4,7 +4,7 @@ use std::mem::discriminant;
 
 use crate::chat::Piece;
 use crate::engine::{Finish, Generation};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::StreamDecoder;
 
 /// A part of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,17 +170,16 @@ pub struct Spent {
     pub reasoning: usize,
 }
 
-/// The one of `stops` that ended `generation`: of those that begin where its text ends, the one that was complete
-/// first.
+/// The one of `stops` that ended `generation`, whose text `decoder` makes of its tokens: of those that begin where
+/// the text ends, the one that was complete first.
 pub fn stop_that_ended<'a>(
     generation: &Generation,
-    tokenizer: &Tokenizer,
+    mut decoder: StreamDecoder,
     stops: &'a [String],
 ) -> Option<&'a str> {
     if generation.finish != Finish::StopString {
         return None;
     }
-    let mut decoder = tokenizer.stream();
     let tokens = generation.tokens.iter();
     let mut whole: String = tokens.map(|&token| decoder.push(token)).collect();
     whole.push_str(&decoder.finish());

@@ -33,15 +33,25 @@ impl Prepared {
         }
     }
 
-    /// The engine's requests for as many answers as `settings` want; `seed` is for settings that name none.
-    pub fn requests(&self, settings: &Settings, seed: u64) -> impl Iterator<Item = Request> {
-        settings
-            .requests(&self.prompt, seed)
-            .map(|request| Request {
-                constraint: self.constraint.clone(),
-                shown: self.shown.clone(),
-                ..request
-            })
+    /// The engine's request for one answer; `seed` is for settings that name none.
+    pub fn request(&self, settings: &Settings, seed: u64) -> Request {
+        self.choice(settings, 0, seed)
+    }
+
+    /// The engine's requests for all answers that are wanted.
+    pub fn requests(&self, settings: &Settings, seed: u64) -> Vec<Request> {
+        let choices = 0..settings.n;
+        choices
+            .map(|choice| self.choice(settings, choice, seed))
+            .collect()
+    }
+
+    fn choice(&self, settings: &Settings, choice: usize, seed: u64) -> Request {
+        Request {
+            constraint: self.constraint.clone(),
+            shown: self.shown.clone(),
+            ..settings.request(self.prompt.clone(), choice, seed)
+        }
     }
 }
 
@@ -57,7 +67,7 @@ impl ChatRequest {
     ) -> Result<Prepared, ApiError> {
         let tokenizer = grammars.tokenizer();
         let format = self.tool_format(template)?;
-        let prompt = self.prompt(template, format)?;
+        let prompt = self.prompt(template, format, true)?;
         let tokens = tokenizer
             .encode_prompt(&prompt)
             .map_err(|error| ApiError::field("messages", error.to_string()))?;
@@ -81,6 +91,14 @@ impl ChatRequest {
         })
     }
 
+    /// The text of the conversation, with what opens the answer where that `is_answered`.
+    ///
+    /// # Errors
+    /// The template refuses the conversation or has no form for calls that is known.
+    pub fn layout(&self, template: &ChatTemplate, is_answered: bool) -> Result<Prompt, ApiError> {
+        self.prompt(template, self.tool_format(template)?, is_answered)
+    }
+
     /// The form in which tools are called, where they may be.
     fn tool_format(&self, template: &ChatTemplate) -> Result<Option<ToolFormat>, ApiError> {
         if self.tools.callable().is_empty() {
@@ -99,6 +117,7 @@ impl ChatRequest {
         &self,
         template: &ChatTemplate,
         format: Option<ToolFormat>,
+        is_answered: bool,
     ) -> Result<Prompt, ApiError> {
         let tools = self
             .variables
@@ -106,10 +125,10 @@ impl ChatRequest {
             .and_then(|tools| tools.as_array());
         if let (Some(format), Some(tools), false) = (format, tools, template.has_tools()) {
             let messages = described(&self.messages, tools, format);
-            return Ok(template.prompt(&messages, true, &self.variables)?);
+            return Ok(template.prompt(&messages, is_answered, &self.variables)?);
         }
         let messages = template.with_arguments(&self.messages);
-        Ok(template.prompt(&messages, true, &self.variables)?)
+        Ok(template.prompt(&messages, is_answered, &self.variables)?)
     }
 
     fn constraint(

@@ -26,6 +26,8 @@ pub struct Answer<'a> {
     pub prompt_tokens: usize,
     /// Whether log-probabilities were asked for.
     pub has_logprobs: bool,
+    /// Control tokens that are part of the answers' texts.
+    pub shown: &'a [u32],
     /// Tokens of the prompts that were in the cache; `None` where that is not told.
     pub cached_tokens: Option<usize>,
 }
@@ -134,7 +136,7 @@ impl ChatResponse {
         let choices = answer.choices.iter().enumerate().map(|(index, choice)| {
             let message = AssistantMessage::new(choice.pieces);
             let logprobs = || {
-                let tokens = ShownTokens::of(choice.generation, answer.tokenizer);
+                let tokens = ShownTokens::of(choice.generation, answer.tokenizer, answer.shown);
                 ChatLogprobs::new(&tokens, answer.tokenizer)
             };
             ChatChoice {
@@ -185,7 +187,7 @@ impl CompletionResponse {
         let choices = answer.choices.iter().enumerate().map(|(index, choice)| {
             let generation = choice.generation;
             let logprobs = || {
-                let tokens = ShownTokens::of(generation, answer.tokenizer);
+                let tokens = ShownTokens::of(generation, answer.tokenizer, answer.shown);
                 CompletionLogprobs::new(&tokens, answer.tokenizer)
             };
             CompletionChoice {

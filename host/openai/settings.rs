@@ -72,15 +72,15 @@ impl Settings {
         })
     }
 
-    /// The engine's requests for the `n` answers to `prompt`, whose seeds follow one another; `seed` is the first one
-    /// where none is named.
-    pub fn requests(&self, prompt: &[u32], seed: u64) -> impl Iterator<Item = Request> {
+    /// The engine's request for one answer to `prompt`, of which it is number `choice`: the seeds of answers follow one
+    /// another, and `seed` is the first one where none is named.
+    pub(super) fn request(&self, prompt: Vec<u32>, choice: usize, seed: u64) -> Request {
         let first = self.seed.unwrap_or(seed);
-        (0..self.n as u64).map(move |choice| Request {
-            prompt: prompt.to_vec(),
+        Request {
+            prompt,
             sampling: SamplingParams {
                 draw: Draw {
-                    seed: first.wrapping_add(choice),
+                    seed: first.wrapping_add(choice as u64),
                     ..self.sampling.draw
                 },
                 ..self.sampling.clone()
@@ -88,7 +88,7 @@ impl Settings {
             limits: self.limits.clone(),
             logprobs: self.logprobs,
             ..Request::default()
-        })
+        }
     }
 }
 
@@ -263,13 +263,13 @@ mod tests {
         let settings = read("model", json!("any")).expect("settings");
         assert_eq!(settings.sampling, defaults());
         assert_eq!((settings.seed, settings.limits.stop.len()), (None, 0));
-        let seeds = |settings: &Settings| -> Vec<u64> {
-            let requests = settings.requests(&[1], 7);
-            requests.map(|request| request.sampling.draw.seed).collect()
+        let seed = |settings: &Settings, choice| {
+            let request = settings.request(vec![1], choice, 7);
+            request.sampling.draw.seed
         };
-        assert_eq!(seeds(&settings), [7]);
-        assert_eq!(seeds(&read("seed", json!(3)).expect("settings")), [3]);
-        assert_eq!(seeds(&read("n", json!(3)).expect("settings")), [7, 8, 9]);
+        assert_eq!((seed(&settings, 0), seed(&settings, 2)), (7, 9));
+        let seeded = read("seed", json!(3)).expect("settings");
+        assert_eq!((seed(&seeded, 0), seed(&seeded, 1)), (3, 4));
     }
 
     #[test]

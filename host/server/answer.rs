@@ -10,7 +10,6 @@ use tracing::{Span, info, warn};
 use super::engine_thread::Answers;
 use crate::engine::{Event, Generation};
 use crate::openai::{ApiError, ShownToken, ShownTokens, StreamEvent, Usage};
-use crate::tokenizer::Tokenizer;
 
 /// How an API tells of answers that are being made.
 pub trait Form: Send + 'static {
@@ -118,17 +117,15 @@ pub struct AnswerStream<F> {
 }
 
 impl<F: Form> AnswerStream<F> {
-    /// The stream of `answers`, with the tokens' log-probabilities where a `tokenizer` is given.
+    /// The stream of `answers`; `shown` finds the tokens of a text, where log-probabilities were asked for.
     pub fn new(
         answers: Answers,
         mut form: F,
-        tokenizer: Option<&Tokenizer>,
+        shown: Option<&dyn Fn() -> ShownTokens>,
         tally: Tally,
     ) -> AnswerStream<F> {
         let n = answers.n();
-        let shown = tokenizer.map_or_else(Vec::new, |tokenizer| {
-            (0..n).map(|_| ShownTokens::new(tokenizer)).collect()
-        });
+        let shown = shown.map_or_else(Vec::new, |shown| (0..n).map(|_| shown()).collect());
         AnswerStream {
             next: form.begin().into(),
             answers,

@@ -1,12 +1,11 @@
 //! Requests for one answer in the forms of APIs that are not OpenAI's first one, and what is common to them.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::answer::{AnswerStream, Form, Tally, collect};
+use super::config::Config;
 use super::sse;
 use super::state::{Served, now};
 use crate::chat::{AnswerForm, AnswerReader, Piece};
@@ -16,7 +15,7 @@ use crate::openai::{
     stop_that_ended,
 };
 use crate::sampling::random_seed;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::StreamDecoder;
 
 /// How an API tells of one answer.
 pub trait Telling: Send + Unpin + 'static {
@@ -37,116 +36,95 @@ pub trait Telling: Send + Unpin + 'static {
 }
 
 /// A request that has only to be run.
-pub struct Prepared<T> {
-    telling: T,
-    prompt_tokens: usize,
-    stops: Vec<String>,
+pub struct Ready<T> {
+    told: Told<T>,
     stream: bool,
-    answer_id: String,
-    form: AnswerForm,
-    shown: Vec<u32>,
-    requests: Vec<engine::Request>,
+    request: engine::Request,
 }
 
 /// Lays out the conversation of `chat`, whose answer is told by what `telling` makes of its head.
 ///
 /// # Errors
-/// There is no template, or it refuses the conversation.
+/// There is no template, it refuses the conversation, what is asked of the answer has no grammar, or a limit is
+/// exceeded.
 pub fn prepare<T: Telling>(
-    chat: &ChatRequest,
-    model: &str,
+    chat: &mut ChatRequest,
+    config: &Config,
     served: &Served,
     telling: impl FnOnce(Head) -> T,
-) -> Result<Prepared<T>, ApiError> {
-    let settings = &chat.settings;
+) -> Result<Ready<T>, ApiError> {
+    config.limits.limit_answer(&mut chat.settings)?;
     let prepared = chat.prepare(served.template()?, &served.grammars)?;
+    config
+        .limits
+        .check_prompt(prepared.prompt.len(), &served.engine)?;
+    let settings = &chat.settings;
     let seed = settings.seed.unwrap_or_else(random_seed);
     let head = Head {
         id: format!("{:014x}{:014x}", random_seed(), random_seed()),
-        model: model.to_owned(),
+        model: config.model_name.clone(),
         created: now(),
         seed,
     };
-    Ok(Prepared {
-        answer_id: head.id.clone(),
-        telling: telling(head),
-        prompt_tokens: prepared.prompt.len(),
-        stops: settings.limits.stop.clone(),
+    let request = prepared.request(settings, seed);
+    Ok(Ready {
+        told: Told {
+            reader: prepared.form.reader(&head.id),
+            answer_id: head.id.clone(),
+            telling: telling(head),
+            decoder: served.tokenizer.stream().showing(prepared.shown),
+            prompt_tokens: prepared.prompt.len(),
+            stops: settings.limits.stop.clone(),
+            form: prepared.form,
+        },
         stream: settings.stream,
-        requests: prepared.requests(settings, seed).collect(),
-        form: prepared.form,
-        shown: prepared.shown,
+        request,
     })
 }
 
-/// The tokens of the conversation, up to where the answer begins.
-///
-/// # Errors
-/// As [`prepare`].
-pub fn tokens(chat: &ChatRequest, served: &Served) -> Result<Vec<u32>, ApiError> {
-    Ok(chat.prepare(served.template()?, &served.grammars)?.prompt)
-}
-
-/// Reads a request beside the threads that serve connections: templates and tokenizers take a while for long texts.
-///
-/// # Errors
-/// Those of `read`.
-pub async fn off_thread<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let read = tokio::task::spawn_blocking(read).await;
-    read.map_err(|_| ApiError::server("reading the request failed"))?
-}
-
-impl<T: Telling> Prepared<T> {
+impl<T: Telling> Ready<T> {
     /// Runs it: the response, whole or as a stream.
     ///
     /// # Errors
     /// It can never run, there is no room for it now, or the engine failed before anything was told.
     pub async fn answer(self, served: &Served) -> Result<Response, ApiError> {
-        let answers = served.engine.start(self.requests).await?;
-        let mut told = Told {
-            telling: self.telling,
-            reader: self.form.reader(&self.answer_id),
-            form: self.form,
-            shown: self.shown,
-            tokenizer: served.tokenizer.clone(),
-            prompt_tokens: self.prompt_tokens,
-            stops: self.stops,
-        };
+        let answers = served.engine.start(vec![self.request]).await?;
+        let mut tally = Tally::new(self.told.prompt_tokens, 1);
         if self.stream {
-            let tally = Tally::new(self.prompt_tokens, 1);
-            return Ok(sse::respond(AnswerStream::new(answers, told, None, tally)));
+            return Ok(sse::respond(AnswerStream::new(
+                answers, self.told, None, tally,
+            )));
         }
         let generations = collect(answers).await?;
         let generation = generations.first();
         let generation = generation.ok_or_else(|| ApiError::server("there is no answer"))?;
-        Ok(Json(told.whole(generation)).into_response())
+        tally.add(0, generation);
+        tally.log();
+        Ok(Json(self.told.whole(generation)).into_response())
     }
 }
 
 /// One answer on its way to a client.
 struct Told<T> {
     telling: T,
-    form: AnswerForm,
-    /// Control tokens that are part of its text.
-    shown: Vec<u32>,
     reader: AnswerReader,
-    tokenizer: Arc<Tokenizer>,
+    form: AnswerForm,
+    answer_id: String,
+    /// At the beginning of the answer's text.
+    decoder: StreamDecoder,
     prompt_tokens: usize,
     stops: Vec<String>,
 }
 
 impl<T: Telling> Told<T> {
-    fn whole(&mut self, generation: &Generation) -> Value {
-        let mut pieces = self.reader.push(&generation.text);
-        pieces.extend(self.reader.finish());
-        let parts = Parts::of(pieces);
-        self.telling.whole(&parts, &self.ending(generation))
+    fn whole(&self, generation: &Generation) -> Value {
+        let pieces = self.form.read(&self.answer_id, &generation.text);
+        self.telling
+            .whole(&Parts::of(pieces), &self.ending(generation))
     }
 
     fn ending(&self, generation: &Generation) -> Ending {
-        let stop = stop_that_ended(generation, &self.tokenizer, &self.stops);
+        let stop = stop_that_ended(generation, self.decoder.clone(), &self.stops);
         Ending {
             finish: generation.finish,
             stop: stop.map(str::to_owned),
@@ -161,8 +139,8 @@ impl<T: Telling> Told<T> {
 
     /// How many tokens of the answer went on with its reasoning.
     fn n_reasoning(&self, generation: &Generation) -> usize {
-        let mut decoder = self.tokenizer.stream().showing(self.shown.clone());
-        let mut reader = self.form.reader("");
+        let mut decoder = self.decoder.clone();
+        let mut reader = self.form.reader(&self.answer_id);
         let is_reasoning = |piece: &Piece| matches!(piece, Piece::Reasoning(_));
         let tokens = generation.tokens.iter();
         tokens

@@ -29,10 +29,10 @@ pub struct Served {
     pub engine: EngineHandle,
     /// The model's tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// Compiles what answers must look like.
+    pub grammars: Grammars,
     /// Lays out conversations; in its place why it cannot.
     pub template: Result<ChatTemplate, String>,
-    /// What answers may have to keep to.
-    pub grammars: Grammars,
     /// Numbers of a token's vector.
     pub width: usize,
     /// When it was ready, in seconds since 1970.

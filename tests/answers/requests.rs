@@ -58,7 +58,7 @@ impl Service {
             .expect("prepared");
         let id = self
             .scheduler
-            .add(prepared.requests(&request.settings, 1).next().expect("one"))
+            .add(prepared.request(&request.settings, 1))
             .expect("a request that can run");
         while self.scheduler.is_busy() {
             for event in self.scheduler.step().expect("a step") {

@@ -20,10 +20,14 @@ Usage: cargo xtask TASK
 Tasks:
   demo   Set up, build, and let the default model write a haiku
   test   Set up and run every test; with --skipped N, fail where not exactly N are left out
-  setup  Install what is missing on this machine, fetch the models of the tests and NVIDIA's ptxas";
+  setup  Install what is missing on this machine, fetch the models of the tests, NVIDIA's ptxas and
+         the clients of the server";
 
 /// The variable that names the file in which tests say that they are left out: see `crates/test_skips`.
 const SKIPS: &str = "HYPERION_TEST_SKIPS";
+
+/// The Python packages that `tests/clients.rs` runs.
+const CLIENTS: &str = "tests/clients/requirements.txt";
 
 /// A prompt that the default model answers with three lines, and flags under which it always does:
 /// a model this small may ramble when its tokens are drawn.
@@ -133,6 +137,9 @@ fn set_up_tests() -> Result<()> {
     if known_tools().is_empty() {
         eprintln!("no ptxas for this machine: what needs it is not tested");
     }
+    let clients = fs::read_to_string(workspace().join(CLIENTS)).context(CLIENTS)?;
+    let path = cache.fetch_python(&clients)?;
+    eprintln!("clients of the server: {}", path.display());
     Ok(())
 }
 

@@ -4,7 +4,8 @@
 //! the cache. The folder is `$HYPERION_CACHE`, else `$XDG_CACHE_HOME/hyperion`, else
 //! `~/.cache/hyperion`; models lie in its `models/`, and whatever is still on its way in its
 //! `staging/`, so that a file under its final name is always whole and verified. NVIDIA's tools for looking
-//! into kernels, [`known_tools`], come the same way and lie in `tools/`.
+//! into kernels, [`known_tools`], come the same way and lie in `tools/`; Python packages
+//! that tests run lie in `python/`.
 //!
 //! This is a crate of its own because both the `hyperion` command and `xtask` need it, and `xtask`
 //! must build before the toolchain that `hyperion`'s build script wants is installed.
@@ -15,6 +16,7 @@ mod fetch;
 mod known;
 mod pip;
 mod progress;
+mod python;
 mod split;
 mod tools;
 mod verify;

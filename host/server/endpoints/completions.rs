@@ -12,7 +12,7 @@ use crate::chat::{AnswerForm, AnswerReader, Piece};
 use crate::engine::{self, Generation};
 use crate::openai::{
     Answer, ApiError, ChatLogprobs, ChatStream, Choice, CompletionLogprobs, CompletionStream,
-    Endpoint, Request, Response, ShownToken, StreamEvent, StreamHead, Usage,
+    Endpoint, Request, Response, ShownToken, ShownTokens, StreamEvent, StreamHead, Usage,
 };
 use crate::sampling::random_seed;
 use crate::server::Limits;
@@ -61,15 +61,16 @@ async fn answer(
         let generations = collect(answers).await?;
         return Ok(Json(asked.response(&generations, tally, name, &served)).into_response());
     }
-    let tokenizer = asked.has_logprobs.then_some(&*served.tokenizer);
+    let tokens = || ShownTokens::new(&served.tokenizer, &asked.shown);
+    let shown: Option<&dyn Fn() -> ShownTokens> = asked.has_logprobs.then_some(&tokens);
     Ok(match endpoint {
         Endpoint::ChatCompletions => {
             let form = asked.chat_form(name, &served, answers.n());
-            sse::respond(AnswerStream::new(answers, form, tokenizer, tally))
+            sse::respond(AnswerStream::new(answers, form, shown, tally))
         }
         Endpoint::Completions => {
             let form = asked.text_form(name, &served);
-            sse::respond(AnswerStream::new(answers, form, tokenizer, tally))
+            sse::respond(AnswerStream::new(answers, form, shown, tally))
         }
     })
 }
@@ -81,10 +82,13 @@ struct Asked {
     seed: u64,
     n: usize,
     prompt_tokens: usize,
-    form: AnswerForm,
     has_logprobs: bool,
     stream: bool,
     include_usage: bool,
+    /// How answers are read.
+    form: AnswerForm,
+    /// Control tokens that are part of their texts.
+    shown: Vec<u32>,
 }
 
 impl Asked {
@@ -102,8 +106,8 @@ impl Asked {
             Endpoint::Completions => None,
         };
         let prepared = request.prepare(template, &served.grammars)?;
-        for one in &prepared {
-            limits.check_prompt(one.prompt.len(), &served.engine)?;
+        for prepared in &prepared {
+            limits.check_prompt(prepared.prompt.len(), &served.engine)?;
         }
         let settings = request.settings();
         let seed = settings.seed.unwrap_or_else(random_seed);
@@ -112,14 +116,17 @@ impl Asked {
             id: format!("{:014x}{:014x}", random_seed(), random_seed()),
             seed,
             n: settings.n,
-            prompt_tokens: prepared.iter().map(|one| one.prompt.len()).sum(),
-            // Of a conversation, which is one; texts are content and nothing else.
-            form: prepared
-                .first()
-                .map_or_else(AnswerForm::plain, |one| one.form.clone()),
+            prompt_tokens: prepared.iter().map(|text| text.prompt.len()).sum(),
             has_logprobs: settings.logprobs.is_some(),
             stream: settings.stream,
             include_usage: settings.include_usage,
+            // Texts are all read alike, and there is one conversation.
+            form: prepared
+                .first()
+                .map_or_else(AnswerForm::plain, |text| text.form.clone()),
+            shown: prepared
+                .first()
+                .map_or_else(Vec::new, |text| text.shown.clone()),
         };
         let most = served.engine.most_open();
         if prepared.len().saturating_mul(settings.n) > most {
@@ -131,7 +138,7 @@ impl Asked {
             return Err(ApiError::field("n", message));
         }
         let requests = prepared.iter();
-        let requests = requests.flat_map(|one| one.requests(settings, seed));
+        let requests = requests.flat_map(|text| text.requests(settings, seed));
         Ok((asked, requests.collect()))
     }
 
@@ -147,11 +154,10 @@ impl Asked {
         }
         tally.log();
         let usage = tally.usage();
-        let readers = (0..generations.len()).map(|choice| self.reader(choice));
-        let pieces = readers.zip(generations);
-        let pieces: Vec<Vec<Piece>> = pieces
-            .map(|(reader, generation)| reader.read(&generation.text))
-            .collect();
+        let pieces = generations.iter().enumerate();
+        let pieces = pieces
+            .map(|(choice, generation)| self.form.read(&self.choice_id(choice), &generation.text));
+        let pieces: Vec<Vec<Piece>> = pieces.collect();
         let choices = generations.iter().zip(&pieces);
         let choices: Vec<Choice<'_>> = choices
             .map(|(generation, pieces)| Choice { generation, pieces })
@@ -165,6 +171,7 @@ impl Asked {
             seed: self.seed,
             prompt_tokens: self.prompt_tokens,
             has_logprobs: self.has_logprobs,
+            shown: &self.shown,
             cached_tokens: usage
                 .prompt_tokens_details
                 .map(|details| details.cached_tokens),
@@ -172,9 +179,9 @@ impl Asked {
         Response::new(self.endpoint, &answer)
     }
 
-    /// What reads answer `choice`.
-    fn reader(&self, choice: usize) -> AnswerReader {
-        self.form.reader(&format!("{}-{choice}", self.id))
+    /// A name for one of the answers.
+    fn choice_id(&self, choice: usize) -> String {
+        format!("{}-{choice}", self.id)
     }
 
     fn head(&self, prefix: &str, model: &str) -> StreamHead {
@@ -191,7 +198,9 @@ impl Asked {
         let head = self.head("chatcmpl-", model);
         ChatForm {
             stream: ChatStream::new(head, n, self.include_usage),
-            readers: (0..n).map(|choice| self.reader(choice)).collect(),
+            readers: (0..n)
+                .map(|choice| self.form.reader(&self.choice_id(choice)))
+                .collect(),
             tokenizer: served.tokenizer.clone(),
         }
     }

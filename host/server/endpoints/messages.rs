@@ -8,15 +8,16 @@ use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use tracing::info;
 
 use crate::anthropic::{
     MessageStream, MessagesRequest, count_body, error_body, message_body, ping,
 };
 use crate::chat::Piece;
-use crate::openai::{ApiError, Ending, Head, Parts, Spent, StreamEvent};
-use crate::server::body::read_json;
-use crate::server::one_answer::{Telling, off_thread, prepare, tokens};
-use crate::server::state::ServerState;
+use crate::openai::{ApiError, ChatRequest, Ending, Head, Parts, Spent, StreamEvent};
+use crate::server::body::{blocking, read_json};
+use crate::server::one_answer::{Telling, prepare};
+use crate::server::state::{Served, ServerState};
 
 /// The next message.
 pub async fn create(
@@ -25,16 +26,14 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     let served = state.served()?.clone();
     let body = read_json(request, &state.config.limits).await?;
-    let prepared = off_thread({
+    if state.config.logs_prompts {
+        info!(%body, "asked");
+    }
+    let prepared = blocking({
         let (state, served) = (state.clone(), served.clone());
         move || {
-            let request = MessagesRequest::from_body(body)?;
-            match prepare(
-                &request.chat,
-                &state.config.model_name,
-                &served,
-                Message::new,
-            ) {
+            let mut request = MessagesRequest::from_body(body)?;
+            match prepare(&mut request.chat, &state.config, &served, Message::new) {
                 Ok(prepared) => Ok((request, prepared)),
                 Err(error) => Err(request.error(error)),
             }
@@ -52,12 +51,19 @@ pub async fn count(
 ) -> Result<Json<Value>, ApiError> {
     let served = state.served()?.clone();
     let body = read_json(request, &state.config.limits).await?;
-    let count = off_thread(move || {
+    let count = blocking(move || {
         let request = MessagesRequest::to_count(body)?;
-        let tokens = tokens(&request.chat, &served);
-        tokens.map_err(|error| request.error(error))
+        let count = n_tokens(&request.chat, &served);
+        count.map_err(|error| request.error(error))
     });
-    Ok(Json(count_body(count.await?.len())))
+    Ok(Json(count_body(count.await?)))
+}
+
+fn n_tokens(chat: &ChatRequest, served: &Served) -> Result<usize, ApiError> {
+    let prompt = chat.layout(served.template()?, true)?;
+    let tokens = served.tokenizer.encode_prompt(&prompt);
+    let tokens = tokens.map_err(|error| ApiError::field("messages", error.to_string()))?;
+    Ok(tokens.len())
 }
 
 /// Gives errors on this API's paths its own form, also those that come up before a request is read.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::Value;
+use tracing::info;
 
 use crate::chat::Piece;
 use crate::openai::responses::{Echo, ResponseStream, ResponsesRequest, response_body};
 use crate::openai::{ApiError, Ending, Head, Parts, StreamEvent};
-use crate::server::body::read_json;
-use crate::server::one_answer::{Telling, off_thread, prepare};
+use crate::server::body::{blocking, read_json};
+use crate::server::one_answer::{Telling, prepare};
 use crate::server::state::ServerState;
 
 /// A response.
@@ -20,12 +21,16 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     let served = state.served()?.clone();
     let body = read_json(request, &state.config.limits).await?;
-    let prepared = off_thread({
+    if state.config.logs_prompts {
+        info!(%body, "asked");
+    }
+    let prepared = blocking({
         let (state, served) = (state.clone(), served.clone());
         move || {
-            let request = ResponsesRequest::from_body(body)?;
-            let telling = |head| Told::new(head, request.echo.clone());
-            match prepare(&request.chat, &state.config.model_name, &served, telling) {
+            let mut request = ResponsesRequest::from_body(body)?;
+            let echo = request.echo.clone();
+            let telling = |head| Told::new(head, echo);
+            match prepare(&mut request.chat, &state.config, &served, telling) {
                 Ok(prepared) => Ok((request, prepared)),
                 Err(error) => Err(request.error(error)),
             }

@@ -59,8 +59,7 @@ pub async fn apply_template(
     let prompt = blocking(move || {
         let (body, generates) = without_generation_prompt(body)?;
         let request = ChatRequest::from_body(body)?;
-        let template = served.template()?;
-        Ok(template.render(&request.messages, generates, &request.variables)?)
+        Ok(request.layout(served.template()?, generates)?.text)
     })
     .await?;
     Ok(Json(json!({ "prompt": prompt })))
@@ -77,8 +76,7 @@ fn tokens_of(body: Value, served: &Served) -> Result<Value, ApiError> {
             let pieces = Pieces::take(&mut fields)?;
             let (body, generates) = without_generation_prompt(Value::Object(fields.rest()))?;
             let request = ChatRequest::from_body(body)?;
-            let (messages, variables) = (&request.messages, &request.variables);
-            let prompt = served.template()?.prompt(messages, generates, variables)?;
+            let prompt = request.layout(served.template()?, generates)?;
             let tokens = tokenizer
                 .encode_prompt(&prompt)
                 .map_err(|error| ApiError::field("messages", error.to_string()))?;
