@@ -24,6 +24,8 @@ use crate::server::{self, Access, ApiKeys, Config, Exit, Limits, Loaded, ServeEr
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long its body may take.
 const BODY_TIME: Duration = Duration::from_secs(60);
+/// Tokens that a client may be behind: some seconds of a quick model.
+const EVENTS_BEHIND: usize = 16_384;
 /// How long a client may read nothing while something is sent to it.
 const STALL_TIME: Duration = Duration::from_secs(30);
 
@@ -217,6 +219,7 @@ impl ServeArgs {
                 connections: self.limits.max_connections as usize,
                 head_time: HEAD_TIME,
                 body_time: BODY_TIME,
+                events_behind: EVENTS_BEHIND,
                 stall_time: STALL_TIME,
             },
             pooling: match self.pooling {

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 
@@ -31,13 +32,18 @@ pub async fn read_json(request: Request, limits: &Limits) -> Result<Value, ApiEr
         .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))
 }
 
-/// Does work that takes longer than others should wait: templates and tokenizers do for long texts.
+/// Requests that are prepared at a time; more would only take each other's cores and memory.
+static WORKERS: Semaphore = Semaphore::const_new(8);
+
+/// Does work that takes longer than others should wait: templates, tokenizers and grammars do for long texts.
 ///
 /// # Errors
 /// Those of `work`.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
+    // The semaphore is never closed.
+    let _permit = WORKERS.acquire().await;
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(ApiError::server("reading the request failed")))
 }

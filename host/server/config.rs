@@ -52,6 +52,8 @@ pub struct Limits {
     pub head_time: Duration,
     /// How long its body may take.
     pub body_time: Duration,
+    /// Tokens that a client may be behind the model before its answer is cancelled.
+    pub events_behind: usize,
     /// How long a client may read nothing while something is sent to it.
     pub stall_time: Duration,
 }

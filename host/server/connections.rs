@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 use tower::Service;
 
 use super::Limits;
@@ -18,6 +19,8 @@ use super::stall::StallLimited;
 
 /// Connections above the limit, each of which is told so.
 const RESERVE: usize = 32;
+/// How long requests are still taken on connections that are to end.
+const GRACE: Duration = Duration::from_millis(200);
 /// Rest after an error of the operating system, which is out of files perhaps.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
@@ -131,8 +134,11 @@ async fn serve(
     tokio::select! {
         _ = connection.as_mut() => {}
         () = closed(&mut closing) => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+            // A request that was sent before the client could know is told so, not cut off.
+            if timeout(GRACE, connection.as_mut()).await.is_err() {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
         }
     }
 }

@@ -13,13 +13,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::Limits;
 use super::metrics::{EngineLoad, EngineMetrics};
 use crate::backend::BackendError;
 use crate::engine::{EngineError, Event, Request, RequestId, Scheduler};
 use crate::openai::ApiError;
-
-/// Events that a client may be behind: some seconds of a quick model.
-const MOST_BEHIND: usize = 16_384;
 
 /// Why the engine's thread ended before the server did.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -49,6 +47,7 @@ pub struct EngineHandle {
     shared: Arc<Shared>,
     context: usize,
     most_open: usize,
+    most_behind: usize,
 }
 
 /// What the thread and those who wait for answers have in common.
@@ -104,7 +103,7 @@ impl EngineHandle {
             let needed = long.prompt.len();
             return Err(EngineError::Context { needed, context }.into());
         }
-        let (sender, events) = mpsc::channel(MOST_BEHIND);
+        let (sender, events) = mpsc::channel(self.most_behind);
         let answers = self.admit(n, events)?;
         let (accepted, outcome) = oneshot::channel();
         let command = Command {
@@ -132,6 +131,7 @@ impl EngineHandle {
             Ok(_) => Ok(Answers {
                 events,
                 n,
+                n_open: n,
                 shared: self.shared.clone(),
             }),
             Err(_) => Err(ApiError::unavailable(
@@ -145,6 +145,8 @@ impl EngineHandle {
 pub struct Answers {
     events: mpsc::Receiver<AnswerEvent>,
     n: usize,
+    /// Those that are not finished.
+    n_open: usize,
     shared: Arc<Shared>,
 }
 
@@ -156,19 +158,32 @@ impl Answers {
 
     /// The next event of any of them; `None` when there will be none.
     pub async fn next(&mut self) -> Option<AnswerEvent> {
-        self.events.recv().await
+        let event = self.events.recv().await;
+        self.note(event.as_ref());
+        event
     }
 
     /// The same for a hand-written stream.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<AnswerEvent>> {
-        self.events.poll_recv(context)
+        let event = self.events.poll_recv(context);
+        if let Poll::Ready(event) = &event {
+            self.note(event.as_ref());
+        }
+        event
+    }
+
+    fn note(&mut self, event: Option<&AnswerEvent>) {
+        if let Some((_, Event::Finished { .. } | Event::Failed { .. })) = event {
+            self.n_open = self.n_open.saturating_sub(1);
+        }
     }
 }
 
 impl Drop for Answers {
     fn drop(&mut self) {
         self.events.close();
-        if self.shared.awaited.fetch_sub(self.n, Ordering::AcqRel) == self.n {
+        let others = self.shared.awaited.fetch_sub(self.n, Ordering::AcqRel) - self.n;
+        if self.n_open > 0 && others == 0 {
             // Nobody waits for the step that may be under way. One that is for somebody else after all is sent again.
             self.shared.interrupt.store(true, Ordering::Relaxed);
         }
@@ -205,11 +220,11 @@ struct Rate {
 }
 
 impl EngineThread {
-    /// A thread for `scheduler`, not yet running, that lets `queue` answers wait beside those that run.
+    /// A thread for `scheduler`, not yet running.
     pub fn new(
         scheduler: Scheduler,
         interrupt: &'static AtomicBool,
-        queue: usize,
+        limits: &Limits,
         metrics: EngineMetrics,
     ) -> (EngineThread, EngineHandle) {
         let (sender, commands) = channel();
@@ -228,7 +243,8 @@ impl EngineThread {
             commands: sender,
             shared: shared.clone(),
             context: scheduler.context(),
-            most_open: scheduler.max_running() + queue,
+            most_open: scheduler.max_running() + limits.queue,
+            most_behind: limits.events_behind.max(1),
         };
         let thread = EngineThread {
             scheduler,
@@ -261,6 +277,8 @@ impl EngineThread {
                 self.take(command);
             }
             self.cancel_abandoned();
+            // The first step of a long prompt may take a while.
+            self.publish_load();
             match self.scheduler.step() {
                 Ok(events) => self.hand_out(events)?,
                 Err(EngineError::Interrupted) => {

@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::Config;
 use super::connections::Connections;
 use super::engine_thread::{EngineFailure, EngineThread};
 use super::metrics::EngineMetrics;
 use super::router::router;
 use super::state::{Loaded, Phase, Served, ServerState, now};
+use super::{Config, Limits};
 use crate::grammar::Grammars;
 
 /// How long clients get to read the error of a device that failed.
@@ -87,8 +87,8 @@ async fn serve<E: Send + 'static>(
         async move { connections.accept(listener).await }
     });
 
-    let (loaded, mut ended) = start_engine(load, limits.queue, state.metrics.engine.clone())
-        .map_err(ServeError::Start)?;
+    let (loaded, mut ended) =
+        start_engine(load, limits, state.metrics.engine.clone()).map_err(ServeError::Start)?;
     let served = tokio::select! {
         loaded = loaded => loaded.map_err(|_| EngineFailure::Panic)?.map_err(ServeError::Load)?,
         // Nothing runs yet.
@@ -127,7 +127,7 @@ type Ended = oneshot::Receiver<EngineFailure>;
 /// Starts the thread that loads the model and then runs the engine.
 fn start_engine<E: Send + 'static>(
     load: impl FnOnce() -> Result<Loaded, E> + Send + 'static,
-    queue: usize,
+    limits: Limits,
     metrics: EngineMetrics,
 ) -> io::Result<(oneshot::Receiver<Result<Served, E>>, Ended)> {
     let (loaded, when_loaded) = oneshot::channel();
@@ -145,7 +145,7 @@ fn start_engine<E: Send + 'static>(
             let tokenizer = model.scheduler.tokenizer().clone();
             let width = model.scheduler.model().config.width;
             let (thread, engine) =
-                EngineThread::new(model.scheduler, model.interrupt, queue, metrics);
+                EngineThread::new(model.scheduler, model.interrupt, &limits, metrics);
             let _ = loaded.send(Ok(Served {
                 engine,
                 grammars: Grammars::new(&tokenizer),

@@ -36,8 +36,8 @@ fn one_that_leaves_during_its_prompt_or_in_the_queue_does_too() {
     ]);
     let long = json!({"prompt": vec![5; 50_000], "stream": true, "max_tokens": 1});
     let reads = server.open(TEXT, &long);
-    // The step that reads it has begun, and tells nothing before its end.
-    std::thread::sleep(Duration::from_millis(300));
+    // The step that reads it begins, and tells nothing before its end.
+    server.wait_for("hyperion_requests_waiting", 1.0);
     let waits = server.open(TEXT, &endless());
     drop(waits);
     drop(reads);

@@ -136,6 +136,41 @@ fn every_field_of_every_wrong_type_is_named() {
     assert_well(&server);
 }
 
+/// Schemas that are small to write and large to keep to.
+#[test]
+fn schemas_do_not_hold_the_server_up() {
+    let server = Server::start(&[]);
+    let shallow = (0..6).fold(
+        json!({"type": "string"}),
+        |inner, _| json!({"anyOf": [inner, inner, {"type": "array", "items": inner}]}),
+    );
+    let names: Vec<String> = (0..5000).map(|n| format!("name{n}")).collect();
+    for schema in [
+        shallow,
+        json!({"enum": names}),
+        json!({"type": "string", "pattern": "^(a?){200}a{200}$"}),
+        json!({"type": "string", "pattern": "^((((a{100}){100}){100}){100})$"}),
+        json!({"type": "string", "minLength": 100_000_000}),
+        json!({"type": "array", "minItems": 1_000_000, "items": {"type": "integer"}}),
+        json!({"$ref": "#"}),
+        json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
+        json!({"allOf": vec![json!({"properties": {"a": {"type": "integer"}}}); 2000]}),
+        json!({"multipleOf": 1e-300}),
+    ] {
+        let format = json!({"type": "json_schema", "json_schema": {"name": "s", "schema": schema}});
+        let asked = chat("hi", json!({"max_tokens": 2, "response_format": format}));
+        let start = Instant::now();
+        let reply = server.post(CHAT, &asked);
+        assert!(
+            [200, 400].contains(&reply.status),
+            "{} {schema}",
+            reply.text()
+        );
+        assert!(start.elapsed() < Duration::from_secs(10), "{schema}");
+    }
+    assert_well(&server);
+}
+
 #[test]
 fn lines_that_are_no_http_are_refused() {
     let server = Server::start(&[]);

@@ -21,7 +21,7 @@ use hyperion::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use crate::client::{Connection, request_bytes};
-use crate::server::{JSON, Server, TEXT, command, endless, model};
+use crate::server::{CHAT, JSON, Server, TEXT, chat, command, endless, model};
 
 #[test]
 fn a_port_in_use_is_told_in_one_line() {
@@ -179,6 +179,7 @@ fn config(port: u16, stall_time: Duration) -> Config {
             connections: 10,
             head_time: seconds(5),
             body_time: seconds(1),
+            events_behind: 100,
             stall_time,
         },
         pooling: Pooling::Last,
@@ -340,6 +341,39 @@ fn a_client_that_does_not_read_is_dropped() {
     }
     let came = connection.rest();
     assert!(came < promised, "{came} of {promised} bytes came");
+}
+
+/// The operating system keeps some megabytes for it, then the server some tokens, then it is too far behind.
+#[test]
+fn a_client_that_reads_too_slowly_loses_its_answer() {
+    static FAILS: AtomicBool = AtomicBool::new(false);
+    let (address, _run) = start(config(0, Duration::from_secs(3600)), &FAILS);
+    let body = chat(
+        "x",
+        json!({"stream": true, "ignore_eos": true, "logprobs": true, "top_logprobs": 20}),
+    );
+    let mut connection = Connection::open(address);
+    let body = body.to_string();
+    connection.send(&request_bytes("POST", CHAT, &[JSON], body.as_bytes()));
+    assert_eq!(connection.head().0, 200);
+    let start = Instant::now();
+    loop {
+        let mut metrics = Connection::open(address);
+        metrics.send(&request_bytes("GET", "/metrics", &[], b""));
+        let metrics = metrics.reply();
+        if metrics.text().contains("hyperion_cancellations_total 1") {
+            break;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(40),
+            "it is still waited for"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // What it reads after all says so.
+    let events: Vec<String> = std::iter::from_fn(|| connection.event()).collect();
+    let last: Value = serde_json::from_str(events.last().expect("an event")).expect("JSON");
+    assert_eq!(last["error"]["type"], "server_error");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod endpoints;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod load;
 mod server;
 mod streams;
 #[path = "../support/mod.rs"]
