@@ -9,10 +9,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-const SCRIPTS: [&str; 4] = [
+const SCRIPTS: [&str; 5] = [
     "anthropic_messages.py",
     "openai_chat.py",
     "openai_completions.py",
+    "openai_others.py",
     "openai_responses.py",
 ];
 

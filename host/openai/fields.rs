@@ -103,6 +103,8 @@ impl Fields {
     /// The fields of `value`, which messages call `what` and whose fields they call `place` and the name.
     pub fn new(value: Value, what: &str, place: String) -> Result<Fields, ApiError> {
         let fields = Map::of(value).map_err(|value| wrong(what, &value, "an object"))?;
+        #[cfg(test)]
+        record::begin(&place);
         Ok(Fields { fields, place })
     }
 
@@ -113,6 +115,8 @@ impl Fields {
 
     /// Takes the field `name`; `None` where it is missing or null.
     pub fn take<T: Field>(&mut self, name: &str) -> Result<Option<T>, ApiError> {
+        #[cfg(test)]
+        record::add(self.name(name));
         match self.fields.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match T::of(value) {
@@ -230,6 +234,38 @@ fn shortened(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(MOST_SHOWN) {
         None => Cow::Borrowed(text),
         Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
+    }
+}
+
+/// Which names readers look for, so that tests can compare them with what is written about them.
+#[cfg(test)]
+pub mod record {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        /// Of each body, in the order in which they were begun.
+        static BODIES: RefCell<Vec<BTreeSet<String>>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub fn begin(place: &str) {
+        if place.is_empty() {
+            BODIES.with_borrow_mut(|bodies| bodies.push(BTreeSet::new()));
+        }
+    }
+
+    pub fn add(name: String) {
+        BODIES.with_borrow_mut(|bodies| bodies.last_mut().map(|names| names.insert(name)));
+    }
+
+    /// What `read` gives, and what it looked for in its body; not what is looked for in one that is made of it.
+    pub fn taken<T>(read: impl FnOnce() -> T) -> (T, BTreeSet<String>) {
+        BODIES.take();
+        let outcome = read();
+        (
+            outcome,
+            BODIES.take().into_iter().next().unwrap_or_default(),
+        )
     }
 }
 

@@ -14,6 +14,7 @@ mod fields;
 mod logprobs;
 mod message;
 pub mod neutral;
+mod openapi;
 mod parts;
 mod prepared;
 mod response;
@@ -41,6 +42,7 @@ pub use logprobs::{
 #[cfg(test)]
 pub(crate) use parts::tests::any_pieces;
 pub use parts::{Change, Ending, Head, Part, Parts, Spent, stop_that_ended};
+pub use openapi::OPENAPI;
 pub use prepared::Prepared;
 pub use response::{
     Answer, ChatResponse, Choice, CompletionResponse, PromptTokensDetails, Response, Usage,

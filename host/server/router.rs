@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 
 use super::connections::Peer;
 use super::endpoints::{
-    completions, embeddings, health, messages, metrics, models, responses, tokens,
+    completions, embeddings, health, messages, metrics, models, openapi, responses, tokens,
 };
 use super::guard::guard;
 use super::logging::observe;
@@ -32,6 +32,7 @@ pub fn router(state: Arc<ServerState>) -> Router {
         .route("/v1/messages", post(messages::create))
         .route("/v1/messages/count_tokens", post(messages::count))
         .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/openapi.json", get(openapi::document))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/apply-template", post(tokens::apply_template))

@@ -1,5 +1,6 @@
 """`/v1/messages` as the official client sees it: `anthropic_messages.py ADDRESS`."""
 
+import json
 import sys
 
 import anthropic
@@ -126,6 +127,37 @@ def check_histories(client):
     assert message.content
     history += [{"role": "assistant", "content": message.content}, {"role": "user", "content": "So?"}]
     assert create(client, history).content
+
+
+def check_tools(client):
+    schema = {
+        "type": "object", "additionalProperties": False, "required": ["city"],
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+    }
+    tools = [{"name": "weather", "description": "The weather of a city", "input_schema": schema}]
+    for kind in ({"type": "any"}, {"type": "tool", "name": "weather"}):
+        choice = {**kind, "disable_parallel_tool_use": True}
+        options = {"tools": tools, "tool_choice": choice, "max_tokens": 60}
+        message = create(client, **options)
+        [block] = message.content
+        equal((block.type, block.name, message.stop_reason), ("tool_use", "weather", "tool_use"))
+        assert block.input["city"] in ("Paris", "Rome"), block.input
+        with client.messages.stream(
+            model="any", messages=HELLO, extra_body={"temperature": 0}, **options,
+        ) as stream:
+            for _ in stream:
+                pass
+            final = stream.get_final_message()
+        equal((final.content[0].input, final.stop_reason), (block.input, "tool_use"))
+        history = [
+            *HELLO, {"role": "assistant", "content": message.content},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": block.id, "content": "wet"}]},
+        ]
+        assert create(client, history, tools=tools, tool_choice={"type": "none"}).content[0].text
+    assert count(client, tools=tools) > count(client)
+    format = {"type": "json_schema", "schema": schema}
+    message = create(client, output_config={"format": format}, max_tokens=40)
+    assert json.loads(message.content[0].text)["city"] in ("Paris", "Rome")
 
 
 def check_options_that_change_nothing(client):

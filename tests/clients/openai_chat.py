@@ -1,5 +1,6 @@
 """`/v1/chat/completions` and `/v1/models` as the official client sees them: `openai_chat.py ADDRESS`."""
 
+import json
 import sys
 
 import openai
@@ -7,6 +8,14 @@ from checks import equal, raises, run
 
 # The model answers it with a sentence of seven tokens.
 HELLO = [{"role": "user", "content": "What is the capital of France?"}]
+
+TOOLS = [{"type": "function", "function": {
+    "name": "weather", "description": "The weather of a city",
+    "parameters": {
+        "type": "object", "additionalProperties": False, "required": ["city"],
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+    },
+}}]
 
 
 def chat(client, messages=HELLO, **options):
@@ -167,6 +176,56 @@ def check_logprobs(client):
         streamed = [t for c in chunks if c.choices[0].logprobs for t in c.choices[0].logprobs.content]
         equal(streamed, content)
     equal(chat(client).choices[0].logprobs, None)
+
+
+def check_schemas(client):
+    schema = {
+        "type": "object", "additionalProperties": False, "required": ["city", "size"],
+        "properties": {"city": {"enum": ["Paris", "Rome"]}, "size": {"enum": [1, 2]}},
+    }
+    formats = [
+        {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}},
+        {"type": "json_object"},
+    ]
+    whole = chat(client, response_format=formats[0], max_tokens=40).choices[0]
+    value = json.loads(whole.message.content)
+    equal((set(value), whole.finish_reason), ({"city", "size"}, "stop"))
+    assert value["city"] in ("Paris", "Rome") and value["size"] in (1, 2), value
+    streamed = chat(client, response_format=formats[0], max_tokens=40, stream=True)
+    equal(text_of(streamed), whole.message.content)
+    cut = chat(client, response_format=formats[1], max_tokens=3).choices[0]
+    equal((cut.message.content.lstrip()[0], cut.finish_reason), ("{", "length"))
+    broken = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "wizard"}}}
+    raises(openai.BadRequestError, lambda: chat(client, response_format=broken), "response_format")
+
+
+def check_tools(client):
+    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+        options = {"tools": TOOLS, "tool_choice": choice, "max_tokens": 60, "parallel_tool_calls": False}
+        message = chat(client, **options).choices[0]
+        equal((message.finish_reason, message.message.content), ("tool_calls", None))
+        [call] = message.message.tool_calls
+        equal((call.type, call.function.name), ("function", "weather"))
+        assert json.loads(call.function.arguments)["city"] in ("Paris", "Rome")
+        chunks = list(chat(client, stream=True, **options))
+        parts = [c.choices[0].delta.tool_calls[0] for c in chunks if c.choices[0].delta.tool_calls]
+        equal((parts[0].function.name, {part.index for part in parts}), ("weather", {0}))
+        equal("".join(part.function.arguments for part in parts), call.function.arguments)
+        equal((text_of(chunks), chunks[-1].choices[0].finish_reason), ("", "tool_calls"))
+        history = [
+            *HELLO, message.message,
+            {"role": "tool", "tool_call_id": call.id, "content": [{"type": "text", "text": "wet"}]},
+        ]
+        assert chat(client, history, tools=TOOLS, tool_choice="none").choices[0].message.content
+    equal(chat(client, tools=TOOLS, tool_choice="none").choices[0].message.tool_calls, None)
+    for options, param in (
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"tools": [{"type": "wizard"}]}, "tools[0]"),
+        ({"tools": TOOLS * 2}, "tools[1].function.name"),
+    ):
+        error = raises(openai.BadRequestError, lambda: chat(client, **options), status=400)
+        equal(error.param, param)
 
 
 def check_template_variables(client):

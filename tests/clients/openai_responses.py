@@ -1,5 +1,6 @@
 """`/v1/responses` as the official client sees it: `openai_responses.py ADDRESS`."""
 
+import json
 import sys
 
 import openai
@@ -109,6 +110,39 @@ def check_options(client):
     }
     response = respond(client, **neutral)
     equal((response.reasoning.effort, response.text.format.type), ("low", "text"))
+
+
+def check_schemas(client):
+    schema = {
+        "type": "object", "additionalProperties": False, "required": ["city"],
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+    }
+    text = {"format": {"type": "json_schema", "name": "answer", "schema": schema, "strict": True}}
+    response = respond(client, text=text, max_output_tokens=40)
+    assert json.loads(response.output_text)["city"] in ("Paris", "Rome")
+    equal((response.status, response.text.format.name), ("completed", "answer"))
+
+
+def check_tools(client):
+    tool = {"type": "function", "name": "weather", "strict": True, "parameters": {
+        "type": "object", "additionalProperties": False, "required": ["city"],
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+    }}
+    options = {"tools": [tool], "tool_choice": "required", "parallel_tool_calls": False, "max_output_tokens": 60}
+    response = respond(client, **options)
+    [call] = response.output
+    equal((call.type, call.name, call.status), ("function_call", "weather", "completed"))
+    assert call.id.startswith("fc_") and json.loads(call.arguments)["city"] in ("Paris", "Rome")
+    equal((response.tools[0].name, response.tool_choice), ("weather", "required"))
+    events = list(respond(client, stream=True, **options))
+    deltas = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+    equal("".join(deltas), call.arguments)
+    final = events[-1].response.output[0]
+    equal((final.name, final.arguments), (call.name, call.arguments))
+    equal({event.item_id for event in events if hasattr(event, "item_id")}, {final.id})
+    output = {"type": "function_call_output", "call_id": call.call_id, "output": "wet"}
+    history = [{"role": "user", "content": HELLO}, call, output]
+    assert respond(client, history, tools=[tool], tool_choice="none").output_text
 
 
 def check_errors_name_the_field(client):
