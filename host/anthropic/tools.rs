@@ -140,7 +140,7 @@ mod tests {
             (json!({"tool_choice": {}}), "tool_choice.type"),
             (json!({"tool_choice": {"type": "tool"}}), "tool_choice.name"),
         ] {
-            let error = read(more.clone()).err().expect(param);
+            let error = read(more.clone()).expect_err(param);
             assert_eq!(error.param.as_deref(), Some(param), "{more}: {error}");
         }
     }

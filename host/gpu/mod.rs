@@ -78,6 +78,8 @@ pub struct GpuBackend {
     setup: Setup,
     limits: Limits,
     under_way: UnderWay,
+    /// Whether matrices are still to be copied as f16, when a step first has many rows: there is memory for it.
+    wants_copies: bool,
 }
 
 impl GpuBackend {
@@ -135,7 +137,11 @@ impl GpuBackend {
             granularity: PAGE_TOKENS as u64,
             plan: &plan_of,
         };
-        plan.check(device.memory()?, cost)?;
+        let memory = device.memory()?;
+        plan.check(memory, cost)?;
+        let mut with_copies = plan.clone();
+        with_copies.add_each("unpacked matrices", GpuWeights::copies(&model));
+        let wants_copies = with_copies.total() <= memory.free;
 
         let ropes = config.ropes.iter();
         let memory = Memory {
@@ -159,6 +165,7 @@ impl GpuBackend {
             },
             limits,
             under_way: UnderWay::default(),
+            wants_copies,
         })
     }
 

@@ -59,19 +59,23 @@ impl Pass<'_> {
         let row_bytes = matrix.ty.row_bytes(n_in as u32) as usize;
         // Parts of whole 16 rows begin at a multiple of 16 bytes in every type.
         let fitting = self.workspace.unpacked_elements / n_in;
-        let part_rows = match matrix.ty {
-            WeightType::F16 => n_out,
-            _ if fitting >= n_out => n_out,
-            _ => (fitting / 16 * 16).max(1),
+        let whole = match matrix.ty {
+            WeightType::F16 => Some(&*matrix.blocks),
+            _ => matrix.copy.get(),
+        };
+        let part_rows = match whole {
+            None if fitting < n_out => (fitting / 16 * 16).max(1),
+            _ => n_out,
         };
         for first in (0..n_out).step_by(part_rows) {
             let part = part_rows.min(n_out - first);
-            let blocks = matrix.blocks.slice(first * row_bytes, part * row_bytes)?;
-            let unpacked = match matrix.ty {
-                WeightType::F16 => blocks,
-                _ => {
-                    self.dequantize(matrix, blocks.addr(), part, inverse(matrix.scale))?;
-                    self.workspace.unpacked.slice(0, 2 * part * n_in)?
+            let unpacked = match whole {
+                Some(whole) => whole.slice(0, 2 * part * n_in)?,
+                None => {
+                    let blocks = matrix.blocks.slice(first * row_bytes, part * row_bytes)?;
+                    let to = &self.workspace.unpacked;
+                    self.dequantize(matrix, (blocks.addr(), part), inverse(matrix.scale), to)?;
+                    to.slice(0, 2 * part * n_in)?
                 }
             };
             let padded = rows.count.next_multiple_of(ROW_MULTIPLE);

@@ -4,6 +4,7 @@ use super::GpuBackend;
 use super::choices::Choices;
 use super::graphs::GraphKey;
 use super::ops::attention_decode::attention_splits;
+use super::ops::matmul::MATMUL_MAX_VECTORS;
 use super::pass::Pass;
 use super::trace::DeviceTracer;
 use super::under_way::{Chosen, Pending, Source};
@@ -69,6 +70,12 @@ impl GpuBackend {
         sink: &mut dyn TraceSink,
     ) -> Result<Vec<Pending>> {
         let n_tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
+        if n_tokens > MATMUL_MAX_VECTORS && self.wants_copies {
+            // Before a graph is recorded.
+            self.wants_copies = false;
+            let trace = DeviceTracer::new(self.setup.launcher.device(), sink, n_tokens);
+            self.pass(&trace).copy_matrices()?;
+        }
         if n_tokens == rows.len() {
             return self.decode(rows, sources, sink);
         }

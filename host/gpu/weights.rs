@@ -1,8 +1,8 @@
 //! The model's weights on the device, in the file's own types.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use kernels_gpu::abi::{DevicePtr, WeightType};
 
@@ -27,6 +27,8 @@ pub struct GpuMatrix {
     pub n_out: usize,
     /// What the elements are divided by when they are unpacked to f16.
     pub scale: f32,
+    /// All of them as f16, once there is a copy ([`GpuWeights::missing_copies`]).
+    pub copy: Arc<OnceLock<Buffer>>,
 }
 
 /// A matrix and its bias.
@@ -99,6 +101,17 @@ impl GpuWeights {
             .collect()
     }
 
+    /// Bytes of each copy of a matrix as f16, for products with many rows, which otherwise unpack it each time.
+    pub fn copies(model: &Model) -> Vec<u64> {
+        let linears = model.weights.layers.iter().flat_map(Layer::linears);
+        let linears = linears.chain(std::iter::once(&model.weights.output));
+        let tensors = linears.map(|linear| &linear.weight);
+        let packed = tensors.filter(|tensor| tensor.ty().weight_type() != Some(WeightType::F16));
+        packed
+            .map(|tensor| 2 * (tensor.row_len() * tensor.n_rows()) as u64)
+            .collect()
+    }
+
     /// Copies the weights of `model` to `device`; `progress` hears of the bytes copied so far.
     ///
     /// # Errors
@@ -140,8 +153,21 @@ impl GpuWeights {
         self.vectors.get(name).map(|vector| &**vector)
     }
 
+    /// The matrices of products that have no copy, of those that [`copies`](Self::copies) counts.
+    pub fn missing_copies(&self) -> impl Iterator<Item = &GpuMatrix> {
+        let is_missing =
+            |matrix: &&GpuMatrix| matrix.ty != WeightType::F16 && matrix.copy.get().is_none();
+        self.linears().filter(is_missing)
+    }
+
     /// The matrix of tensor `name`.
     pub fn matrix(&self, name: &str) -> Option<&GpuMatrix> {
+        let mut all = std::iter::once(&self.token_embd).chain(self.linears());
+        all.find(|matrix| matrix.name == name)
+    }
+
+    /// The matrices of all products.
+    fn linears(&self) -> impl Iterator<Item = &GpuMatrix> {
         let layers = self.layers.iter().flat_map(|layer| {
             [
                 &layer.q,
@@ -153,9 +179,7 @@ impl GpuWeights {
                 &layer.ffn_down,
             ]
         });
-        let linears = layers.chain([&self.output]).map(|linear| &linear.matrix);
-        let mut all = std::iter::once(&self.token_embd).chain(linears);
-        all.find(|matrix| matrix.name == name)
+        layers.chain([&self.output]).map(|linear| &linear.matrix)
     }
 }
 
@@ -241,6 +265,7 @@ impl Transfer<'_> {
             n_in: tensor.row_len(),
             n_out: tensor.n_rows(),
             scale: matrix_scale(tensor),
+            copy: Arc::default(),
         })
     }
 

@@ -39,10 +39,10 @@ pub use logprobs::{
     ChatLogprobs, CompletionLogprobs, LogprobByText, ShownToken, ShownTokens, TokenLogprob,
     TopLogprob,
 };
+pub use openapi::OPENAPI;
 #[cfg(test)]
 pub(crate) use parts::tests::any_pieces;
 pub use parts::{Change, Ending, Head, Part, Parts, Spent, stop_that_ended};
-pub use openapi::OPENAPI;
 pub use prepared::Prepared;
 pub use response::{
     Answer, ChatResponse, Choice, CompletionResponse, PromptTokensDetails, Response, Usage,
@@ -89,6 +89,7 @@ impl Endpoint {
 
 /// A request that has been read.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // one at a time, and not for long
 pub enum Request {
     /// A conversation to be answered.
     Chat(ChatRequest),

@@ -132,7 +132,6 @@ fn take_sampling(fields: &mut Fields) -> Result<SamplingParams, ApiError> {
             .take("frequency_penalty")?
             .unwrap_or(default.frequency_penalty),
         logit_bias: take_bias(fields)?,
-        ..default
     })
 }
 

@@ -1,4 +1,4 @@
-//! Connections whose other end may not stop reading.
+//! Connections whose other end may not stop reading, nor leave unnoticed.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A connection that fails when nothing could be written to it for `limit`, though something was to be.
+/// A connection that fails when nothing could be written to it for `limit`, though something was to be, and when the
+/// other end closes it.
 pub struct StallLimited {
     stream: TcpStream,
     limit: Duration,
@@ -26,6 +27,17 @@ impl StallLimited {
             limit,
             deadline: Box::pin(sleep(limit)),
             is_waiting: false,
+        }
+    }
+
+    /// Fails where the other end has closed the connection; otherwise this is called again when it does. hyper looks for
+    /// that itself, but not behind the last request that a client announced (`connection: close`).
+    fn check_peer(&self, context: &mut Context<'_>) -> io::Result<()> {
+        let mut byte = [0];
+        match self.stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
         }
     }
 
@@ -82,6 +94,8 @@ impl AsyncWrite for StallLimited {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Called whenever something happens on the connection.
+        self.check_peer(context)?;
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         self.limited(context, flushed)
     }

@@ -24,6 +24,9 @@ impl Scheduler {
         }
         let chunk = self.options.chunk.min(self.options.context);
         self.warm_up_step(1, chunk)?;
+        if most < 2 {
+            return Ok(());
+        }
         // One writes, one reads its prompt.
         let mixed = self.options.mixed_chunk.min(chunk);
         for tokens in (2..=mixed).rev().step_by(MIXED_STEP) {

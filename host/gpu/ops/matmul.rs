@@ -13,7 +13,7 @@ use crate::gpu::scales::HalfRows;
 /// Most vectors that are multiplied straight from the blocks: as many as one block of the kernels takes. With
 /// more of them a launch reads the matrix again for each 64, which at some number costs as much as
 /// unpacking it for cuBLAS; `examples/kernel_bench.rs` times both.
-const MATMUL_MAX_VECTORS: usize = 64;
+pub const MATMUL_MAX_VECTORS: usize = 64;
 
 impl Pass<'_> {
     /// The launch for products of matrices of one type with `rows` vectors, or `None` where

@@ -8,7 +8,7 @@ mod dequantize;
 mod elementwise;
 mod embed;
 mod gated_rows;
-mod matmul;
+pub mod matmul;
 pub(super) mod matvec;
 pub(super) mod norm;
 mod rope_kv;

@@ -142,7 +142,7 @@ mod tests {
                 "tool_choice.name",
             ),
         ] {
-            let error = read(more.clone()).err().expect(param);
+            let error = read(more.clone()).expect_err(param);
             assert_eq!(error.param.as_deref(), Some(param), "{more}: {error}");
         }
     }

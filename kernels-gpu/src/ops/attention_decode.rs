@@ -273,7 +273,7 @@ unsafe fn score_new<const DIM: usize>(memory: &Memory<DIM>, heads: Heads) {
         // SAFETY: the caller's; a warp has the same head in all lanes.
         unsafe {
             let score = warp_sum(memory.new_score_part(head));
-            if thread::thread_idx_x() % 32 == 0 {
+            if thread::thread_idx_x().is_multiple_of(32) {
                 memory.new_scores.add(head).store(score);
             }
         }
