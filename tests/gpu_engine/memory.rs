@@ -191,3 +191,33 @@ fn without_memory_for_graphs_steps_run_as_they_are() {
     };
     assert_eq!(run(2 << 30), run(0));
 }
+
+/// Matrices are unpacked once where there is memory for copies, and in each step where there is not: the bits are the
+/// same.
+#[test]
+fn copies_of_matrices_change_no_bit() {
+    const CONTEXT: usize = 256;
+    let _lock = device_lock();
+    for name in [
+        "tiny-qwen3-q8_0-1",
+        "tiny-llama-q4_k_m-1",
+        "tiny-gemma3-q4_k_m-1",
+    ] {
+        let model = model(name);
+        let tokens: Vec<u32> = (0..100).map(|i| i * 7 % model.vocab() as u32).collect();
+        let run = |memory: u64| {
+            let device = SimDevice::with(&ptx::embedded(), memory, Default::default());
+            let device: Arc<dyn Device> = Arc::new(device.expect("a simulator"));
+            let backend = backend(&device, &model, CONTEXT).expect("a backend");
+            let before = device.memory().expect("the memory").free;
+            let mut engine = Engine::new(Box::new(backend), CONTEXT, 512);
+            let output = engine.prefill(&mut Sequence::new(), &tokens, Ask::ALL_LOGITS, &RUN);
+            let taken = before - device.memory().expect("the memory").free;
+            (logits(output.expect("logits")), taken)
+        };
+        let (with, copies) = run(1 << 30);
+        let (without, nothing) = run(needed(&model, CONTEXT));
+        assert_eq!((copies > 0, nothing), (true, 0), "{name}");
+        assert!(with == without, "{name}");
+    }
+}

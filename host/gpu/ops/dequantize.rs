@@ -4,7 +4,7 @@ use kernels_gpu::abi::{DequantizeParams, DevicePtr, UNPACK_THREADS, UnpackPlan};
 use kernels_gpu::ops::dequantize;
 use kernels_gpu::prim::scale::inverse;
 
-use crate::device::{Buffer, DeviceError, Result};
+use crate::device::{Buffer, Result};
 use crate::gpu::launcher::{Geometry, untyped};
 use crate::gpu::pass::Pass;
 use crate::gpu::weights::GpuMatrix;
@@ -49,7 +49,7 @@ impl Pass<'_> {
         for matrix in self.weights.missing_copies() {
             let bytes = 2 * matrix.n_in * matrix.n_out;
             let copy = match self.launcher.device().alloc(bytes, "an unpacked matrix") {
-                Err(DeviceError::OutOfMemory { .. }) => return Ok(()),
+                Err(error) if error.is_out_of_memory() => return Ok(()),
                 copy => copy?,
             };
             let all = (matrix.blocks.addr(), matrix.n_out);
