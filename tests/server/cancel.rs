@@ -41,7 +41,8 @@ fn one_that_leaves_during_its_prompt_or_in_the_queue_does_too() {
     let waits = server.open(TEXT, &endless());
     drop(waits);
     drop(reads);
-    server.assert_idle_within(SOON);
+    // Two cores are shared with the servers of all other tests, and a step looks for it between operations only.
+    server.assert_idle_within(5 * SOON);
     // Nothing of it holds the next one up.
     server.post(TEXT, &json!({"prompt": "x"})).ok();
 }
