@@ -6,5 +6,6 @@ pub mod health;
 pub mod messages;
 pub mod metrics;
 pub mod models;
+pub mod page;
 pub mod responses;
 pub mod tokens;
