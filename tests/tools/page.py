@@ -95,7 +95,7 @@ class Page:
     def texts(self, selector):
         return [element.text for element in self.all(selector)]
 
-    def wait(self, condition, what, seconds=120):
+    def wait(self, condition, what, seconds=30):
         WebDriverWait(self.driver, seconds, 0.05).until(lambda _: condition(), what)
 
     def press(self, *keys):
@@ -153,8 +153,8 @@ class Page:
 
 def start(binary, *arguments):
     """A server and its address."""
-    command = [binary, "serve", MODEL, "--device", "cpu", "--port", "0", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [binary, "serve", MODEL, "--device", "cpu", "--port", "0", "--alias", MODEL, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     line = process.stdout.readline()
     assert "ready at" in line, line
     return process, line.split()[-1]
