@@ -201,7 +201,7 @@ def converse(page):
     field = page.driver.switch_to.active_element
     field.clear()
     page.picture("3-editing")
-    page.press("Name a colour.", Keys.ENTER)
+    field.send_keys("Name a colour.", Keys.ENTER)
     page.answered()
     assert page.texts(".user .text") == ["Name a colour."], page.texts(".user .text")
     assert page.texts(".user .tools span") == ["2/2"]
