@@ -62,12 +62,14 @@ function endOf(kind, lines, start) {
     return Math.min(at + 1, lines.length);
   }
   if (kind === "list") {
-    const indent = lines[start].match(ITEM)[1].length;
+    const [, { length: indent }, mark] = lines[start].match(ITEM);
     const inside = (line) => /^\s/.test(line) && line.search(/\S/) > indent;
+    const isNumbered = (mark) => /\d/.test(mark);
+    const isItem = (at) => kindAt(at) === "list" && isNumbered(lines[at].match(ITEM)[2]) === isNumbered(mark);
     for (; at < lines.length; at++) {
       const blank = kindAt(at) === "blank";
-      const goesOn = blank ? at + 1 < lines.length && (inside(lines[at + 1]) || kindAt(at + 1) === "list")
-        : inside(lines[at]) || kindAt(at) === "list" || (kindAt(at) === "paragraph" && lines[at - 1].trim());
+      const goesOn = blank ? at + 1 < lines.length && (inside(lines[at + 1]) || isItem(at + 1))
+        : inside(lines[at]) || isItem(at) || (kindAt(at) === "paragraph" && lines[at - 1].trim());
       if (!goesOn) break;
     }
     return at;

@@ -22,6 +22,7 @@ async function ask(path, { body, signal } = {}) {
     throw new Problem("The server cannot be reached.");
   }
   if (response.ok) return response;
+  if (response.status === 401) throw new Problem(key ? "The server does not know this API key." : "The server asks for an API key.", 401);
   const told = await response.json().catch(() => null);
   const wait = response.headers.get("retry-after");
   const later = wait ? ` Try again in ${wait} s.` : "";
