@@ -171,6 +171,8 @@ def converse(page):
     answer = lambda: page.texts(".assistant .text")[0]
     page.wait(lambda: seen.add(answer()) or len(seen) > 4, "the text grows")
     page.wait(lambda: "1 running" in page.find("#load").text, "the load shows it")
+    # Longer than the next answer may be.
+    page.wait(lambda: len(answer()) > 200, "the text is long")
     page.picture("2-streaming")
     page.press(Keys.ESCAPE)
     page.answered()
