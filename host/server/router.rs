@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 
 use super::connections::Peer;
 use super::endpoints::{
-    completions, embeddings, health, messages, metrics, models, openapi, responses, tokens,
+    completions, embeddings, health, messages, metrics, models, openapi, page, responses, tokens,
 };
 use super::guard::guard;
 use super::logging::observe;
@@ -21,6 +21,7 @@ use crate::openai::ApiError;
 /// All that a server answers.
 pub fn router(state: Arc<ServerState>) -> Router {
     Router::new()
+        .route("/", get(page::page))
         .route("/health", get(health::health))
         .route("/metrics", get(metrics::metrics))
         .route("/v1/loads", get(metrics::loads))

@@ -9,6 +9,7 @@ mod hostile;
 mod lifecycle;
 mod limits;
 mod load;
+mod page;
 mod server;
 mod streams;
 #[path = "../support/mod.rs"]

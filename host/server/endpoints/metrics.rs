@@ -30,6 +30,7 @@ pub async fn loads(State(state): State<Arc<ServerState>>) -> Json<Value> {
         "dp_rank_count": 1,
         "loads": [{
             "dp_rank": 0,
+            "page_size": PAGE_TOKENS,
             "num_running_reqs": load.running,
             "num_waiting_reqs": load.waiting,
             "num_waiting_uncached_tokens": load.prompt_tokens_left,

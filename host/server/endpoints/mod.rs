@@ -7,5 +7,6 @@ pub mod messages;
 pub mod metrics;
 pub mod models;
 pub mod openapi;
+pub mod page;
 pub mod responses;
 pub mod tokens;
