@@ -164,8 +164,8 @@ fn fingerprint_of(gguf: &Gguf) -> anyhow::Result<[u8; 32]> {
 /// The options on which results depend. Where and in what company a request runs is none of them.
 fn options(args: &BatchArgs) -> String {
     format!(
-        "ctx {:?} activations {:?}",
-        args.run.ctx, args.run.activations
+        "ctx {:?} activations {:?} deterministic {}",
+        args.run.ctx, args.run.activations, args.run.deterministic
     )
 }
 
