@@ -59,7 +59,7 @@ impl<'a> Matrix<'a> {
 /// `y = factor x W^T`, or that added to `y`, in row-major terms, accumulated in f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Gemm<'a> {
-    /// ActivationPrecision `[tokens, n_in]`, f16.
+    /// Activations `[tokens, n_in]`, f16.
     pub x: Matrix<'a>,
     /// Weights `[n_out, n_in]`, f16.
     pub w: Matrix<'a>,

@@ -116,7 +116,7 @@ kernel_params! {
         pub reserved: u32,
     }
 
-    /// How a row's token is chosen: what `host/sampling` calls by the same names.
+    /// How a row's token is chosen: what `host/backend/draw.rs` calls by the same names.
     pub struct SampleSettings [24] {
         /// Divides the logits, so that its inverse must be finite; 0 and less takes the likeliest token.
         pub temperature: f32,
