@@ -43,7 +43,12 @@ fn the_model_names_no_backend() {
     assert_absent(
         "host/model",
         &[],
-        &["crate::cpu", "crate::gpu", "crate::device", "crate::backend"],
+        &[
+            "crate::cpu",
+            "crate::gpu",
+            "crate::device",
+            "crate::backend",
+        ],
     );
 }
 

@@ -142,8 +142,7 @@ impl GpuBackend {
         let mut with_copies = plan.clone();
         with_copies.add_each("unpacked matrices", GpuWeights::copies(&model));
         // Deterministic steps multiply straight from the blocks, however many rows they have.
-        let wants_copies =
-            !arithmetic.is_deterministic && with_copies.total() <= memory.free;
+        let wants_copies = !arithmetic.is_deterministic && with_copies.total() <= memory.free;
 
         let ropes = config.ropes.iter();
         let memory = Memory {
