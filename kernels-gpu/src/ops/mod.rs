@@ -29,6 +29,7 @@ pub mod norm;
 mod order;
 pub mod rope_kv;
 pub mod sample;
+mod sample_tokens;
 pub mod soft_cap;
 pub mod weights;
 
