@@ -100,6 +100,7 @@ fn input(arguments: &str) -> Map<String, Value> {
 mod tests {
     use super::*;
     use crate::chat::Piece;
+    use crate::openai::samples::{ending, head};
 
     fn call(arguments: &str) -> [Piece; 2] {
         [
@@ -116,25 +117,7 @@ mod tests {
     }
 
     fn message(pieces: impl IntoIterator<Item = Piece>, finish: Finish) -> Value {
-        let head = Head {
-            id: "1".to_owned(),
-            model: "m".to_owned(),
-            created: 5,
-            seed: 7,
-        };
-        let spent = Spent {
-            prompt: 10,
-            cached: 4,
-            answer: 3,
-            reasoning: 1,
-        };
-        let stop = (finish == Finish::StopString).then(|| "END".to_owned());
-        let ending = Ending {
-            finish,
-            stop,
-            spent,
-        };
-        message_body(&head, &Parts::of(pieces), &ending)
+        message_body(&head(), &Parts::of(pieces), &ending(finish))
     }
 
     #[test]

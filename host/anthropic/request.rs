@@ -162,6 +162,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::openai::samples::any_json;
 
     /// A request with the fields of `more`.
     fn body(more: Value) -> Value {
@@ -287,32 +288,17 @@ mod tests {
         assert_eq!(error.message, "stop_sequences is long");
     }
 
-    fn any_json() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            (-2_i64..3000).prop_map(Value::from),
-            any::<f64>().prop_map(Value::from),
-            "text|user|assistant|system|tool_use|tool_result|thinking|enabled|auto|any|tool|.{0,60}"
-                .prop_map(Value::from),
-        ];
-        let names = "type|role|content|text|thinking|signature|id|name|input|tool_use_id|is_error|\
+    const WORDS: &str =
+        "text|user|assistant|system|tool_use|tool_result|thinking|enabled|auto|any|tool|.{0,60}";
+    const NAMES: &str = "type|role|content|text|thinking|signature|id|name|input|tool_use_id|is_error|\
             input_schema|description|budget_tokens|cache_control|[a-z]{1,3}";
-        leaf.prop_recursive(4, 40, 6, move |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-                prop::collection::vec((names, inner), 0..5)
-                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
-            ]
-        })
-    }
 
     proptest! {
         /// Whatever a body holds, it is a request or an error that says what is wrong.
         #[test]
         fn odd_bodies_are_read_or_refused(
             fields in prop::collection::vec(
-                ("messages|system|tools|tool_choice|thinking|max_tokens|output_config", any_json()),
+                ("messages|system|tools|tool_choice|thinking|max_tokens|output_config", any_json(WORDS, NAMES)),
                 0..6,
             ),
         ) {

@@ -119,30 +119,7 @@ mod tests {
     use super::*;
     use crate::anthropic::message_body;
     use crate::engine::Finish;
-    use crate::openai::any_pieces;
-
-    fn head() -> Head {
-        Head {
-            id: "1".to_owned(),
-            model: "m".to_owned(),
-            created: 5,
-            seed: 7,
-        }
-    }
-
-    fn ending(finish: Finish) -> Ending {
-        let spent = Spent {
-            prompt: 10,
-            cached: 4,
-            answer: 3,
-            reasoning: 1,
-        };
-        Ending {
-            finish,
-            stop: None,
-            spent,
-        }
-    }
+    use crate::openai::samples::{any_pieces, ending, head};
 
     fn data(event: StreamEvent) -> Value {
         let EventData::Json(data) = event.data else {

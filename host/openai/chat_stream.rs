@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::chunks::Chunks;
 use super::response::chat_finish_reason;
 use super::{ChatLogprobs, StreamEvent, StreamHead, Usage};
 use crate::chat::Piece;
@@ -10,20 +11,9 @@ use crate::engine::Finish;
 
 /// The chunks of the answers to one request.
 pub struct ChatStream {
-    head: StreamHead,
-    include_usage: bool,
+    chunks: Chunks,
     /// For each answer, whether it calls tools.
     calls_tools: Vec<bool>,
-}
-
-#[derive(Serialize)]
-struct Chunk<'a> {
-    #[serde(flatten)]
-    head: &'a StreamHead,
-    choices: &'a [ChunkChoice<'a>],
-    /// Null until the last one, where it is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Option<Usage>>,
 }
 
 #[derive(Serialize)]
@@ -37,10 +27,8 @@ struct ChunkChoice<'a> {
 impl ChatStream {
     /// Chunks of `n` answers; with `include_usage` the last one counts their tokens.
     pub fn new(head: StreamHead, n: usize, include_usage: bool) -> ChatStream {
-        let object = "chat.completion.chunk";
         ChatStream {
-            head: StreamHead { object, ..head },
-            include_usage,
+            chunks: Chunks::new(head, "chat.completion.chunk", include_usage),
             calls_tools: vec![false; n],
         }
     }
@@ -85,16 +73,7 @@ impl ChatStream {
 
     /// The end of all answers, which took `usage`.
     pub fn end(&self, usage: Usage) -> Vec<StreamEvent> {
-        let last = || {
-            StreamEvent::json(&Chunk {
-                head: &self.head,
-                choices: &[],
-                usage: Some(Some(usage)),
-            })
-        };
-        let mut events: Vec<StreamEvent> = self.include_usage.then(last).into_iter().collect();
-        events.push(StreamEvent::done());
-        events
+        self.chunks.end(usage)
     }
 
     fn chunk(
@@ -104,15 +83,11 @@ impl ChatStream {
         logprobs: Option<&ChatLogprobs>,
         finish_reason: Option<&'static str>,
     ) -> StreamEvent {
-        StreamEvent::json(&Chunk {
-            head: &self.head,
-            choices: &[ChunkChoice {
-                index,
-                delta,
-                logprobs,
-                finish_reason,
-            }],
-            usage: self.include_usage.then_some(None),
+        self.chunks.chunk(ChunkChoice {
+            index,
+            delta,
+            logprobs,
+            finish_reason,
         })
     }
 }

@@ -2,24 +2,14 @@
 
 use serde::Serialize;
 
+use super::chunks::Chunks;
 use super::response::finish_reason;
 use super::{CompletionLogprobs, StreamEvent, StreamHead, Usage};
 use crate::engine::Finish;
 
 /// The chunks of the answers to one request.
 pub struct CompletionStream {
-    head: StreamHead,
-    include_usage: bool,
-}
-
-#[derive(Serialize)]
-struct Chunk<'a> {
-    #[serde(flatten)]
-    head: &'a StreamHead,
-    choices: &'a [ChunkChoice<'a>],
-    /// Null until the last one, where it is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Option<Usage>>,
+    chunks: Chunks,
 }
 
 #[derive(Serialize)]
@@ -33,10 +23,8 @@ struct ChunkChoice<'a> {
 impl CompletionStream {
     /// Chunks of all answers; with `include_usage` the last one counts their tokens.
     pub fn new(head: StreamHead, include_usage: bool) -> CompletionStream {
-        let object = "text_completion";
         CompletionStream {
-            head: StreamHead { object, ..head },
-            include_usage,
+            chunks: Chunks::new(head, "text_completion", include_usage),
         }
     }
 
@@ -61,16 +49,7 @@ impl CompletionStream {
 
     /// The end of all answers, which took `usage`.
     pub fn end(&self, usage: Usage) -> Vec<StreamEvent> {
-        let last = || {
-            StreamEvent::json(&Chunk {
-                head: &self.head,
-                choices: &[],
-                usage: Some(Some(usage)),
-            })
-        };
-        let mut events: Vec<StreamEvent> = self.include_usage.then(last).into_iter().collect();
-        events.push(StreamEvent::done());
-        events
+        self.chunks.end(usage)
     }
 
     fn chunk(
@@ -80,15 +59,11 @@ impl CompletionStream {
         logprobs: Option<&CompletionLogprobs>,
         finish_reason: Option<&'static str>,
     ) -> StreamEvent {
-        StreamEvent::json(&Chunk {
-            head: &self.head,
-            choices: &[ChunkChoice {
-                index,
-                text,
-                logprobs,
-                finish_reason,
-            }],
-            usage: self.include_usage.then_some(None),
+        self.chunks.chunk(ChunkChoice {
+            index,
+            text,
+            logprobs,
+            finish_reason,
         })
     }
 }

@@ -5,6 +5,7 @@
 
 mod chat;
 mod chat_stream;
+mod chunks;
 mod completion;
 mod completion_stream;
 mod conversation;
@@ -20,6 +21,8 @@ mod prepared;
 mod response;
 mod response_format;
 pub mod responses;
+#[cfg(test)]
+pub(crate) mod samples;
 mod settings;
 mod stream_event;
 mod tools;
@@ -40,8 +43,6 @@ pub use logprobs::{
     TopLogprob,
 };
 pub use openapi::OPENAPI;
-#[cfg(test)]
-pub(crate) use parts::tests::any_pieces;
 pub use parts::{Change, Ending, Head, Part, Parts, Spent, stop_that_ended};
 pub use prepared::Prepared;
 pub use response::{

@@ -190,39 +190,11 @@ pub fn stop_that_ended<'a>(
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// The pieces of any answer, cut in any way.
-    pub(crate) fn any_pieces() -> impl Strategy<Value = Vec<Piece>> {
-        let text = prop_oneof!["", "[a-z ]{1,6}", "ä|\\\\|\"|\n"];
-        let one = (0..4_u8, text);
-        prop::collection::vec(one, 0..24).prop_map(|choices| {
-            let mut n_calls = 0;
-            let mut pieces = Vec::new();
-            for (kind, text) in choices {
-                pieces.push(match kind {
-                    0 => Piece::Reasoning(text),
-                    1 => Piece::Content(text),
-                    2 => {
-                        n_calls += 1;
-                        Piece::ToolCall {
-                            index: n_calls - 1,
-                            id: format!("call_{n_calls}"),
-                            name: format!("f{n_calls}"),
-                        }
-                    }
-                    _ => Piece::Arguments {
-                        index: n_calls.saturating_sub(1),
-                        text,
-                    },
-                });
-            }
-            pieces
-        })
-    }
+    use crate::openai::samples::any_pieces;
 
     fn text_of(part: &Part) -> &str {
         match part {

@@ -1,13 +1,18 @@
 //! Requests for one answer in the forms of APIs that are not OpenAI's first one, and what is common to them.
 
+use std::sync::Arc;
+
 use axum::Json;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use tracing::info;
 
 use super::answer::{AnswerStream, Form, Tally, collect};
+use super::body::{blocking, read_json};
 use super::config::Config;
 use super::sse;
-use super::state::{Served, now};
+use super::state::{Served, ServerState, now};
 use crate::chat::{AnswerForm, AnswerReader, Piece};
 use crate::engine::{self, Generation};
 use crate::openai::{
@@ -16,6 +21,27 @@ use crate::openai::{
 };
 use crate::sampling::random_seed;
 use crate::tokenizer::StreamDecoder;
+
+/// A request in the form of an API.
+pub trait Asking: Sized + Send + 'static {
+    /// How the API tells of the answer.
+    type Telling: Telling;
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// Whatever in it is wrong or not supported.
+    fn read(body: Value) -> Result<Self, ApiError>;
+
+    /// The conversation that it is.
+    fn chat(&mut self) -> &mut ChatRequest;
+
+    /// What tells of the answer with `head`.
+    fn telling(&self, head: Head) -> Self::Telling;
+
+    /// An error of the conversation in this API's own words.
+    fn own_error(&self, error: ApiError) -> ApiError;
+}
 
 /// How an API tells of one answer.
 pub trait Telling: Send + Unpin + 'static {
@@ -35,24 +61,48 @@ pub trait Telling: Send + Unpin + 'static {
     fn whole(&self, parts: &Parts, ending: &Ending) -> Value;
 }
 
+/// Answers a request, whole or as a stream.
+///
+/// # Errors
+/// It is wrong, can never run, there is no room for it now, or the engine failed before anything was told.
+pub async fn respond<A: Asking>(
+    state: Arc<ServerState>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let served = state.served()?.clone();
+    let body = read_json(request, &state.config.limits).await?;
+    if state.config.logs_prompts {
+        info!(%body, "asked");
+    }
+    let ready = blocking({
+        let served = served.clone();
+        move || {
+            let mut asked = A::read(body)?;
+            match prepare(&mut asked, &state.config, &served) {
+                Ok(ready) => Ok((asked, ready)),
+                Err(error) => Err(asked.own_error(error)),
+            }
+        }
+    });
+    let (asked, ready) = ready.await?;
+    let response = ready.answer(&served).await;
+    response.map_err(|error| asked.own_error(error))
+}
+
 /// A request that has only to be run.
-pub struct Ready<T> {
+struct Ready<T> {
     told: Told<T>,
     stream: bool,
     request: engine::Request,
 }
 
-/// Lays out the conversation of `chat`, whose answer is told by what `telling` makes of its head.
-///
-/// # Errors
-/// There is no template, it refuses the conversation, what is asked of the answer has no grammar, or a limit is
-/// exceeded.
-pub fn prepare<T: Telling>(
-    chat: &mut ChatRequest,
+/// Lays out the conversation and compiles what its answer must look like.
+fn prepare<A: Asking>(
+    asked: &mut A,
     config: &Config,
     served: &Served,
-    telling: impl FnOnce(Head) -> T,
-) -> Result<Ready<T>, ApiError> {
+) -> Result<Ready<A::Telling>, ApiError> {
+    let chat = asked.chat();
     config.limits.limit_answer(&mut chat.settings)?;
     let prepared = chat.prepare(served.template()?, &served.grammars)?;
     config
@@ -67,27 +117,24 @@ pub fn prepare<T: Telling>(
         seed,
     };
     let request = prepared.request(settings, seed);
+    let (stops, stream) = (settings.limits.stop.clone(), settings.stream);
     Ok(Ready {
         told: Told {
             reader: prepared.form.reader(&head.id),
             answer_id: head.id.clone(),
-            telling: telling(head),
+            telling: asked.telling(head),
             decoder: served.tokenizer.stream().showing(prepared.shown),
             prompt_tokens: prepared.prompt.len(),
-            stops: settings.limits.stop.clone(),
+            stops,
             form: prepared.form,
         },
-        stream: settings.stream,
+        stream,
         request,
     })
 }
 
 impl<T: Telling> Ready<T> {
-    /// Runs it: the response, whole or as a stream.
-    ///
-    /// # Errors
-    /// It can never run, there is no room for it now, or the engine failed before anything was told.
-    pub async fn answer(self, served: &Served) -> Result<Response, ApiError> {
+    async fn answer(self, served: &Served) -> Result<Response, ApiError> {
         let answers = served.engine.start(vec![self.request]).await?;
         let mut tally = Tally::new(self.told.prompt_tokens, 1);
         if self.stream {

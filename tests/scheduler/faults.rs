@@ -1,16 +1,14 @@
 //! Backends that fail: only what has to ends, and no page is lost.
 
-use std::sync::Arc;
+use std::sync::mpsc::channel;
 
-use hyperion::backend::{
-    Backend, BackendError, Draw, Limits, NotFinite, Row, RowResult, Ticket, TraceSink,
-};
+use hyperion::backend::{Backend, BackendError, Draw, NotFinite, RowResult};
 use hyperion::engine::{Limits as RequestLimits, Request};
-use hyperion::model::Model;
 use hyperion::sampling::SamplingParams;
 use proptest::prelude::*;
 
 use crate::setup::{Outcome, Random, Tiny, alone, assert_same, request, run};
+use crate::support::altered::Altered;
 
 /// What goes wrong with a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,58 +24,32 @@ enum Fault {
     Interrupt,
 }
 
-/// A backend with these faults, one for each step.
-struct Faulty {
-    inner: Box<dyn Backend>,
-    faults: Vec<Fault>,
-    step: usize,
-    collected: Fault,
-}
-
-impl Backend for Faulty {
-    fn model(&self) -> &Arc<Model> {
-        self.inner.model()
-    }
-
-    fn limits(&self) -> Limits {
-        self.inner.limits()
-    }
-
-    fn submit(
-        &mut self,
-        rows: &[Row<'_>],
-        trace: &mut dyn TraceSink,
-    ) -> Result<Ticket, BackendError> {
-        let fault = self.faults.get(self.step).copied().unwrap_or(Fault::None);
-        self.step += 1;
-        match fault {
-            Fault::Submit => Err(BackendError::Device("refused".into())),
-            Fault::Interrupt => Err(BackendError::Interrupted),
-            fault => {
-                self.collected = fault;
-                self.inner.submit(rows, trace)
-            }
+/// `inner` with these faults, one for each step.
+fn faulty(inner: Box<dyn Backend>, faults: Vec<Fault>) -> Box<Altered> {
+    let mut faults = faults.into_iter();
+    let (sent, of_results) = channel();
+    let before = move || match faults.next().unwrap_or(Fault::None) {
+        Fault::Submit => Err(BackendError::Device("refused".into())),
+        Fault::Interrupt => Err(BackendError::Interrupted),
+        fault => {
+            sent.send(fault).expect("results are collected");
+            Ok(())
         }
-    }
-
-    fn collect(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError> {
-        let mut results = self.inner.collect(ticket)?;
-        match std::mem::replace(&mut self.collected, Fault::None) {
-            Fault::Collect => Err(BackendError::Device("lost".into())),
+    };
+    let after = move |mut results: Vec<RowResult>| {
+        match of_results.recv().expect("a step was submitted") {
+            Fault::Collect => return Err(BackendError::Device("lost".into())),
             Fault::Row => {
                 if let Some(result) = results.get_mut(1) {
                     let (sequence, position) = (1, 0);
                     *result = Err(NotFinite { sequence, position }.into());
                 }
-                Ok(results)
             }
-            _ => Ok(results),
+            Fault::None | Fault::Submit | Fault::Interrupt => {}
         }
-    }
-
-    fn description(&self) -> String {
-        self.inner.description()
-    }
+        Ok(results)
+    };
+    Box::new(Altered::new(inner, before).with_results(after))
 }
 
 fn faults() -> impl Strategy<Value = Vec<Fault>> {
@@ -98,13 +70,8 @@ proptest! {
     fn a_failed_step_ends_its_own_requests(faults in faults(), seed in any::<u64>()) {
         let tiny = Tiny::open("tiny-qwen3-q8_0-1");
         let vocab = tiny.model.vocab();
-        let backend = Faulty {
-            inner: tiny.on_cpu(8),
-            faults: faults.clone(),
-            step: 0,
-            collected: Fault::None,
-        };
-        let mut scheduler = tiny.scheduler(Box::new(backend), 3);
+        let backend = faulty(tiny.on_cpu(8), faults.clone());
+        let mut scheduler = tiny.scheduler(backend, 3);
         let mut random = Random(seed);
         let mut outcome = Outcome::default();
         let mut sent = Vec::new();
@@ -151,13 +118,8 @@ fn run_on(scheduler: &mut hyperion::engine::Scheduler) {
 #[test]
 fn a_row_that_fails_fails_alone() {
     let tiny = Tiny::open("tiny-qwen3-q8_0-1");
-    let backend = Faulty {
-        inner: tiny.on_cpu(16),
-        faults: vec![Fault::None, Fault::Row],
-        step: 0,
-        collected: Fault::None,
-    };
-    let mut scheduler = tiny.scheduler(Box::new(backend), 4);
+    let backend = faulty(tiny.on_cpu(16), vec![Fault::None, Fault::Row]);
+    let mut scheduler = tiny.scheduler(backend, 4);
     let request = |seed| Request {
         prompt: vec![3, 4, 5],
         sampling: SamplingParams::drawn(Draw {

@@ -8,9 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hyperion::backend::{
-    Backend, BackendError, Limits as BackendLimits, Pooling, Row, RowResult, Ticket, TraceSink,
-};
+use hyperion::backend::{BackendError, Pooling};
 use hyperion::chat::ChatTemplate;
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Options, Scheduler};
@@ -22,6 +20,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Connection, request_bytes};
 use crate::server::{CHAT, JSON, Server, TEXT, chat, command, endless, model};
+use crate::support::altered::Altered;
 
 #[test]
 fn a_port_in_use_is_told_in_one_line() {
@@ -129,41 +128,6 @@ fn the_log_tells_of_requests_and_not_what_users_wrote() {
     }
 }
 
-/// A backend whose device fails when it is told to.
-struct Failing {
-    inner: CpuBackend,
-    fails: &'static AtomicBool,
-}
-
-impl Backend for Failing {
-    fn model(&self) -> &Arc<Model> {
-        self.inner.model()
-    }
-
-    fn limits(&self) -> BackendLimits {
-        self.inner.limits()
-    }
-
-    fn submit(
-        &mut self,
-        rows: &[Row<'_>],
-        trace: &mut dyn TraceSink,
-    ) -> Result<Ticket, BackendError> {
-        match self.fails.load(Ordering::Relaxed) {
-            true => Err(BackendError::Device("an illegal address".into())),
-            false => self.inner.submit(rows, trace),
-        }
-    }
-
-    fn collect(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError> {
-        self.inner.collect(ticket)
-    }
-
-    fn description(&self) -> String {
-        "failing".to_owned()
-    }
-}
-
 fn config(port: u16, stall_time: Duration) -> Config {
     let seconds = Duration::from_secs;
     Config {
@@ -200,7 +164,11 @@ fn load(fails: &'static AtomicBool) -> Loaded {
         mixed_chunk: 64,
         max_running: 4,
     };
-    let backend = Box::new(Failing { inner, fails });
+    let backend = Altered::new(Box::new(inner), || match fails.load(Ordering::Relaxed) {
+        true => Err(BackendError::Device("an illegal address".into())),
+        false => Ok(()),
+    });
+    let backend = Box::new(backend);
     Loaded {
         scheduler: Scheduler::new(backend, Arc::new(tokenizer), options),
         template: Ok(template),

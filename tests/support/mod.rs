@@ -2,6 +2,7 @@
 // Every test binary compiles this module and uses its own part of it.
 #![allow(dead_code)]
 
+pub mod altered;
 pub mod broken;
 pub mod device;
 pub mod gguf_writer;

@@ -180,6 +180,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::openai::samples::any_json;
 
     fn read(more: Value) -> Result<ResponsesRequest, ApiError> {
         let mut body = json!({"input": "hi"});
@@ -282,32 +283,17 @@ mod tests {
         assert_eq!(error.param.as_deref(), Some("input"));
     }
 
-    fn any_json() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            (-2_i64..3000).prop_map(Value::from),
-            any::<f64>().prop_map(Value::from),
-            "text|user|assistant|message|function_call|function_call_output|reasoning|none|.{0,60}"
-                .prop_map(Value::from),
-        ];
-        let names = "type|role|content|text|summary|call_id|name|arguments|output|format|schema|\
+    const WORDS: &str =
+        "text|user|assistant|message|function_call|function_call_output|reasoning|none|.{0,60}";
+    const NAMES: &str = "type|role|content|text|summary|call_id|name|arguments|output|format|schema|\
             parameters|effort|mode|tools|[a-z]{1,3}";
-        leaf.prop_recursive(4, 40, 6, move |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-                prop::collection::vec((names, inner), 0..5)
-                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
-            ]
-        })
-    }
 
     proptest! {
         /// Whatever a body holds, it is a request or an error that says what is wrong.
         #[test]
         fn odd_bodies_are_read_or_refused(
             fields in prop::collection::vec(
-                ("input|instructions|tools|tool_choice|text|reasoning|include|metadata", any_json()),
+                ("input|instructions|tools|tool_choice|text|reasoning|include|metadata", any_json(WORDS, NAMES)),
                 0..6,
             ),
         ) {

@@ -163,20 +163,9 @@ mod tests {
     use super::*;
     use crate::chat::Piece;
     use crate::openai::responses::ResponsesRequest;
+    use crate::openai::samples::{ending, head};
 
     fn response(finish: Finish) -> Value {
-        let head = Head {
-            id: "1".to_owned(),
-            model: "m".to_owned(),
-            created: 5,
-            seed: 7,
-        };
-        let spent = Spent {
-            prompt: 10,
-            cached: 4,
-            answer: 3,
-            reasoning: 1,
-        };
         let pieces = [
             Piece::Reasoning("hm".to_owned()),
             Piece::Content("I".to_owned()),
@@ -191,12 +180,8 @@ mod tests {
             },
         ];
         let request = ResponsesRequest::from_body(json!({"input": "hi"})).expect("a request");
-        let ending = Ending {
-            finish,
-            stop: None,
-            spent,
-        };
-        response_body(&head, &request.echo, &Parts::of(pieces), &ending)
+        let parts = Parts::of(pieces);
+        response_body(&head(), &request.echo, &parts, &ending(finish))
     }
 
     #[test]

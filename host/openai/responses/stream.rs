@@ -210,16 +210,7 @@ mod tests {
     use super::*;
     use crate::engine::Finish;
     use crate::openai::responses::ResponsesRequest;
-    use crate::openai::{Spent, any_pieces};
-
-    fn head() -> Head {
-        Head {
-            id: "1".to_owned(),
-            model: "m".to_owned(),
-            created: 5,
-            seed: 7,
-        }
-    }
+    use crate::openai::samples::{any_pieces, ending, head};
 
     fn request() -> ResponsesRequest {
         ResponsesRequest::from_body(json!({"input": "hi"})).expect("a request")
@@ -319,8 +310,7 @@ mod tests {
             is_cut in any::<bool>(),
         ) {
             let finish = if is_cut { Finish::Length } else { Finish::EndOfText };
-            let spent = Spent { prompt: 10, cached: 4, answer: 3, reasoning: 1 };
-            let ending = Ending { finish, stop: None, spent };
+            let ending = ending(finish);
             let (mut stream, mut events) = stream(&pieces);
             events.extend(stream.finish(&ending));
             let (items, name, response) = joined(events);

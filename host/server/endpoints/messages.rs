@@ -8,7 +8,6 @@ use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use tracing::info;
 
 use crate::anthropic::{
     MessageStream, MessagesRequest, count_body, error_body, message_body, ping,
@@ -16,7 +15,7 @@ use crate::anthropic::{
 use crate::chat::Piece;
 use crate::openai::{ApiError, ChatRequest, Ending, Head, Parts, Spent, StreamEvent};
 use crate::server::body::{blocking, read_json};
-use crate::server::one_answer::{Telling, prepare};
+use crate::server::one_answer::{Asking, Telling, respond};
 use crate::server::state::{Served, ServerState};
 
 /// The next message.
@@ -24,24 +23,27 @@ pub async fn create(
     State(state): State<Arc<ServerState>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let served = state.served()?.clone();
-    let body = read_json(request, &state.config.limits).await?;
-    if state.config.logs_prompts {
-        info!(%body, "asked");
+    respond::<MessagesRequest>(state, request).await
+}
+
+impl Asking for MessagesRequest {
+    type Telling = Message;
+
+    fn read(body: Value) -> Result<MessagesRequest, ApiError> {
+        MessagesRequest::from_body(body)
     }
-    let prepared = blocking({
-        let (state, served) = (state.clone(), served.clone());
-        move || {
-            let mut request = MessagesRequest::from_body(body)?;
-            match prepare(&mut request.chat, &state.config, &served, Message::new) {
-                Ok(prepared) => Ok((request, prepared)),
-                Err(error) => Err(request.error(error)),
-            }
-        }
-    });
-    let (request, prepared) = prepared.await?;
-    let answer = prepared.answer(&served).await;
-    answer.map_err(|error| request.error(error))
+
+    fn chat(&mut self) -> &mut ChatRequest {
+        &mut self.chat
+    }
+
+    fn telling(&self, head: Head) -> Message {
+        Message::new(head)
+    }
+
+    fn own_error(&self, error: ApiError) -> ApiError {
+        self.error(error)
+    }
 }
 
 /// How many tokens a request has.
@@ -83,7 +85,7 @@ pub async fn own_errors(request: Request, next: Next) -> Response {
 }
 
 /// A message on its way.
-struct Message {
+pub struct Message {
     head: Head,
     stream: MessageStream,
 }

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::Value;
-use tracing::info;
 
 use crate::chat::Piece;
 use crate::openai::responses::{Echo, ResponseStream, ResponsesRequest, response_body};
-use crate::openai::{ApiError, Ending, Head, Parts, StreamEvent};
-use crate::server::body::{blocking, read_json};
-use crate::server::one_answer::{Telling, prepare};
+use crate::openai::{ApiError, ChatRequest, Ending, Head, Parts, StreamEvent};
+use crate::server::one_answer::{Asking, Telling, respond};
 use crate::server::state::ServerState;
 
 /// A response.
@@ -19,30 +17,31 @@ pub async fn create(
     State(state): State<Arc<ServerState>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let served = state.served()?.clone();
-    let body = read_json(request, &state.config.limits).await?;
-    if state.config.logs_prompts {
-        info!(%body, "asked");
+    respond::<ResponsesRequest>(state, request).await
+}
+
+impl Asking for ResponsesRequest {
+    type Telling = Told;
+
+    fn read(body: Value) -> Result<ResponsesRequest, ApiError> {
+        ResponsesRequest::from_body(body)
     }
-    let prepared = blocking({
-        let (state, served) = (state.clone(), served.clone());
-        move || {
-            let mut request = ResponsesRequest::from_body(body)?;
-            let echo = request.echo.clone();
-            let telling = |head| Told::new(head, echo);
-            match prepare(&mut request.chat, &state.config, &served, telling) {
-                Ok(prepared) => Ok((request, prepared)),
-                Err(error) => Err(request.error(error)),
-            }
-        }
-    });
-    let (request, prepared) = prepared.await?;
-    let answer = prepared.answer(&served).await;
-    answer.map_err(|error| request.error(error))
+
+    fn chat(&mut self) -> &mut ChatRequest {
+        &mut self.chat
+    }
+
+    fn telling(&self, head: Head) -> Told {
+        Told::new(head, self.echo.clone())
+    }
+
+    fn own_error(&self, error: ApiError) -> ApiError {
+        self.error(error)
+    }
 }
 
 /// A response on its way.
-struct Told {
+pub struct Told {
     head: Head,
     echo: Echo,
     stream: ResponseStream,

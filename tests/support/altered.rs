@@ -1,0 +1,71 @@
+//! A backend around another one, which lets steps fail.
+
+use std::sync::Arc;
+
+use hyperion::backend::{Backend, BackendError, Limits, Row, RowResult, Ticket, TraceSink};
+use hyperion::model::Model;
+
+/// Decides on a step before it is submitted.
+pub type Before = Box<dyn FnMut() -> Result<(), BackendError> + Send>;
+/// Changes the results of a step, or loses them.
+pub type After = Box<dyn FnMut(Vec<RowResult>) -> Result<Vec<RowResult>, BackendError> + Send>;
+
+/// `inner`, whose steps pass `before` and whose results pass `after`.
+pub struct Altered {
+    inner: Box<dyn Backend>,
+    before: Before,
+    after: After,
+}
+
+impl Altered {
+    /// Steps that `before` refuses are not submitted.
+    pub fn new(
+        inner: Box<dyn Backend>,
+        before: impl FnMut() -> Result<(), BackendError> + Send + 'static,
+    ) -> Altered {
+        Altered {
+            inner,
+            before: Box::new(before),
+            after: Box::new(Ok),
+        }
+    }
+
+    /// Lets `after` change results.
+    pub fn with_results(
+        self,
+        after: impl FnMut(Vec<RowResult>) -> Result<Vec<RowResult>, BackendError> + Send + 'static,
+    ) -> Altered {
+        Altered {
+            after: Box::new(after),
+            ..self
+        }
+    }
+}
+
+impl Backend for Altered {
+    fn model(&self) -> &Arc<Model> {
+        self.inner.model()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn submit(
+        &mut self,
+        rows: &[Row<'_>],
+        trace: &mut dyn TraceSink,
+    ) -> Result<Ticket, BackendError> {
+        (self.before)()?;
+        self.inner.submit(rows, trace)
+    }
+
+    fn collect(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError> {
+        let results = self.inner.collect(ticket)?;
+        (self.after)(results)
+    }
+
+    fn description(&self) -> String {
+        self.inner.description()
+    }
+}
