@@ -4,18 +4,7 @@ use hyperion::engine::Constraint;
 use hyperion::tokenizer::Tokenizer;
 use serde_json::Value;
 
-/// The numbers of a linear congruential generator (Knuth's MMIX).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % n
-    }
-}
+pub use crate::support::random::Random;
 
 /// The tokens of an answer that ended by itself.
 pub struct Walk {

@@ -12,6 +12,7 @@ use hyperion::sampling::SamplingParams;
 use hyperion::tokenizer::Tokenizer;
 
 use crate::support;
+pub use crate::support::random::Random;
 
 /// Tokens of a sequence, at most.
 pub const CONTEXT: usize = 4 * PAGE_TOKENS;
@@ -45,23 +46,6 @@ impl Tiny {
             max_running,
         };
         Scheduler::new(backend, self.tokenizer.clone(), options)
-    }
-}
-
-/// The numbers of a linear congruential generator (Knuth's MMIX).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % n
-    }
-
-    pub fn tokens(&mut self, n: usize, vocab: usize) -> Vec<u32> {
-        (0..n).map(|_| self.below(vocab) as u32).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::grammar::resolved;
 use crate::grammar::lark::{self, Space};
 use crate::tokenizer::Tokenizer;
 
@@ -229,14 +230,4 @@ impl<'a> BareArguments<'a> {
         }
         Ok(format!("\"{{\" {first} \"}}\""))
     }
-}
-
-/// What `schema` refers to within `root`.
-fn resolved<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
-    let target = schema["$ref"]
-        .as_str()
-        .and_then(|target| target.strip_prefix('#'));
-    target
-        .and_then(|target| root.pointer(target))
-        .unwrap_or(schema)
 }

@@ -269,7 +269,7 @@ fn is_text(schema: &Value, root: &Value) -> bool {
 }
 
 /// What `schema` refers to within `root`.
-fn resolved<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
+pub(super) fn resolved<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
     let target = schema["$ref"]
         .as_str()
         .and_then(|target| target.strip_prefix('#'));
