@@ -1,6 +1,6 @@
 //! Sizes and buffers of a step's intermediate results.
 
-use kernels_gpu::abi::{PAGE_TOKENS, decode_grid_y, decode_partial_floats};
+use kernels_gpu::abi::{GROUP_LOGITS, PAGE_TOKENS, decode_grid_y, decode_partial_floats};
 
 use super::products::ROW_MULTIPLE;
 use crate::device::plan::MemoryPlan;
@@ -126,10 +126,12 @@ pub struct Workspace {
     pub best_arrived: Buffer,
     /// Largest logit and the logarithm of a sum, two f32 a row.
     pub logit_sums: Buffer,
+    /// The largest logit of each group of a row, u32.
+    pub group_maxima: Buffer,
 }
 
 /// Label and bytes of each buffer, in the order of [`Workspace`]'s fields.
-fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 24] {
+fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 25] {
     let config = &model.config;
     // Results are f32 in a step that takes the matrix-vector kernels, and f16 in any other.
     let tokens = (limits.tokens().max(2 * DECODE_SEQUENCES)).next_multiple_of(ROW_MULTIPLE);
@@ -163,6 +165,10 @@ fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 24] {
         ("argmax", 8 * logit_rows),
         ("argmax counters", 4 * logit_rows),
         ("sums of logits", 8 * logit_rows),
+        (
+            "maxima of logits",
+            4 * logit_rows * vocab.div_ceil(GROUP_LOGITS as usize),
+        ),
     ]
 }
 
@@ -228,6 +234,7 @@ impl Workspace {
             best: next()?,
             best_arrived: next()?,
             logit_sums: next()?,
+            group_maxima: next()?,
         };
         for counters in [&workspace.arrived, &workspace.best, &workspace.best_arrived] {
             device.fill(counters.all(), 0)?;

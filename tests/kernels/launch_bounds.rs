@@ -15,6 +15,7 @@ use kernels_gpu::ops::gated_rows::{
     GEGLU_BOUNDED_ROWS, GEGLU_ROWS, SWIGLU_BOUNDED_ROWS, SWIGLU_ROWS,
 };
 use kernels_gpu::ops::gather_tokens::GATHER_TOKENS;
+use kernels_gpu::ops::group_maxima::GROUP_MAXIMA;
 use kernels_gpu::ops::logprobs::{CHOSEN_LOGPROB, LOGPROBS};
 use kernels_gpu::ops::norm::{RMS_NORM_F16, RMS_NORM_F32};
 use kernels_gpu::ops::rope_kv::ROPE_KV;
@@ -47,6 +48,7 @@ impl Launches {
         self.add(ARGMAX, ARGMAX_THREADS);
         self.add(SAMPLE, SAMPLE_THREADS);
         self.add(GATHER_TOKENS, GATHER_THREADS);
+        self.add(GROUP_MAXIMA, GROUP_THREADS);
         self.add(SOFT_CAP, SOFT_CAP_THREADS);
         self.add(ADJUST_LOGITS, ADJUST_THREADS);
         self.add(LOGPROBS, LOGPROBS_THREADS);

@@ -17,6 +17,7 @@ mod elementwise;
 mod embed;
 mod gated_rows;
 mod gather_tokens;
+mod group_maxima;
 mod harness;
 mod launch_bounds;
 mod logprobs;

@@ -3,8 +3,10 @@
 
 use hyperion::{backend, sampling};
 use kernels_gpu::abi::{
-    NOT_FINITE, NOTHING_ALLOWED, SAMPLE_THREADS, SampleParams, SampleSettings, sample_order,
+    GROUP_LOGITS, GROUP_THREADS, GroupMaximaParams, NOT_FINITE, NOTHING_ALLOWED, SAMPLE_THREADS,
+    SampleParams, SampleSettings, sample_order,
 };
+use kernels_gpu::ops::group_maxima::GROUP_MAXIMA;
 use kernels_gpu::ops::sample::SAMPLE;
 use kernels_gpu::prim::random::uniform;
 
@@ -110,15 +112,29 @@ fn draw(
             }
             Outputs::of_tokens(&mut case, &token_of_row, &all)
         };
-        let params = SampleParams {
-            logits: case.input("logits", logits),
-            settings: case.input("settings", &settings),
-            outputs: outputs.params,
-            vocab: vocab as u32,
-            // All rows are the same one.
-            stride: 0,
+        let vocab = vocab as u32;
+        // All rows are the same one.
+        let (logits, stride) = (case.input("logits", logits), 0);
+        let groups = vocab.div_ceil(GROUP_LOGITS);
+        let maxima = case.output("maxima", draws * groups as usize);
+        let params = GroupMaximaParams {
+            logits,
+            maxima,
+            vocab,
+            stride,
             forbids: forbids.into(),
             reserved: 0,
+        };
+        let blocks = groups.div_ceil(GROUP_THREADS / 32);
+        let shape = Shape::new([blocks, draws as u32, 1], GROUP_THREADS);
+        case.launch(&GROUP_MAXIMA, shape, params);
+        let params = SampleParams {
+            logits,
+            maxima,
+            settings: case.input("settings", &settings),
+            outputs: outputs.params,
+            vocab,
+            stride,
         };
         let shape = Shape::new([draws as u32, 1, 1], SAMPLE_THREADS);
         case.launch(&SAMPLE, shape, params);

@@ -4,6 +4,7 @@ use kernels_gpu::abi::*;
 use kernels_gpu::ops::adjust_logits::ADJUST_LOGITS;
 use kernels_gpu::ops::argmax::ARGMAX;
 use kernels_gpu::ops::gather_tokens::GATHER_TOKENS;
+use kernels_gpu::ops::group_maxima::GROUP_MAXIMA;
 use kernels_gpu::ops::logprobs::{CHOSEN_LOGPROB, LOGPROBS};
 use kernels_gpu::ops::sample::SAMPLE;
 use kernels_gpu::ops::soft_cap::SOFT_CAP;
@@ -123,14 +124,26 @@ impl Steps {
                 min_p: 0.0,
                 seed: [1, 2],
             };
-            let params = SampleParams {
+            let groups = vocab.div_ceil(GROUP_LOGITS);
+            let maxima = self.case.output("maxima", ROWS * groups as usize);
+            let params = GroupMaximaParams {
                 logits: self.logits,
-                settings: self.case.input("settings", &[settings; ROWS]),
-                outputs,
+                maxima,
                 vocab,
                 stride,
                 forbids: 1,
                 reserved: 0,
+            };
+            let blocks = groups.div_ceil(GROUP_THREADS / 32);
+            let shape = Shape::new([blocks, rows, 1], GROUP_THREADS);
+            self.case.launch(&GROUP_MAXIMA, shape, params);
+            let params = SampleParams {
+                logits: self.logits,
+                maxima,
+                settings: self.case.input("settings", &[settings; ROWS]),
+                outputs,
+                vocab,
+                stride,
             };
             self.case
                 .launch(&SAMPLE, Shape::new([rows, 1, 1], SAMPLE_THREADS), params);

@@ -1,14 +1,16 @@
-//! Launches of what chooses tokens: `soft_cap`, `logprobs`, `adjust_logits`, `argmax`, `sample` and `gather_tokens`.
+//! Launches of what chooses tokens: `soft_cap`, `logprobs`, `adjust_logits`, `argmax`, `group_maxima`, `sample` and `gather_tokens`.
 
 use kernels_gpu::abi::{
     ADJUST_BLOCK_LOGITS, ADJUST_THREADS, ARGMAX_BLOCK_LOGITS, ARGMAX_THREADS, AdjustLogitsParams,
     ArgmaxParams, CHOSEN_LOGPROB_THREADS, ChoiceOutputs, ChosenLogprobParams, DevicePtr,
-    GATHER_THREADS, GatherTokensParams, LOGPROBS_THREADS, LogprobsParams, SAMPLE_THREADS,
-    SOFT_CAP_THREADS, SampleParams, SoftCapParams,
+    GATHER_THREADS, GROUP_LOGITS, GROUP_THREADS, GatherTokensParams, GroupMaximaParams,
+    LOGPROBS_THREADS, LogprobsParams, SAMPLE_THREADS, SOFT_CAP_THREADS, SampleParams,
+    SoftCapParams,
 };
 use kernels_gpu::ops::adjust_logits::ADJUST_LOGITS;
 use kernels_gpu::ops::argmax::ARGMAX;
 use kernels_gpu::ops::gather_tokens::GATHER_TOKENS;
+use kernels_gpu::ops::group_maxima::GROUP_MAXIMA;
 use kernels_gpu::ops::logprobs::{CHOSEN_LOGPROB, LOGPROBS};
 use kernels_gpu::ops::sample::SAMPLE;
 use kernels_gpu::ops::soft_cap::SOFT_CAP;
@@ -99,17 +101,29 @@ impl Pass<'_> {
 
     fn send_sample(&self, rows: usize, outputs: ChoiceOutputs, choosing: Choosing) -> Result<()> {
         let vocab = self.model.vocab() as u32;
-        let params = SampleParams {
-            logits: at(&self.workspace.logits, 0),
-            settings: self.inputs.settings(),
-            outputs,
+        let (logits, maxima) = (at(&self.workspace.logits, 0), &self.workspace.group_maxima);
+        let params = GroupMaximaParams {
+            logits,
+            maxima: at(maxima, 0),
             vocab,
             stride: vocab,
             forbids: choosing.adjusts.into(),
             reserved: 0,
         };
+        let blocks = vocab.div_ceil(GROUP_LOGITS).div_ceil(GROUP_THREADS / 32);
+        let geometry = Geometry::new([blocks, rows as u32, 1], GROUP_THREADS);
+        // SAFETY: logits and maxima have as many rows.
+        unsafe { self.launcher.launch(&GROUP_MAXIMA, geometry, &params) }?;
+        let params = SampleParams {
+            logits,
+            maxima: at(maxima, 0),
+            settings: self.inputs.settings(),
+            outputs,
+            vocab,
+            stride: vocab,
+        };
         let geometry = Geometry::new([rows as u32, 1, 1], SAMPLE_THREADS);
-        // SAFETY: logits, tokens and mailbox have as many rows; each has settings.
+        // SAFETY: logits, maxima, tokens and mailbox have as many rows; each has settings.
         unsafe { self.launcher.launch(&SAMPLE, geometry, &params) }
     }
 

@@ -19,6 +19,12 @@ pub const ARGMAX_THREADS: u32 = 256;
 /// Logits of a block of `argmax`: several for each thread, to be worth its start.
 pub const ARGMAX_BLOCK_LOGITS: u32 = 1024;
 
+/// Neighbouring logits of a group: a warp's of `group_maxima`, and those that a warp of `sample` reads at a time.
+pub const GROUP_LOGITS: u32 = 128;
+
+/// Threads of a block of `group_maxima`.
+pub const GROUP_THREADS: u32 = 256;
+
 /// Threads of a block of `sample`, which has a row to itself.
 pub const SAMPLE_THREADS: u32 = 1024;
 
@@ -98,14 +104,12 @@ kernel_params! {
         pub reserved: u32,
     }
 
-    /// A random token of each row; see `ops/sample.rs`.
-    pub struct SampleParams [80] {
+    /// The largest logit of each group of neighbours; see `ops/group_maxima.rs`.
+    pub struct GroupMaximaParams [32] {
         /// f32 `[rows][stride]`.
         pub logits: DevicePtr<f32>,
-        /// One for each row.
-        pub settings: DevicePtr<SampleSettings>,
-        /// Where the tokens go.
-        pub outputs: ChoiceOutputs,
+        /// `[rows][ceil(vocab / GROUP_LOGITS)]`.
+        pub maxima: DevicePtr<u32>,
         /// Logits of a row.
         pub vocab: u32,
         /// Elements from row to row.
@@ -114,6 +118,22 @@ kernel_params! {
         pub forbids: u32,
         /// 0.
         pub reserved: u32,
+    }
+
+    /// A random token of each row; see `ops/sample.rs`.
+    pub struct SampleParams [80] {
+        /// f32 `[rows][stride]`.
+        pub logits: DevicePtr<f32>,
+        /// [`GroupMaximaParams::maxima`] of these logits, which say too what is an error.
+        pub maxima: DevicePtr<u32>,
+        /// One for each row.
+        pub settings: DevicePtr<SampleSettings>,
+        /// Where the tokens go.
+        pub outputs: ChoiceOutputs,
+        /// Logits of a row.
+        pub vocab: u32,
+        /// Elements from row to row.
+        pub stride: u32,
     }
 
     /// How a row's token is chosen: what `host/backend/draw.rs` calls by the same names.

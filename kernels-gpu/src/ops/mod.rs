@@ -15,6 +15,7 @@ pub mod elementwise;
 pub mod embed;
 pub mod gated_rows;
 pub mod gather_tokens;
+pub mod group_maxima;
 mod head;
 pub mod logprobs;
 pub mod matmul;

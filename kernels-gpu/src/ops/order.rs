@@ -7,13 +7,14 @@ use crate::abi::NOT_FINITE;
 /// The key of the lowest finite number; those of minus infinity and NaN are below.
 pub const LOWEST_KEY: u32 = key(f32::MIN);
 
-/// The key of minus infinity, the logit of a forbidden token.
-pub const FORBIDDEN_KEY: u32 = key(f32::NEG_INFINITY);
+/// Above the key of every number.
+pub const BROKEN: u32 = u32::MAX;
 
-/// Whether a [`key`] is that of a finite number.
+/// The key of a logit: both zeros have the same one.
 #[inline(always)]
-pub const fn is_finite(key: u32) -> bool {
-    key >= LOWEST_KEY && key <= const { self::key(f32::MAX) }
+pub const fn token_key(logit: f32) -> u32 {
+    // -0 + 0 is 0.
+    key(logit + 0.0)
 }
 
 /// An integer that is larger where the number is larger (-0 is below 0); 0 for NaN.
@@ -44,10 +45,9 @@ pub const fn value(key: u32) -> f32 {
 #[inline(always)]
 pub const fn ranked(logit: f32, token: u32) -> u64 {
     let (key, token) = if logit.is_finite() {
-        // -0 + 0 is 0: both zeros are equal.
-        (key(logit + 0.0), token)
+        (token_key(logit), token)
     } else {
-        (u32::MAX, NOT_FINITE)
+        (BROKEN, NOT_FINITE)
     };
     (key as u64) << 32 | (!token) as u64
 }
@@ -103,9 +103,10 @@ mod tests {
         }
         for number in numbers {
             assert_eq!(value(key(number)).to_bits(), number.to_bits());
-            assert_eq!(is_finite(key(number)), number.is_finite());
+            assert_eq!(key(number) >= LOWEST_KEY, number >= f32::MIN);
+            assert!(key(number) < BROKEN);
         }
-        assert!(!is_finite(key(f32::NAN)) && !is_finite(u32::MAX));
+        assert_eq!(token_key(-0.0), token_key(0.0));
         assert_eq!(key(f32::NAN), 0);
         assert_eq!(key(-f32::NAN), 0);
     }

@@ -3,14 +3,15 @@
 //! - Formula: keep the `top_k` largest logits (lower tokens first among equals); of these, the largest
 //!   that together have the probability `top_p`; of these, the ones at least `min_p` times as likely as
 //!   the likeliest; then draw by the softmax of the logits divided by the temperature. [`NOT_FINITE`]
-//!   where a logit is NaN or infinite. Where the launch forbids, tokens of minus infinity are no error and are not
-//!   there, and a row of nothing else gives [`NOTHING_ALLOWED`].
+//!   where `group_maxima` says so. Tokens of minus infinity are not there, and a row of nothing else gives
+//!   [`NOTHING_ALLOWED`].
 //! - Shapes: see [`SampleParams`], and [`ChoiceOutputs`](crate::abi::ChoiceOutputs) for what is written.
-//! - Threads: a block a row. Nothing is sorted: the kept tokens are those above a cut, which bisection
-//!   finds by counting, first over the row, then over the few candidates that fit in shared memory.
+//! - Threads: a block a row. Nothing is sorted: the kept tokens are those above a cut, which bisection finds by
+//!   counting, first over the groups of the row that reach so high, then over the few candidates that fit in shared
+//!   memory.
 //! - Launch: grid = rows, block = [`SAMPLE_THREADS`]. Rows are aligned to 16 bytes where `stride` is a multiple of 4.
 //! - Order: tokens share the random number in the order of [`sample_order`](crate::abi::sample_order).
-//! - Moves: the row about six times, from the L2 cache.
+//! - Moves: of the row what reaches the cut, a few times; without `top_k` and `min_p` all of it, from the L2 cache.
 
 use cuda_std::prelude::*;
 use cuda_std::static_shared;
@@ -18,7 +19,9 @@ use cuda_std::static_shared;
 use super::choice::Place;
 use super::sample_tokens::{Tokens, weight};
 use super::{entry_points, order};
-use crate::abi::{NOT_FINITE, NOTHING_ALLOWED, SAMPLE_THREADS, SampleParams, SampleSettings};
+use crate::abi::{
+    GROUP_LOGITS, NOT_FINITE, NOTHING_ALLOWED, SAMPLE_THREADS, SampleParams, SampleSettings,
+};
 use crate::prim::grid;
 use crate::prim::random::uniform;
 
@@ -62,21 +65,29 @@ impl Kept {
         // SAFETY: all threads have the same results and take each branch.
         unsafe {
             if top_k > 0 && top_k < vocab {
-                kept.cut = tokens.cut(kept.cut, max, |_, _, _| true, |count, _| count >= top_k);
-                let above = tokens.measure(max, |_, key| key > kept.cut).0;
+                let known = tokens.reached_by(top_k, max);
+                kept.cut = tokens.cut(
+                    (kept.cut, known),
+                    max,
+                    |_, _, _| true,
+                    |count, _| count >= top_k,
+                );
+                let above = tokens.measure(kept.cut + 1, max, |_, _| true).0;
                 kept.keep_equals(tokens, max, vocab, top_k - above.min(top_k));
             }
             if top_p < 1.0 {
-                let all = tokens.measure(max, |i, key| kept.has(tokens, i, key)).1;
+                let all = tokens
+                    .measure(kept.cut, max, |i, key| kept.has(tokens, i, key))
+                    .1;
                 let goal = top_p * all;
                 let before = kept;
                 kept.cut = tokens.cut(
-                    kept.cut,
+                    (kept.cut, 0),
                     max,
                     |tokens, i, key| before.has(tokens, i, key),
                     |count, mass| mass >= goal && count > 0,
                 );
-                let above = tokens.measure(max, |_, key| key > kept.cut).1;
+                let above = tokens.measure(kept.cut + 1, max, |_, _| true).1;
                 let equals = ((goal - above) / weight(kept.cut, max, 1.0))
                     .ceil()
                     .max(1.0);
@@ -107,7 +118,7 @@ impl Kept {
         let (mut low, mut high) = (0, vocab - 1);
         // SAFETY: all threads have the same results.
         unsafe {
-            if tokens.measure(max, |_, key| key == self.cut).0 <= equals {
+            if tokens.measure(self.cut, max, |_, key| key == self.cut).0 <= equals {
                 return;
             }
             while low < high {
@@ -117,7 +128,7 @@ impl Kept {
                     last_equal: middle,
                 };
                 let select = |i, key| key == self.cut && up_to.has(tokens, i, key);
-                if tokens.measure(max, select).0 >= equals {
+                if tokens.measure(self.cut, max, select).0 >= equals {
                     high = middle;
                 } else {
                     low = middle + 1;
@@ -148,25 +159,18 @@ pub unsafe fn draw(p: SampleParams) {
             seed,
         } = *p.settings.ptr().add(row);
         let row_logits = p.logits.ptr().add(row * p.stride as usize);
-        let mut tokens = Tokens::of_row(row_logits, p.stride.is_multiple_of(4), p.vocab);
-        let forbids = p.forbids != 0;
-        let mut own = 0;
-        tokens.each(|i, key| {
-            // Behind the end keys are 0, as NaN's.
-            let is_forbidden = forbids && key == order::FORBIDDEN_KEY;
-            let is_broken = i < p.vocab && !order::is_finite(key) && !is_forbidden;
-            own = if is_broken { u32::MAX } else { key.max(own) };
-        });
+        let groups = p.vocab.div_ceil(GROUP_LOGITS) as usize;
+        let maxima = p.maxima.ptr().add(row * groups);
+        let mut tokens = Tokens::of_row(row_logits, maxima, p.stride.is_multiple_of(4), p.vocab);
         // Under way while the largest key is found.
         let place = Place::of(&p.outputs, row, true);
-        let max_key = tokens.block_max(own);
-        if !order::is_finite(max_key) {
+        let max_key = tokens.largest();
+        if max_key < order::LOWEST_KEY || max_key == order::BROKEN {
             if thread::thread_idx_x() == 0 {
-                let is_forbidden = max_key == order::FORBIDDEN_KEY;
-                let error = if is_forbidden {
-                    NOTHING_ALLOWED
-                } else {
+                let error = if max_key == order::BROKEN {
                     NOT_FINITE
+                } else {
+                    NOTHING_ALLOWED
                 };
                 place.put(&p.outputs, error);
             }
@@ -186,7 +190,7 @@ pub unsafe fn draw(p: SampleParams) {
         }
         let inverse_temperature = if greedy { 1.0 } else { 1.0 / temperature };
         let mut own = 0.0f32;
-        tokens.each(|i, key| {
+        tokens.each(kept.cut, |i, key| {
             if kept.has(&tokens, i, key) {
                 own += weight(key, max, inverse_temperature);
             }
@@ -204,16 +208,20 @@ pub unsafe fn draw(p: SampleParams) {
         } else {
             2 * THREADS - thread
         };
-        if !tokens.block_max(!rank) == rank && own > 0.0 {
+        let is_first = !tokens.block_max(!rank) == rank && own > 0.0;
+        // The whole warp, whose threads go through groups together.
+        if warp::warp_vote_any(warp::FULL_MASK, is_first) {
             let (mut sum, mut chosen, mut reached) = (before, 0, false);
-            tokens.each(|i, key| {
+            tokens.each(kept.cut, |i, key| {
                 if !reached && kept.has(&tokens, i, key) {
                     sum += weight(key, max, inverse_temperature);
                     chosen = i;
                     reached = goal < sum;
                 }
             });
-            place.put(&p.outputs, tokens.number(chosen));
+            if is_first {
+                place.put(&p.outputs, tokens.number(chosen));
+            }
         }
     }
 }

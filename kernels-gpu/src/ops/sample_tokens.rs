@@ -6,8 +6,8 @@ use cuda_std::prelude::*;
 use cuda_std::shared::Shared;
 use cuda_std::static_shared;
 
-use super::order;
-use crate::abi::SAMPLE_THREADS as THREADS;
+use super::order::{self, token_key};
+use crate::abi::{GROUP_LOGITS, SAMPLE_THREADS as THREADS};
 use crate::prim::half::Element;
 use crate::prim::math::exp2_approx;
 use crate::prim::reduce::{warp_scan, warp_sum};
@@ -16,11 +16,13 @@ const WARPS: u32 = THREADS / 32;
 /// Candidates that fit in shared memory.
 const CAPACITY: u32 = 4096;
 
-/// The tokens among which the choice is: all of a row, or candidates in shared memory. Every thread
-/// sees four neighbours at a time.
+/// The tokens among which the choice is: all of a row, or candidates in shared memory. Every warp sees a group at a
+/// time, of which every thread has four neighbours.
 #[derive(Clone, Copy)]
 pub struct Tokens {
     row: *const f32,
+    /// The largest key of each group of the row.
+    maxima: *const u32,
     /// Whether four logits are aligned to 16 bytes.
     aligned: bool,
     /// Keys and numbers of candidates.
@@ -35,14 +37,15 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// All of a row of `len` logits, which is aligned to 16 bytes or not.
+    /// All of a row of `len` logits, which is aligned to 16 bytes or not, with the largest keys of its groups.
     ///
     /// # Safety
     /// A block has one of them: its shared memory is the block's.
     #[inline(always)]
-    pub unsafe fn of_row(row: *const f32, aligned: bool, len: u32) -> Tokens {
+    pub unsafe fn of_row(row: *const f32, maxima: *const u32, aligned: bool, len: u32) -> Tokens {
         Tokens {
             row,
+            maxima,
             aligned,
             keys: static_shared![u32; CAPACITY as usize],
             numbers: static_shared![u32; CAPACITY as usize],
@@ -62,7 +65,7 @@ impl Tokens {
         // SAFETY: indices below `len` are in the row, or among the candidates.
         unsafe {
             if !self.gathered && self.aligned && i + 4 <= self.len {
-                return f32::load4(self.row.add(i as usize)).map(key);
+                return f32::load4(self.row.add(i as usize)).map(token_key);
             }
             let mut j = 0;
             while j < 4 {
@@ -71,7 +74,7 @@ impl Tokens {
                     keys[j as usize] = if self.gathered {
                         self.keys.add(i).load()
                     } else {
-                        key(*self.row.add(i as usize))
+                        token_key(*self.row.add(i as usize))
                     };
                 }
                 j += 1;
@@ -94,36 +97,120 @@ impl Tokens {
         }
     }
 
-    /// Calls `visit(i, key)` for each of this thread's tokens.
+    /// Calls `visit(i, key)` for each of this thread's tokens with at least the key `least`, and for others in their
+    /// groups; the key is 0 behind the end.
     ///
     /// # Safety
-    /// As for [`keys`](Self::keys).
+    /// As for [`keys`](Self::keys), and all threads of the warp come here.
     #[inline(always)]
-    pub unsafe fn each(&self, mut visit: impl FnMut(u32, u32)) {
-        let mut i = 4 * thread::thread_idx_x();
-        while i < self.len {
-            // SAFETY: the caller's.
-            let keys = unsafe { self.keys(i) };
-            let mut j = 0;
-            while j < 4 {
-                visit(i + j, keys[j as usize]);
-                j += 1;
+    pub unsafe fn each(&self, least: u32, mut visit: impl FnMut(u32, u32)) {
+        let (warp, lane) = (thread::thread_idx_x() / 32, thread::thread_idx_x() % 32);
+        let groups = self.len.div_ceil(GROUP_LOGITS);
+        let mut first = warp;
+        while first < groups {
+            let group = first + WARPS * lane;
+            // SAFETY: the row has so many groups; otherwise the caller's.
+            let mut rounds = unsafe {
+                let has =
+                    group < groups && (self.gathered || *self.maxima.add(group as usize) >= least);
+                warp::warp_vote_ballot(warp::FULL_MASK, has)
+            };
+            while rounds != 0 {
+                let group = first + WARPS * rounds.trailing_zeros();
+                let i = GROUP_LOGITS * group + 4 * lane;
+                // SAFETY: the caller's.
+                let keys = unsafe { self.keys(i) };
+                let mut j = 0;
+                while j < 4 {
+                    visit(i + j, keys[j as usize]);
+                    j += 1;
+                }
+                rounds &= rounds - 1;
             }
-            i += 4 * THREADS;
+            first += 32 * WARPS;
         }
     }
 
-    /// How many of the tokens that `select(i, key)` names there are, and their weight.
+    /// The largest key of the row.
+    ///
+    /// # Safety
+    /// All threads of the block come here.
+    #[inline(always)]
+    pub unsafe fn largest(&self) -> u32 {
+        let mut own = 0;
+        // SAFETY: the caller's.
+        unsafe {
+            self.each_group(|key| own = key.max(own));
+            self.block_max(own)
+        }
+    }
+
+    /// A key that at least `count` tokens of the row have, because so many groups have one with it; 0 where that does not
+    /// tell.
+    ///
+    /// # Safety
+    /// All threads of the block come here, the row's largest logit being `max`.
+    #[inline(always)]
+    pub unsafe fn reached_by(&self, count: u32, max: f32) -> u32 {
+        let reach = |distance: f32| {
+            let least = order::key(max - distance);
+            let mut own = 0.0f32;
+            // SAFETY: the caller's; all threads have the same results.
+            unsafe {
+                self.each_group(|key| {
+                    if key >= least {
+                        own += 1.0;
+                    }
+                });
+                self.block_sums(own, 0.0).0 >= count as f32
+            }
+        };
+        let (mut far, mut near) = (32.0f32, 0.0f32);
+        if !reach(far) {
+            return 0;
+        }
+        // Down to a hundredth: a few more than `count` do no harm.
+        while far - near > 0.01 {
+            let middle = 0.5 * (far + near);
+            if reach(middle) {
+                far = middle;
+            } else {
+                near = middle;
+            }
+        }
+        order::key(max - far)
+    }
+
+    /// Calls `visit(key)` for the largest key of each of this thread's groups of the row.
+    ///
+    /// # Safety
+    /// Candidates are not in use.
+    #[inline(always)]
+    unsafe fn each_group(&self, mut visit: impl FnMut(u32)) {
+        let mut group = thread::thread_idx_x();
+        while group < self.len.div_ceil(GROUP_LOGITS) {
+            // SAFETY: the row has so many groups.
+            visit(unsafe { *self.maxima.add(group as usize) });
+            group += THREADS;
+        }
+    }
+
+    /// How many of the tokens with at least the key `least` that `select(i, key)` names there are, and their weight.
     ///
     /// # Safety
     /// All threads of the block come here, with candidates published where they are in use.
     #[inline(always)]
-    pub unsafe fn measure(&self, max: f32, select: impl Fn(u32, u32) -> bool) -> (u32, f32) {
+    pub unsafe fn measure(
+        &self,
+        least: u32,
+        max: f32,
+        select: impl Fn(u32, u32) -> bool,
+    ) -> (u32, f32) {
         let (mut count, mut mass) = (0.0f32, 0.0f32);
         // SAFETY: the caller's.
         unsafe {
-            self.each(|i, key| {
-                if select(i, key) {
+            self.each(least, |i, key| {
+                if key >= least && select(i, key) {
                     count += 1.0;
                     mass += weight(key, max, 1.0);
                 }
@@ -224,13 +311,13 @@ impl Tokens {
         let mut own = 0.0f32;
         // SAFETY: the places are below `count`, each taken by one thread.
         unsafe {
-            self.each(|_, key| {
+            self.each(least, |_, key| {
                 if key >= least {
                     own += 1.0;
                 }
             });
             let mut place = self.block_scan(own).0 as u32;
-            self.each(|i, key| {
+            self.each(least, |i, key| {
                 if key >= least {
                     self.keys.add(place).store(key);
                     self.numbers.add(place).store(i);
@@ -245,60 +332,58 @@ impl Tokens {
     }
 
     /// The largest key for which `enough(count, weight)` of the selected tokens with at least that
-    /// key holds; `least` where it holds for no larger one. May gather candidates.
+    /// key holds, or a lower one that the same tokens have; `least` where it holds for no larger one. It is known to hold
+    /// for `known` where that is larger. May gather candidates.
     ///
     /// # Safety
     /// All threads of the block come here.
     #[inline(always)]
     pub unsafe fn cut(
         &mut self,
-        least: u32,
+        (least, known): (u32, u32),
         max: f32,
         select: impl Fn(&Self, u32, u32) -> bool,
         enough: impl Fn(u32, f32) -> bool,
     ) -> u32 {
         let (mut low, mut high) = (least, order::key(max) + 1);
-        let mut low_count = u32::MAX;
+        let (mut low_count, mut high_count) = (u32::MAX, 0);
         // SAFETY: the caller's; all threads have the same results.
         unsafe {
-            // The cut is usually near the maximum: find how near before bisection.
+            // Otherwise find how near to the maximum the cut is before bisection: usually very.
             let mut distance = 4.0;
-            loop {
-                let middle = order::key(max - distance);
+            while low_count == u32::MAX {
+                let middle = if known > least {
+                    known
+                } else {
+                    order::key(max - distance)
+                };
                 if middle <= low {
                     break;
                 }
-                let (count, mass) =
-                    self.measure(max, |i, key| key >= middle && select(self, i, key));
-                if enough(count, mass) {
+                let (count, mass) = self.measure(middle, max, |i, key| select(self, i, key));
+                if middle == known || enough(count, mass) {
                     (low, low_count) = (middle, count);
-                    break;
+                } else {
+                    (high, high_count) = (middle, count);
                 }
-                high = middle;
                 distance *= 2.0;
             }
-            while high - low > 1 {
+            // Where one token lies between, it is the last one.
+            while high - low > 1 && low_count - high_count > 1 {
                 if !self.gathered && low_count <= CAPACITY {
                     self.gather(low, low_count);
                 }
                 let middle = low + (high - low) / 2;
-                let (count, mass) =
-                    self.measure(max, |i, key| key >= middle && select(self, i, key));
+                let (count, mass) = self.measure(middle, max, |i, key| select(self, i, key));
                 if enough(count, mass) {
                     (low, low_count) = (middle, count);
                 } else {
-                    high = middle;
+                    (high, high_count) = (middle, count);
                 }
             }
         }
         low
     }
-}
-
-/// The key of a logit; both zeros have the same one, as for argmax.
-#[inline(always)]
-fn key(logit: f32) -> u32 {
-    order::key(logit + 0.0)
 }
 
 /// The unscaled probability of a token.
