@@ -30,6 +30,8 @@ pub mod norm;
 mod order;
 pub mod rope_kv;
 pub mod sample;
+mod sample_few;
+mod sample_kept;
 mod sample_tokens;
 pub mod soft_cap;
 pub mod weights;

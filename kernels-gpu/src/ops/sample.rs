@@ -6,9 +6,9 @@
 //!   where `group_maxima` says so. Tokens of minus infinity are not there, and a row of nothing else gives
 //!   [`NOTHING_ALLOWED`].
 //! - Shapes: see [`SampleParams`], and [`ChoiceOutputs`](crate::abi::ChoiceOutputs) for what is written.
-//! - Threads: a block a row. Nothing is sorted: the kept tokens are those above a cut, which bisection finds by
-//!   counting, first over the groups of the row that reach so high, then over the few candidates that fit in shared
-//!   memory.
+//! - Threads: a block a row. Where the `top_k` are few, the groups' largest logits tell which tokens may be among them,
+//!   and these are compared with each other. Otherwise the kept tokens are those above a cut, which bisection finds by counting, first over
+//!   the groups of the row that reach so high, then over the candidates that fit in shared memory.
 //! - Launch: grid = rows, block = [`SAMPLE_THREADS`]. Rows are aligned to 16 bytes where `stride` is a multiple of 4.
 //! - Order: tokens share the random number in the order of [`sample_order`](crate::abi::sample_order).
 //! - Moves: of the row what reaches the cut, a few times; without `top_k` and `min_p` all of it, from the L2 cache.
@@ -17,6 +17,8 @@ use cuda_std::prelude::*;
 use cuda_std::static_shared;
 
 use super::choice::Place;
+use super::sample_few::{FEW, choose};
+use super::sample_kept::Kept;
 use super::sample_tokens::{Tokens, weight};
 use super::{entry_points, order};
 use crate::abi::{
@@ -31,113 +33,6 @@ entry_points! {
 }
 
 const THREADS: u32 = SAMPLE_THREADS;
-/// What is kept: keys above `cut`, and of those at it the tokens up to a number.
-#[derive(Clone, Copy)]
-struct Kept {
-    cut: u32,
-    last_equal: u32,
-}
-
-impl Kept {
-    /// # Safety
-    /// As for [`Tokens::number`].
-    #[inline(always)]
-    unsafe fn has(&self, tokens: &Tokens, i: u32, key: u32) -> bool {
-        // SAFETY: the caller's.
-        key > self.cut || (key == self.cut && unsafe { tokens.number(i) } <= self.last_equal)
-    }
-
-    /// What the filters keep of tokens the largest of whose logits is `max`.
-    ///
-    /// # Safety
-    /// All threads of the block come here.
-    #[inline(always)]
-    unsafe fn of(
-        tokens: &mut Tokens,
-        max: f32,
-        vocab: u32,
-        (top_k, top_p, min_p): (u32, f32, f32),
-    ) -> Kept {
-        let mut kept = Kept {
-            cut: order::LOWEST_KEY,
-            last_equal: u32::MAX,
-        };
-        // SAFETY: all threads have the same results and take each branch.
-        unsafe {
-            if top_k > 0 && top_k < vocab {
-                let known = tokens.reached_by(top_k, max);
-                kept.cut = tokens.cut(
-                    (kept.cut, known),
-                    max,
-                    |_, _, _| true,
-                    |count, _| count >= top_k,
-                );
-                let above = tokens.measure(kept.cut + 1, max, |_, _| true).0;
-                kept.keep_equals(tokens, max, vocab, top_k - above.min(top_k));
-            }
-            if top_p < 1.0 {
-                let all = tokens
-                    .measure(kept.cut, max, |i, key| kept.has(tokens, i, key))
-                    .1;
-                let goal = top_p * all;
-                let before = kept;
-                kept.cut = tokens.cut(
-                    (kept.cut, 0),
-                    max,
-                    |tokens, i, key| before.has(tokens, i, key),
-                    |count, mass| mass >= goal && count > 0,
-                );
-                let above = tokens.measure(kept.cut + 1, max, |_, _| true).1;
-                let equals = ((goal - above) / weight(kept.cut, max, 1.0))
-                    .ceil()
-                    .max(1.0);
-                if kept.cut > before.cut {
-                    kept.last_equal = u32::MAX;
-                }
-                kept.keep_equals(tokens, max, vocab, equals as u32);
-            }
-        }
-        if min_p > 0.0 {
-            let least = order::key(max + min_p.ln());
-            if least > kept.cut {
-                kept = Kept {
-                    cut: least,
-                    last_equal: u32::MAX,
-                };
-            }
-        }
-        kept
-    }
-
-    /// Keeps only the first `equals` of the tokens at the cut.
-    ///
-    /// # Safety
-    /// All threads of the block come here.
-    #[inline(always)]
-    unsafe fn keep_equals(&mut self, tokens: &Tokens, max: f32, vocab: u32, equals: u32) {
-        let (mut low, mut high) = (0, vocab - 1);
-        // SAFETY: all threads have the same results.
-        unsafe {
-            if tokens.measure(self.cut, max, |_, key| key == self.cut).0 <= equals {
-                return;
-            }
-            while low < high {
-                let middle = low + (high - low) / 2;
-                let up_to = Self {
-                    cut: self.cut,
-                    last_equal: middle,
-                };
-                let select = |i, key| key == self.cut && up_to.has(tokens, i, key);
-                if tokens.measure(self.cut, max, select).0 >= equals {
-                    high = middle;
-                } else {
-                    low = middle + 1;
-                }
-            }
-        }
-        self.last_equal = self.last_equal.min(low);
-    }
-}
 
 /// The body.
 ///
@@ -150,14 +45,10 @@ pub unsafe fn draw(p: SampleParams) {
     let row = thread::block_idx_x() as usize;
     // SAFETY: the launch has settings and logits for every row; all threads take each branch.
     unsafe {
-        // In full, so that no setting can be forgotten here.
-        let SampleSettings {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            seed,
-        } = *p.settings.ptr().add(row);
+        let mut settings = *p.settings.ptr().add(row);
+        if settings.temperature <= 0.0 {
+            (settings.temperature, settings.top_k) = (1.0, 1);
+        }
         let row_logits = p.logits.ptr().add(row * p.stride as usize);
         let groups = p.vocab.div_ceil(GROUP_LOGITS) as usize;
         let maxima = p.maxima.ptr().add(row * groups);
@@ -177,10 +68,27 @@ pub unsafe fn draw(p: SampleParams) {
             return;
         }
         let max = order::value(max_key);
-        let greedy = temperature <= 0.0;
-        let top_k = if greedy { 1 } else { top_k };
-        let kept = Kept::of(&mut tokens, max, p.vocab, (top_k, top_p, min_p));
+        if settings.top_k > 0 {
+            let least = tokens
+                .reached_by(settings.top_k, max)
+                .max(order::LOWEST_KEY);
+            if tokens.gather(least, FEW) {
+                if let Some(token) = choose(&tokens, max, &settings, place.position) {
+                    place.put(&p.outputs, token);
+                }
+                return;
+            }
+        }
 
+        // In full, so that no setting can be forgotten here.
+        let SampleSettings {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            seed,
+        } = settings;
+        let kept = Kept::of(&mut tokens, max, p.vocab, (top_k, top_p, min_p));
         let number = static_shared![f32; 1];
         if thread::thread_idx_x() == 0 {
             number.store(uniform(
@@ -188,7 +96,7 @@ pub unsafe fn draw(p: SampleParams) {
                 place.position,
             ));
         }
-        let inverse_temperature = if greedy { 1.0 } else { 1.0 / temperature };
+        let inverse_temperature = 1.0 / temperature;
         let mut own = 0.0f32;
         tokens.each(kept.cut, |i, key| {
             if kept.has(&tokens, i, key) {

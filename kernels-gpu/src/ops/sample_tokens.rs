@@ -3,7 +3,7 @@
 use core::f32::consts::LOG2_E;
 
 use cuda_std::prelude::*;
-use cuda_std::shared::Shared;
+use cuda_std::shared::{Shared, SharedValue};
 use cuda_std::static_shared;
 
 use super::order::{self, token_key};
@@ -32,8 +32,8 @@ pub struct Tokens {
     gathered: bool,
     /// Logits, or candidates.
     len: u32,
-    /// Two results of each warp.
-    sums: Shared<[f32; 2]>,
+    /// A result of each warp.
+    scratch: Shared<f32>,
 }
 
 impl Tokens {
@@ -51,31 +51,26 @@ impl Tokens {
             numbers: static_shared![u32; CAPACITY as usize],
             gathered: false,
             len,
-            sums: static_shared![[f32; 2]; WARPS as usize],
+            scratch: static_shared![f32; WARPS as usize],
         }
     }
 
-    /// Keys of tokens `i` to `i + 3`; 0 behind the end.
+    /// Keys of the row's tokens `i` to `i + 3`; 0 behind the end.
     ///
     /// # Safety
-    /// After the barrier that publishes the candidates, where they are in use.
+    /// The row is in use.
     #[inline(always)]
-    unsafe fn keys(&self, i: u32) -> [u32; 4] {
+    unsafe fn keys_of_row(&self, i: u32) -> [u32; 4] {
         let mut keys = [0; 4];
-        // SAFETY: indices below `len` are in the row, or among the candidates.
+        // SAFETY: indices below `len` are in the row.
         unsafe {
-            if !self.gathered && self.aligned && i + 4 <= self.len {
+            if self.aligned && i + 4 <= self.len {
                 return f32::load4(self.row.add(i as usize)).map(token_key);
             }
             let mut j = 0;
             while j < 4 {
-                let i = i + j;
-                if i < self.len {
-                    keys[j as usize] = if self.gathered {
-                        self.keys.add(i).load()
-                    } else {
-                        token_key(*self.row.add(i as usize))
-                    };
+                if i + j < self.len {
+                    keys[j as usize] = token_key(*self.row.add((i + j) as usize));
                 }
                 j += 1;
             }
@@ -83,10 +78,26 @@ impl Tokens {
         keys
     }
 
+    /// Key and number of candidate `i`.
+    ///
+    /// # Safety
+    /// `i` is below `len`, candidates are in use and published.
+    #[inline(always)]
+    pub unsafe fn candidate(&self, i: u32) -> [u32; 2] {
+        // SAFETY: the caller's.
+        unsafe { [self.keys.add(i).load(), self.numbers.add(i).load()] }
+    }
+
+    /// How many there are.
+    #[inline(always)]
+    pub fn count(&self) -> u32 {
+        self.len
+    }
+
     /// The number in the vocabulary of token `i`.
     ///
     /// # Safety
-    /// As for [`keys`](Self::keys), `i` being below `len`.
+    /// As for [`each`](Self::each), `i` being below `len`.
     #[inline(always)]
     pub unsafe fn number(&self, i: u32) -> u32 {
         if self.gathered {
@@ -97,13 +108,40 @@ impl Tokens {
         }
     }
 
-    /// Calls `visit(i, key)` for each of this thread's tokens with at least the key `least`, and for others in their
-    /// groups; the key is 0 behind the end.
+    /// Calls `visit(i, key)` for each of this thread's tokens with at least the key `least`, and for others beside them;
+    /// the key is 0 behind the end.
     ///
     /// # Safety
-    /// As for [`keys`](Self::keys), and all threads of the warp come here.
+    /// After the barrier that publishes the candidates, where they are in use; all threads of the warp come here.
     #[inline(always)]
     pub unsafe fn each(&self, least: u32, mut visit: impl FnMut(u32, u32)) {
+        if !self.gathered {
+            // SAFETY: the caller's.
+            return unsafe { self.each_of_row(least, visit) };
+        }
+        let mut i = 4 * thread::thread_idx_x();
+        while i < self.len {
+            let mut j = i;
+            while j < i + 4 {
+                // SAFETY: the caller's; below `len`.
+                let key = if j < self.len {
+                    unsafe { self.keys.add(j).load() }
+                } else {
+                    0
+                };
+                visit(j, key);
+                j += 1;
+            }
+            i += 4 * THREADS;
+        }
+    }
+
+    /// The same of the row, a warp taking groups that have such a token.
+    ///
+    /// # Safety
+    /// All threads of the warp come here; the row is in use.
+    #[inline(always)]
+    unsafe fn each_of_row(&self, least: u32, mut visit: impl FnMut(u32, u32)) {
         let (warp, lane) = (thread::thread_idx_x() / 32, thread::thread_idx_x() % 32);
         let groups = self.len.div_ceil(GROUP_LOGITS);
         let mut first = warp;
@@ -111,15 +149,14 @@ impl Tokens {
             let group = first + WARPS * lane;
             // SAFETY: the row has so many groups; otherwise the caller's.
             let mut rounds = unsafe {
-                let has =
-                    group < groups && (self.gathered || *self.maxima.add(group as usize) >= least);
+                let has = group < groups && *self.maxima.add(group as usize) >= least;
                 warp::warp_vote_ballot(warp::FULL_MASK, has)
             };
             while rounds != 0 {
                 let group = first + WARPS * rounds.trailing_zeros();
                 let i = GROUP_LOGITS * group + 4 * lane;
-                // SAFETY: the caller's.
-                let keys = unsafe { self.keys(i) };
+                // SAFETY: the row is in use.
+                let keys = unsafe { self.keys_of_row(i) };
                 let mut j = 0;
                 while j < 4 {
                     visit(i + j, keys[j as usize]);
@@ -152,31 +189,31 @@ impl Tokens {
     /// All threads of the block come here, the row's largest logit being `max`.
     #[inline(always)]
     pub unsafe fn reached_by(&self, count: u32, max: f32) -> u32 {
-        let reach = |distance: f32| {
+        let groups_within = |distance: f32| {
             let least = order::key(max - distance);
-            let mut own = 0.0f32;
+            let mut own = 0;
             // SAFETY: the caller's; all threads have the same results.
             unsafe {
-                self.each_group(|key| {
-                    if key >= least {
-                        own += 1.0;
-                    }
-                });
-                self.block_sums(own, 0.0).0 >= count as f32
+                self.each_group(|key| own += u32::from(key >= least));
+                self.block_count(own)
             }
         };
         let (mut far, mut near) = (32.0f32, 0.0f32);
-        if !reach(far) {
+        let mut reached = groups_within(far);
+        if reached < count {
             return 0;
         }
-        // Down to a hundredth: a few more than `count` do no harm.
-        while far - near > 0.01 {
+        // A few groups more than `count` do no harm; where many are equal it ends too.
+        let mut step = 0;
+        while reached > count + count / 2 + 8 && step < 24 {
             let middle = 0.5 * (far + near);
-            if reach(middle) {
-                far = middle;
+            let within = groups_within(middle);
+            if within >= count {
+                (far, reached) = (middle, within);
             } else {
                 near = middle;
             }
+            step += 1;
         }
         order::key(max - far)
     }
@@ -206,40 +243,39 @@ impl Tokens {
         max: f32,
         select: impl Fn(u32, u32) -> bool,
     ) -> (u32, f32) {
-        let (mut count, mut mass) = (0.0f32, 0.0f32);
+        let (mut count, mut mass) = (0, 0.0f32);
         // SAFETY: the caller's.
         unsafe {
             self.each(least, |i, key| {
                 if key >= least && select(i, key) {
-                    count += 1.0;
+                    count += 1;
                     mass += weight(key, max, 1.0);
                 }
             });
-            let (count, mass) = self.block_sums(count, mass);
-            (count as u32, mass)
+            (self.block_count(count), self.block_sum(mass))
         }
     }
 
-    /// Sums over the block; counts below 2^24 are exact.
+    /// The sum over the block.
     ///
     /// # Safety
     /// All threads of the block come here.
     #[inline(always)]
-    unsafe fn block_sums(&self, a: f32, b: f32) -> (f32, f32) {
-        let (warp, lane) = (thread::thread_idx_x() / 32, thread::thread_idx_x() % 32);
-        // SAFETY: the barriers order the uses of `sums`.
-        unsafe {
-            let sums = [warp_sum(a), warp_sum(b)];
-            // All warps are past the previous sums.
-            thread::sync_threads();
-            if lane == 0 {
-                self.sums.add(warp).store(sums);
-            }
-            // Publishes these.
-            thread::sync_threads();
-            let sums = self.sums.add(lane).load();
-            (warp_sum(sums[0]), warp_sum(sums[1]))
-        }
+    unsafe fn block_sum(&self, value: f32) -> f32 {
+        // SAFETY: the caller's.
+        unsafe { self.block_combined(value, |value| warp_sum(value)) }
+    }
+
+    /// The sum over the block.
+    ///
+    /// # Safety
+    /// All threads of the block come here.
+    #[inline(always)]
+    unsafe fn block_count(&self, value: u32) -> u32 {
+        // SAFETY: the caller's.
+        let add = |value| unsafe { warp::warp_reduce_add_i32(warp::FULL_MASK, value as i32) };
+        // SAFETY: the caller's.
+        unsafe { self.block_combined(value, |value| add(value) as u32) }
     }
 
     /// The largest value of the block.
@@ -248,19 +284,31 @@ impl Tokens {
     /// All threads of the block come here.
     #[inline(always)]
     pub unsafe fn block_max(&self, value: u32) -> u32 {
+        // SAFETY: the caller's.
+        let max = |value| unsafe { warp::warp_reduce_max_u32(warp::FULL_MASK, value) };
+        // SAFETY: the caller's.
+        unsafe { self.block_combined(value, max) }
+    }
+
+    /// The values of the block in one: those of each warp, and then the warps', by `combine`.
+    ///
+    /// # Safety
+    /// All threads of the block come here.
+    #[inline(always)]
+    unsafe fn block_combined<T: SharedValue>(&self, value: T, combine: impl Fn(T) -> T) -> T {
         let (warp, lane) = (thread::thread_idx_x() / 32, thread::thread_idx_x() % 32);
-        let warps = self.sums.cast::<u32>();
-        // SAFETY: the barriers order the uses of `sums`.
+        let warps = self.scratch.cast::<T>();
+        let value = combine(value);
+        // SAFETY: the barriers order the uses of the scratch memory.
         unsafe {
-            let value = warp::warp_reduce_max_u32(warp::FULL_MASK, value);
-            // All warps are past the previous sums.
+            // All warps are past its previous use.
             thread::sync_threads();
             if lane == 0 {
                 warps.add(warp).store(value);
             }
             // Publishes these.
             thread::sync_threads();
-            warp::warp_reduce_max_u32(warp::FULL_MASK, warps.add(lane).load())
+            combine(warps.add(lane).load())
         }
     }
 
@@ -271,53 +319,54 @@ impl Tokens {
     #[inline(always)]
     pub unsafe fn block_scan(&self, value: f32) -> (f32, f32) {
         let (warp, lane) = (thread::thread_idx_x() / 32, thread::thread_idx_x() % 32);
-        // SAFETY: the barriers order the uses of `sums`.
+        // SAFETY: the barriers order the uses of the scratch memory.
         unsafe {
             let inclusive = warp_scan(value);
-            // All warps are past the previous sums.
+            // All warps are past its previous use.
             thread::sync_threads();
             if lane == 31 {
-                self.sums.add(warp).store([inclusive, 0.0]);
+                self.scratch.add(warp).store(inclusive);
             }
             // Publishes these.
             thread::sync_threads();
-            let warps = warp_scan(self.sums.add(lane).load()[0]);
+            let warps = warp_scan(self.scratch.add(lane).load());
             // All warps have read; lane 0 of each warp puts the sum up to its warp there.
             thread::sync_threads();
             if warp == 0 {
-                self.sums.add(lane).store([warps, 0.0]);
+                self.scratch.add(lane).store(warps);
             }
             // Publishes the sums up to each warp.
             thread::sync_threads();
             let before = if warp == 0 {
                 0.0
             } else {
-                self.sums.add(warp - 1).load()[0]
+                self.scratch.add(warp - 1).load()
             };
             // What the lane below has: not `inclusive - value`, whose rounding could leave gaps.
             let below = warp::warp_shuffle_up(warp::FULL_MASK, inclusive, 1, 32).0;
-            let total = self.sums.add(WARPS - 1).load()[0];
+            let total = self.scratch.add(WARPS - 1).load();
             (before + if lane == 0 { 0.0 } else { below }, total)
         }
     }
 
-    /// Goes on with the tokens whose keys are at least `least`, of which there are `count` (up to
-    /// [`CAPACITY`]).
+    /// Goes on with the tokens whose keys are at least `least`, if these are no more than `most` (up to [`CAPACITY`]):
+    /// whether they are.
     ///
     /// # Safety
     /// All threads of the block come here; the row is in use.
     #[inline(always)]
-    unsafe fn gather(&mut self, least: u32, count: u32) {
-        let mut own = 0.0f32;
-        // SAFETY: the places are below `count`, each taken by one thread.
+    pub unsafe fn gather(&mut self, least: u32, most: u32) -> bool {
+        let mut own = 0;
+        // SAFETY: the places are below `most`, each taken by one thread.
         unsafe {
-            self.each(least, |_, key| {
-                if key >= least {
-                    own += 1.0;
-                }
-            });
-            let mut place = self.block_scan(own).0 as u32;
-            self.each(least, |i, key| {
+            self.each_of_row(least, |_, key| own += u32::from(key >= least));
+            // Counts below 2^24 are exact.
+            let (before, all) = self.block_scan(own as f32);
+            if all > most as f32 {
+                return false;
+            }
+            let mut place = before as u32;
+            self.each_of_row(least, |i, key| {
                 if key >= least {
                     self.keys.add(place).store(key);
                     self.numbers.add(place).store(i);
@@ -325,22 +374,23 @@ impl Tokens {
                 }
             });
             self.gathered = true;
-            self.len = count;
+            self.len = all as u32;
             // Publishes the candidates.
             thread::sync_threads();
+            true
         }
     }
 
     /// The largest key for which `enough(count, weight)` of the selected tokens with at least that
-    /// key holds, or a lower one that the same tokens have; `least` where it holds for no larger one. It is known to hold
-    /// for `known` where that is larger. May gather candidates.
+    /// key holds, or a lower one that the same tokens have; `least` where it holds for no larger one. May gather
+    /// candidates.
     ///
     /// # Safety
     /// All threads of the block come here.
     #[inline(always)]
     pub unsafe fn cut(
         &mut self,
-        (least, known): (u32, u32),
+        least: u32,
         max: f32,
         select: impl Fn(&Self, u32, u32) -> bool,
         enough: impl Fn(u32, f32) -> bool,
@@ -349,19 +399,15 @@ impl Tokens {
         let (mut low_count, mut high_count) = (u32::MAX, 0);
         // SAFETY: the caller's; all threads have the same results.
         unsafe {
-            // Otherwise find how near to the maximum the cut is before bisection: usually very.
+            // The cut is usually near the maximum: find how near before bisection.
             let mut distance = 4.0;
             while low_count == u32::MAX {
-                let middle = if known > least {
-                    known
-                } else {
-                    order::key(max - distance)
-                };
+                let middle = order::key(max - distance);
                 if middle <= low {
                     break;
                 }
                 let (count, mass) = self.measure(middle, max, |i, key| select(self, i, key));
-                if middle == known || enough(count, mass) {
+                if enough(count, mass) {
                     (low, low_count) = (middle, count);
                 } else {
                     (high, high_count) = (middle, count);
@@ -371,7 +417,7 @@ impl Tokens {
             // Where one token lies between, it is the last one.
             while high - low > 1 && low_count - high_count > 1 {
                 if !self.gathered && low_count <= CAPACITY {
-                    self.gather(low, low_count);
+                    self.gather(low, CAPACITY);
                 }
                 let middle = low + (high - low) / 2;
                 let (count, mass) = self.measure(middle, max, |i, key| select(self, i, key));
