@@ -407,7 +407,8 @@ fn asynchronous_copies_land_in_groups() {
          mov.u32 %r1, buffer; mad.lo.u32 %r2, %t, 4, %r1;
          cp.async.ca.shared.global [%r2], [%a], 4; cp.async.commit_group;
          cp.async.ca.shared.global.L2::128B [%r2+128], [%a+128], 4, 2; cp.async.commit_group;
-         cp.async.ca.shared.global [%r2+256], [%a+256], 4, 0;
+         { .reg .b64 p; createpolicy.fractional.L2::evict_first.b64 p, 1.0;
+           cp.async.ca.shared.global.L2::cache_hint.L2::128B [%r2+256], [%a+256], 4, 0, p; }
          cp.async.wait_group 1;
          ld.shared.u32 %r3, [%r2]; st.global.u32 [%d], %r3;
          cp.async.wait_group 0;

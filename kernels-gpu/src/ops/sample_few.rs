@@ -7,11 +7,11 @@ use cuda_std::static_shared;
 
 use super::order;
 use super::sample_tokens::{Tokens, weight};
-use crate::abi::SampleSettings;
+use crate::abi::{SAMPLE_THREADS, SampleSettings};
 use crate::prim::random::uniform;
 
-/// Candidates that are few.
-pub const FEW: u32 = 256;
+/// Candidates that are few: one for each thread.
+pub const FEW: u32 = SAMPLE_THREADS;
 
 /// The token that is drawn for the row, in the thread that has it. `max` is the row's largest logit, the token's position
 /// is `position`, and the temperature is above 0.

@@ -5,7 +5,7 @@ use crate::lower::builder::Builder;
 use crate::lower::modifiers::Modifiers;
 use crate::lower::operand_error;
 use crate::module::{Instruction, Operand};
-use crate::op::{Access, Alu, AsyncCopy, Atomic, AtomicOp, AtomicTy, Column, Op, Ordering};
+use crate::op::{Access, Alu, AsyncCopy, Atomic, AtomicOp, AtomicTy, Column, Op, Ordering, Un64};
 use crate::ty::{Space, Ty};
 
 /// Cache hints change timing only.
@@ -55,6 +55,14 @@ impl Builder<'_> {
                     is_cache_hint(part) || matches!(part, "L1" | "L2" | "global" | "local")
                 });
                 self.emit(Op::Nop);
+            }
+            // What a cache is told changes no value.
+            "createpolicy" => {
+                m.discard(|part| is_cache_hint(part) || part == "fractional");
+                let ty = m.ty()?;
+                let [d, _fraction] = self.operands(at)?;
+                let (d, a) = (self.dst(at, d, ty)?, self.src(at, &Operand::Int(0), ty)?);
+                self.alu(Alu::Un64(Un64::Mov, d, a));
             }
             "isspacep" => {
                 let space = m.take_space().ok_or_else(|| m.unknown())?;
@@ -195,9 +203,18 @@ impl Builder<'_> {
         if m.take_space() != Some(Space::Shared) || m.take_space() != Some(Space::Global) {
             return Err(m.unknown());
         }
+        let has_policy = m.take("L2::cache_hint");
         m.discard(is_cache_hint);
         let [to, from, Operand::Int(bytes), rest @ ..] = &at.operands[..] else {
             return Err(operand_error(at, "expected destination, source and size"));
+        };
+        let rest = match rest {
+            [rest @ .., policy] if has_policy => {
+                self.src(at, policy, Ty::B64)?;
+                rest
+            }
+            [] if has_policy => return Err(operand_error(at, "expected a cache policy")),
+            rest => rest,
         };
         let bytes = match (*bytes, bypass) {
             (16, _) => 16,
