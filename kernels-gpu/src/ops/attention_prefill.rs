@@ -23,19 +23,18 @@ use core::f32::consts::LOG2_E;
 use cuda_std::prelude::*;
 use cuda_std::shared;
 
-use super::attention_tiles::{THREADS, Tile, add_zero_times_chunk};
+use super::attention_rows::BlockRows;
+use super::attention_tiles::Tile;
 use super::entry_points;
 use crate::abi::{AttentionPrefillParams, PAGE_TOKENS, PREFILL_THREADS, PREFILL_TILE_ROWS};
-use crate::prim::half::{F16, f32_to_f16x2};
-use crate::prim::integer::{div, opaque, rem};
+use crate::prim::half::f32_to_f16x2;
 use crate::prim::math::exp2_approx;
 use crate::prim::mma::{ldmatrix_x4, ldmatrix_x4_trans, mma_f16};
 use crate::prim::reduce::{lanes_max, lanes_sum};
 use crate::prim::scale::saturate;
-use crate::prim::{async_copy, grid, load};
+use crate::prim::{async_copy, grid};
 
-// `min_blocks = 1`: without it ptxas takes 128 registers for heads of 80 on sm_86 and sm_89, and
-// spills.
+// `min_blocks`: without it ptxas takes 128 registers for heads of 80 and 128 on some architectures, and spills.
 entry_points! {
     /// Heads of 32, 64 rows a block.
     ATTENTION_PREFILL_32 = attention_prefill_32(AttentionPrefillParams), max_threads = PREFILL_THREADS
@@ -51,7 +50,8 @@ entry_points! {
     ATTENTION_PREFILL_96 = attention_prefill_96(AttentionPrefillParams), max_threads = PREFILL_THREADS
         => attention_prefill::<12, 1>;
     /// Heads of 128, 64 rows a block.
-    ATTENTION_PREFILL_128 = attention_prefill_128(AttentionPrefillParams), max_threads = PREFILL_THREADS
+    ATTENTION_PREFILL_128 = attention_prefill_128(AttentionPrefillParams), max_threads = PREFILL_THREADS,
+        min_blocks = 3
         => attention_prefill::<16, 1>;
     /// Heads of 256, 64 rows a block.
     ATTENTION_PREFILL_256 = attention_prefill_256(AttentionPrefillParams), max_threads = PREFILL_THREADS
@@ -64,8 +64,6 @@ entry_points! {
         => attention_prefill::<16, 2>;
 }
 
-/// Two f16 that are no numbers.
-const NO_NUMBERS: u32 = 0x7fff_7fff;
 /// 8-key columns of the scores' tiles.
 const KEY_TILES: usize = PAGE_TOKENS as usize / 8;
 
@@ -94,63 +92,24 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
     grid::wait();
 
     let tile_rows = PREFILL_TILE_ROWS * ROW_TILES as u32;
-    let kv_head = thread::block_idx_y();
-    let sequence = thread::block_idx_z() as usize;
-    let group = div(p.n_heads, p.n_kv_heads);
-    // Blocks start in order: the last tiles, which see the most keys, first.
-    let first_row = (thread::grid_dim_x() - 1 - thread::block_idx_x()) * tile_rows;
-    // SAFETY: entries `sequence` and the next exist.
-    let (first_token, end_token, first_position) = unsafe {
-        let starts = p.query_starts.ptr().add(sequence);
-        (
-            *starts,
-            *starts.add(1),
-            *p.first_positions.ptr().add(sequence),
-        )
-    };
-    let rows = (end_token - first_token) * group;
-    if first_row >= rows {
+    // SAFETY: the launch has such a sequence.
+    let Some(rows) = (unsafe { BlockRows::<CHUNKS>::of_block(&p, tile_rows) }) else {
         return;
-    }
-    let last_row = (first_row + tile_rows - 1).min(rows - 1);
-    let min_position = first_position + div(first_row, group);
-    let max_position = first_position + div(last_row, group);
-    // So that positions minus keys compare as unsigned numbers: a key ahead wraps to a large one.
-    let window = p.window.min(1 << 31);
-    let first_page = |position: u32| (position + 1).saturating_sub(window) / PAGE_TOKENS;
-    let mut page = first_page(min_position);
-    let last_page = max_position / PAGE_TOKENS;
-
-    let head_dim = 8 * CHUNKS;
-    // Where row 0 of this KV head begins in `q` and `out`: its group's first head.
-    let row_offset = |row: u32| {
-        let token = (first_token + div(row, group)) as usize;
-        let head = (kv_head * group + rem(row, group)) as usize;
-        (token * p.n_heads as usize + head) * head_dim
     };
-    let head_elements = PAGE_TOKENS as usize * head_dim;
-    // SAFETY: the launch's page table covers the positions.
-    let keys_of = |page: u32| unsafe {
-        let pages = p.page_table.ptr().add(sequence * p.max_pages as usize);
-        let page = *pages.add(page as usize) as usize;
-        p.kv.ptr()
-            .add(page * p.page_stride as usize + kv_head as usize * head_elements)
-    };
+    let (mut page, last_page) = (rows.first_page(), rows.last_page());
+    let head_elements = PAGE_TOKENS as usize * 8 * CHUNKS;
     let values_offset = p.n_kv_heads as usize * head_elements;
 
     let queries = Tile::<CHUNKS>::new(shared::dynamic());
     let keys = Tile::<CHUNKS>::new(queries.at(tile_rows, 0));
     let values = Tile::<CHUNKS>::new(keys.at(PAGE_TOKENS, 0));
 
-    let lane = thread::thread_idx_x() % 32;
     let warp_row = thread::thread_idx_x() / 32 * (16 * ROW_TILES as u32);
     let scale = p.scale * LOG2_E;
     let mut state = Rows::<ROW_TILES> {
         max: [[f32::NEG_INFINITY; 2]; ROW_TILES],
         sum: [[0.0; 2]; ROW_TILES],
     };
-    // Recomputed where a page needs masking rather than kept: registers are short.
-    let position_of = |row: u32| first_position + div(first_row + row, group);
     let mut out = [[[0.0f32; 4]; CHUNKS]; ROW_TILES];
     // Whether values were taken out that are not finite: behind a row, where nothing else is, because a
     // register would be one too many.
@@ -158,26 +117,17 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
 
     // SAFETY: rows and pages are those of the launch; the barriers order the tiles' uses.
     unsafe {
-        let mut i = 0;
-        while i < tile_rows * CHUNKS as u32 / THREADS {
-            let index = i * THREADS + thread::thread_idx_x();
-            let (row, chunk) = (index / CHUNKS as u32, index % CHUNKS as u32);
-            let from = p.q.ptr().add(row_offset((first_row + row).min(last_row)));
-            let bytes = if first_row + row <= last_row { 16 } else { 0 };
-            let from = from.cast::<u32>().add(4 * chunk as usize);
-            async_copy::copy16_zero_fill(queries.at(row, chunk), from, bytes);
-            i += 1;
-        }
+        rows.load(p.q.ptr(), queries, tile_rows);
         if thread::thread_idx_x() == 0 {
             has_broken.store(0);
         }
-        let mut page_keys = keys_of(page);
-        keys.load_page(page_keys, max_position + 1 - page * PAGE_TOKENS);
+        let mut page_keys = rows.keys(&p, page);
+        keys.load_page(page_keys, rows.max_position + 1 - page * PAGE_TOKENS);
         async_copy::commit();
 
         while page <= last_page {
             let first_key = page * PAGE_TOKENS;
-            let valid = max_position + 1 - first_key;
+            let valid = rows.max_position + 1 - first_key;
             async_copy::wait_group::<0>();
             // Publishes the keys (and the queries); all warps are past the previous page's values,
             // whose place is filled again while the scores are computed.
@@ -185,13 +135,11 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
             values.load_page(page_keys.add(values_offset), valid);
             async_copy::commit();
             if page < last_page {
-                page_keys = keys_of(page + 1);
+                page_keys = rows.keys(&p, page + 1);
             }
 
             let mut scores = products(queries, keys, warp_row);
-            let all_visible =
-                first_key + PAGE_TOKENS - 1 <= min_position && max_position - first_key < window;
-            if !all_visible {
+            if !rows.see_all_of(first_key) {
                 async_copy::wait_group::<0>();
                 // Publishes the values to those that look through them.
                 thread::sync_threads();
@@ -200,7 +148,13 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
                 {
                     has_broken.store(1);
                 }
-                hide(&mut scores, warp_row, position_of, first_key, window);
+                hide(
+                    &mut scores,
+                    warp_row,
+                    |row| rows.position(row),
+                    first_key,
+                    rows.window,
+                );
             }
 
             // Before the copies, whose addresses need the registers that this frees.
@@ -217,11 +171,36 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
             page += 1;
         }
 
-        // The warp's own rows of the queries' tile carry its results from the lanes that have them
-        // to those that store 16 bytes each.
-        let mut tile = 0;
-        while tile < ROW_TILES {
-            let row = warp_row + 16 * tile as u32 + lane / 4;
+        keep_results(&out, &state, queries, warp_row);
+        // Publishes whether values were taken out, and the warp's rows to its lanes.
+        thread::sync_threads();
+        if has_broken.load() != 0 {
+            rows.drop_those_with_broken::<ROW_TILES>(&p, queries, warp_row, values_offset);
+        }
+        // Publishes the warp's rows to its lanes.
+        warp::sync_warp(warp::FULL_MASK);
+        rows.store::<ROW_TILES>(p.out.mut_ptr(), queries, warp_row);
+    }
+}
+
+/// Puts the warp's results into its own rows of the queries' tile, which carry them from the lanes that have them to those
+/// that store 16 bytes each.
+///
+/// # Safety
+/// The whole warp comes here, which reads its rows no more.
+#[inline(always)]
+unsafe fn keep_results<const CHUNKS: usize, const ROW_TILES: usize>(
+    out: &[[[f32; 4]; CHUNKS]; ROW_TILES],
+    state: &Rows<ROW_TILES>,
+    queries: Tile<CHUNKS>,
+    warp_row: u32,
+) {
+    let lane = thread::thread_idx_x() % 32;
+    let mut tile = 0;
+    while tile < ROW_TILES {
+        let row = warp_row + 16 * tile as u32 + lane / 4;
+        // SAFETY: the caller's.
+        unsafe {
             let factor = [
                 1.0 / lanes_sum::<4>(state.sum[tile][0]),
                 1.0 / lanes_sum::<4>(state.sum[tile][1]),
@@ -235,43 +214,8 @@ pub unsafe fn attention_prefill<const CHUNKS: usize, const ROW_TILES: usize>(
                 at(row + 8).store(pair(d[2] * factor[1], d[3] * factor[1]));
                 chunk += 1;
             }
-            tile += 1;
         }
-        // Publishes whether values were taken out, and the warp's rows to its lanes.
-        thread::sync_threads();
-        if has_broken.load() != 0 {
-            // Rows that see one of them have no result.
-            let row = warp_row + lane % (16 * ROW_TILES as u32);
-            let position = position_of(row);
-            let mut sees_broken = false;
-            // Found again: kept, it would take up a register all the time.
-            let mut page = first_page(opaque(min_position));
-            while page <= max_position / PAGE_TOKENS {
-                let values = keys_of(page).add(values_offset);
-                let first = page * PAGE_TOKENS;
-                let broken = broken_tokens::<CHUNKS>(values, max_position - first);
-                sees_broken |= sees_any(broken, first, position, window);
-                page += 1;
-            }
-            let mut chunk = opaque(0);
-            while sees_broken && chunk < CHUNKS as u32 {
-                queries.at(row, chunk).store([NO_NUMBERS; 4]);
-                chunk += 1;
-            }
-        }
-        // Publishes the warp's rows to its lanes.
-        warp::sync_warp(warp::FULL_MASK);
-        let mut i = 0;
-        while i < (16 * ROW_TILES * CHUNKS) as u32 / 32 {
-            let index = 32 * i + lane;
-            let (row, chunk) = (warp_row + index / CHUNKS as u32, index % CHUNKS as u32);
-            if first_row + row <= last_row {
-                let to = p.out.mut_ptr().add(row_offset(first_row + row));
-                let to = to.cast::<u32>().add(4 * chunk as usize);
-                load::store_global_v4(to, queries.at(row, chunk).load());
-            }
-            i += 1;
-        }
+        tile += 1;
     }
 }
 
@@ -350,47 +294,6 @@ fn hide<const ROW_TILES: usize>(
         }
         tile += 1;
     }
-}
-
-/// The tokens of a page with values of a head that are not finite, a bit each; those behind `last` count as it.
-///
-/// # Safety
-/// The whole warp comes here; values up to those of `last` are readable.
-#[inline(always)]
-unsafe fn broken_tokens<const CHUNKS: usize>(values: *const F16, last: u32) -> u64 {
-    let mut broken = 0;
-    let mut half = 0;
-    while half < 2 {
-        let token = (32 * half + thread::thread_idx_x() % 32).min(last);
-        let mut sum = 0;
-        // A loop: this is rarely run.
-        let mut chunk = opaque(0);
-        while chunk < CHUNKS as u32 {
-            // SAFETY: the caller's.
-            unsafe {
-                let at = values.add(8 * (token * CHUNKS as u32 + chunk) as usize);
-                sum = add_zero_times_chunk(sum, load::global_v4(at.cast()));
-            }
-            chunk += 1;
-        }
-        // SAFETY: the caller's.
-        let tokens = unsafe { warp::warp_vote_ballot(warp::FULL_MASK, sum != 0) };
-        broken |= u64::from(tokens) << (32 * half);
-        half += 1;
-    }
-    broken
-}
-
-/// Whether the row at `position` sees one of `tokens`, the page's first of which is token `first`.
-#[inline(always)]
-fn sees_any(tokens: u64, first: u32, position: u32, window: u32) -> bool {
-    // The page's tokens before the one at `end`.
-    let before = |end: u32| match end.saturating_sub(first) {
-        count @ 0..PAGE_TOKENS => (1u64 << count) - 1,
-        _ => u64::MAX,
-    };
-    let end = position + 1;
-    tokens & before(end) & !before(end.saturating_sub(window)) != 0
 }
 
 /// Scores become weights relative to the largest score so far, and what was summed before is brought

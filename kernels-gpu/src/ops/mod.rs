@@ -8,6 +8,7 @@ mod attention_context;
 pub mod attention_decode;
 mod attention_merge;
 pub mod attention_prefill;
+mod attention_rows;
 mod attention_tiles;
 mod choice;
 pub mod dequantize;
