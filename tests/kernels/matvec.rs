@@ -410,7 +410,7 @@ fn sums_are_added_to_what_is_there() {
 
 #[test]
 fn a_residual_is_normalized_added_and_written() {
-    for (vectors, n_in) in [(1, 640), (2, 2048), (5, 32), (8, 96)] {
+    for (vectors, n_in) in [(1, 640), (2, 2048), (3, 32), (4, 96)] {
         Product {
             n_out: vec![6, 4],
             vectors,

@@ -1,4 +1,4 @@
-//! Products of matrices with one to eight vectors, straight from their blocks.
+//! Products of matrices with one to four vectors, straight from their blocks.
 
 use std::cell::Cell;
 

@@ -21,7 +21,7 @@ pub const fn matvec_max_warps(ty: WeightType) -> u32 {
 }
 
 /// Most vectors of a matrix-vector kernel.
-pub const MATVEC_MAX_VECTORS: u32 = 8;
+pub const MATVEC_MAX_VECTORS: u32 = 4;
 
 /// Sums of squares that a block keeps of each vector: one of each warp, and zeros up to a multiple of four.
 pub const MATVEC_WARP_SQUARES: u32 = MATVEC_MAX_WARPS.next_multiple_of(4);
@@ -37,7 +37,7 @@ pub const MATVEC_PARTIAL_SUMS: usize = 2 * (MATVEC_MAX_WARPS * MATVEC_MAX_VECTOR
 pub const fn matvec_vectors(ty: WeightType, activations: VectorFormat) -> &'static [u32] {
     match activations {
         VectorFormat::F16 if ty.is_quantized() => &[1, 4],
-        _ => &[1, 2, 4, 8],
+        _ => &[1, 2, 4],
     }
 }
 

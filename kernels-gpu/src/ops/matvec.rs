@@ -1,4 +1,4 @@
-//! Products of weight matrices with one to eight vectors, straight from the blocks.
+//! Products of weight matrices with one to four vectors, straight from the blocks.
 //!
 //! - Formula: see [`MatvecParams`]; the vectors are kept in one of the formats of
 //!   [`activations`](super::activations).

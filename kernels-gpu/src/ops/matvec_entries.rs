@@ -15,8 +15,8 @@ macro_rules! matvec_entry_points {
         quantized { $($quantized:ident = $id:literal, $ggml:literal, $name:ident, $elements:ident, $block:ident, $weights:ident;)* }
     ) => {
         instances! {
-            $($plain, $plain_weights, $plain_name, F16, Half, f16: 1, 2, 4, 8;)*
-            $($quantized, $weights, $name, Q8, Q8, q8: 1, 2, 4, 8;)*
+            $($plain, $plain_weights, $plain_name, F16, Half, f16: 1, 2, 4;)*
+            $($quantized, $weights, $name, Q8, Q8, q8: 1, 2, 4;)*
             $($quantized, $weights, $name, F16, Half, f16: 1, 4;)*
         }
     };
