@@ -39,18 +39,22 @@ impl GpuBackend {
             _ => None,
         });
         let on_device: Vec<Option<usize>> = on_device.collect();
-        let pending = self.run(&resolved, &on_device, sink).map_err(|error| {
-            // How much of the step ran is not known, and what a step before it posted could be overwritten.
-            let memory = self.graphs.memory();
-            self.under_way.settle(&*memory.mailbox);
-            self.graphs.inputs().forget();
-            device(error)
-        })?;
-        let (ticket, mark) = self.under_way.push(pending);
-        if let Some(mark) = mark {
-            self.graphs.mailbox().mark(mark).map_err(device)?;
+        let sent = self.run(&resolved, &on_device, sink).and_then(|pending| {
+            let mark = self.under_way.next_mark(&pending);
+            if let Some(mark) = mark {
+                self.graphs.mailbox().mark(mark)?;
+            }
+            Ok((pending, mark))
+        });
+        match sent {
+            Ok((pending, mark)) => Ok(self.under_way.push(pending, mark)),
+            Err(error) => {
+                // How much of the step ran is not known, and what a step before it posted could be overwritten.
+                self.under_way.settle(&*self.graphs.memory().mailbox);
+                self.graphs.inputs().forget();
+                Err(device(error))
+            }
         }
-        Ok(ticket)
     }
 
     /// Where the tokens come from that earlier steps choose.

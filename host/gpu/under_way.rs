@@ -113,7 +113,22 @@ struct Step {
     ticket: Ticket,
     /// The mark behind it, where the device chooses tokens.
     mark: Option<usize>,
-    rows: Vec<Pending>,
+    /// What becomes of its rows, or why nothing does.
+    rows: Result<Vec<Pending>>,
+}
+
+impl Step {
+    /// Waits for `mark` behind it, and reads what it posted.
+    fn settle(&mut self, mark: usize, mailbox: &dyn Mailbox) -> Result<()> {
+        mailbox.wait(mark)?;
+        let rows = self.rows.iter_mut().flatten();
+        for (row, pending) in rows.enumerate() {
+            if let Pending::Chosen(chosen) = pending {
+                *pending = Pending::Made(chosen.result(mailbox, row)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Steps under way, oldest first.
@@ -139,17 +154,23 @@ impl UnderWay {
         self.steps.len()
     }
 
-    /// Notes a step that was sent; its mark is still to be set where it has one.
-    pub fn push(&mut self, rows: Vec<Pending>) -> (Ticket, Option<usize>) {
+    /// The mark to be put behind a step that was sent, where it needs one.
+    pub fn next_mark(&self, rows: &[Pending]) -> Option<usize> {
         let is_pending = |row: &Pending| matches!(row, Pending::Chosen(_));
-        let mark = rows.iter().any(is_pending).then(|| {
-            self.newest_mark ^= 1;
-            self.newest_mark
-        });
+        rows.iter().any(is_pending).then_some(self.newest_mark ^ 1)
+    }
+
+    /// Notes a step that was sent, and the mark behind it.
+    pub fn push(&mut self, rows: Vec<Pending>, mark: Option<usize>) -> Ticket {
+        self.newest_mark = mark.unwrap_or(self.newest_mark);
         let ticket = Ticket(self.n_steps);
         self.n_steps += 1;
-        self.steps.push_back(Step { ticket, mark, rows });
-        (ticket, mark)
+        self.steps.push_back(Step {
+            ticket,
+            mark,
+            rows: Ok(rows),
+        });
+        ticket
     }
 
     /// Waits for the oldest step, which is `ticket`.
@@ -169,33 +190,22 @@ impl UnderWay {
         if let Some(mark) = step.mark {
             mailbox.wait(mark).map_err(device)?;
         }
-        let results = step
-            .rows
-            .into_iter()
-            .enumerate()
-            .map(|(row, pending)| match pending {
-                Pending::Made(result) => Ok(result),
-                Pending::Chosen(chosen) => chosen.result(mailbox, row).map_err(device),
-            });
+        let rows = step.rows.map_err(device)?.into_iter();
+        let results = rows.enumerate().map(|(row, pending)| match pending {
+            Pending::Made(result) => Ok(result),
+            Pending::Chosen(chosen) => chosen.result(mailbox, row).map_err(device),
+        });
         results.collect()
     }
 
-    /// Reads now what the steps under way have posted. Those that failed say so when they are collected.
+    /// Reads now what the steps under way have posted, which steps to come may overwrite. Those that failed say so
+    /// when they are collected.
     pub fn settle(&mut self, mailbox: &dyn Mailbox) {
         for step in &mut self.steps {
-            let Some(mark) = step.mark else {
-                continue;
-            };
-            if mailbox.wait(mark).is_err() {
-                continue;
-            }
-            step.mark = None;
-            for (row, pending) in step.rows.iter_mut().enumerate() {
-                if let Pending::Chosen(chosen) = pending
-                    && let Ok(result) = chosen.result(mailbox, row)
-                {
-                    *pending = Pending::Made(result);
-                }
+            if let Some(mark) = step.mark.take()
+                && let Err(error) = step.settle(mark, mailbox)
+            {
+                step.rows = Err(error);
             }
         }
     }
@@ -207,7 +217,8 @@ impl UnderWay {
     pub fn source(&self, ticket: Ticket, row: usize) -> Result<Source, BackendError> {
         let gone = || BackendError::Ticket(ticket);
         let step = self.steps.iter().find(|step| step.ticket == ticket);
-        match step.and_then(|step| step.rows.get(row)).ok_or_else(gone)? {
+        let rows = step.and_then(|step| step.rows.as_ref().ok());
+        match rows.and_then(|rows| rows.get(row)).ok_or_else(gone)? {
             Pending::Made(result) => {
                 // A failed row's successor is for nothing.
                 let token = result.as_ref().ok().and_then(Output::token);

@@ -159,15 +159,18 @@ fn asks() -> [Ask<'static>; 4] {
 #[test]
 fn steps_under_way_change_nothing() {
     let _lock = device_lock();
-    for name in ["tiny-llama-q4_0-2", "tiny-qwen2-f16-1"] {
-        let model = model(name);
+    // What goes on between steps is the same for all models; one of the two has matrices of f16.
+    for (name, model, asks) in [
+        ("small", small_model(), &asks()[..]),
+        ("tiny-qwen2-f16-1", model("tiny-qwen2-f16-1"), &asks()[1..2]),
+    ] {
         let backends: [(&str, Box<dyn Backend>); 2] = [
             ("cpu", Box::new(CpuBackend::new(model.clone(), PAGES))),
             ("gpu", Box::new(gpu(&model, ActivationPrecision::F16))),
         ];
         for (kind, mut backend) in backends {
             let mut all = Vec::new();
-            for ask in asks() {
+            for &ask in asks {
                 let waiting = tokens(&mut *backend, ask, 1, [30, 31]);
                 let ahead = tokens(&mut *backend, ask, IN_FLIGHT, [20, 4]);
                 let what = format!("{name}, {kind}, {ask:?}");
@@ -180,7 +183,11 @@ fn steps_under_way_change_nothing() {
                 assert_eq!(ahead[1], waiting[1][..heard], "{what}: the text that ended");
                 all.push(waiting);
             }
-            assert!(all[0] != all[1] && all[1] != all[2], "{name}, {kind}");
+            let is_other = |pair: &[Vec<Vec<u32>>]| pair[0] != pair[1];
+            assert!(
+                all[..all.len().min(3)].windows(2).all(is_other),
+                "{name}, {kind}"
+            );
         }
     }
 }
@@ -188,7 +195,7 @@ fn steps_under_way_change_nothing() {
 #[test]
 fn steps_are_collected_in_turn_and_there_are_only_so_many() {
     let _lock = device_lock();
-    let model = model("tiny-llama-q4_0-2");
+    let model = small_model();
     let backends: [Box<dyn Backend>; 2] = [
         Box::new(CpuBackend::new(model.clone(), PAGES)),
         Box::new(gpu(&model, ActivationPrecision::F16)),

@@ -90,9 +90,14 @@ fn a_prompt_with_a_broken_token_spoils_no_other() {
             outputs.extend(step(backend, &until(4), 3, Ask::LOGITS));
             outputs
         };
+        // What the last product is followed by does not depend on the type of the weights.
+        let n_asks = match [NAMES[0], NAMES[3]].contains(&name) {
+            true => ASKS.len(),
+            false => 1,
+        };
         for (kind, mut backend) in backends(&model) {
-            for ask in ASKS {
-                let before = short(&mut *backend);
+            let before = short(&mut *backend);
+            for &ask in &ASKS[..n_asks] {
                 let mut expected = step(&mut *backend, &sound, 0, ask);
                 let mut found = step(&mut *backend, &broken, 0, ask);
                 let (expected_error, found_error) = (expected.remove(1), found.remove(1));
@@ -136,8 +141,8 @@ fn a_decode_step_with_a_broken_token_spoils_no_other() {
                 let until = |length: usize| -> Vec<Vec<u32>> {
                     sound.iter().map(|text| text[..length].to_vec()).collect()
                 };
+                step(&mut *backend, &until(7), 0, Ask::NOTHING);
                 for ask in [Ask::GREEDY, drawn(DRAW), Ask::LOGITS] {
-                    step(&mut *backend, &until(7), 0, Ask::NOTHING);
                     for length in 8..10 {
                         let mut texts = until(length);
                         let mut expected = step(&mut *backend, &texts, length - 1, ask);
@@ -300,16 +305,20 @@ fn of_eight_rows_those_that_fail_fail_alone() {
             ]
         };
         let sound = texts(8, 9, vocab, TOKEN);
-        for (kind, mut backend) in backends(&model) {
+        // So many rows are multiplied in f16 in any case.
+        let backends = backends(&model)
+            .into_iter()
+            .filter(|&(kind, _)| kind != "q8");
+        for (kind, mut backend) in backends {
             // A chunk of three tokens each, and one token each.
             for start in [6, 8] {
+                let before: Vec<Vec<u32>> =
+                    sound.iter().map(|text| text[..start].to_vec()).collect();
+                step(&mut *backend, &before, 0, Ask::NOTHING);
                 let mut run = |is_broken: bool, allows: [bool; 2]| {
                     let mut texts = sound.clone();
                     let last = texts[BROKEN].last_mut().expect("a token");
                     *last = if is_broken { TOKEN } else { *last };
-                    let before: Vec<Vec<u32>> =
-                        sound.iter().map(|text| text[..start].to_vec()).collect();
-                    step(&mut *backend, &before, 0, Ask::NOTHING);
                     let pages: Vec<u32> = (0..8).map(|s| 2 * s).collect();
                     let rows: Vec<Row<'_>> = (0..8)
                         .map(|s| Row {

@@ -16,6 +16,7 @@ use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
 use hyperion::sampling::uniform;
 
+use crate::support::cropped::cropped_model;
 pub use crate::support::device::{device, device_lock};
 use crate::support::{fixture, relative_error};
 
@@ -39,6 +40,11 @@ fn path(name: &str) -> PathBuf {
 
 pub fn model(name: &str) -> Arc<Model> {
     Arc::new(Model::open(&path(name)).expect("a model"))
+}
+
+/// A model of which a step costs little, for what does not depend on the model.
+pub fn small_model() -> Arc<Model> {
+    Arc::new(Model::from_gguf(&cropped_model()).expect("a model"))
 }
 
 pub fn gpu(model: &Arc<Model>, activations: ActivationPrecision) -> GpuBackend {
@@ -203,6 +209,15 @@ pub fn run_batch(
             backend.step(&[step], sink).expect("a chunk");
         }
     }
+    decode_batch(backend, members, sink)
+}
+
+/// The decode steps of [`run_batch`], behind prompts that are in the cache.
+pub fn decode_batch(
+    backend: &mut dyn Backend,
+    members: &[Member],
+    sink: &mut dyn TraceSink,
+) -> Vec<Vec<f32>> {
     let mut results = Vec::new();
     for extra in 0..members[0].text.len() - members[0].length {
         let steps = batch_step(members, extra, |_| Ask::LOGITS);

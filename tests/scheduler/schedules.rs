@@ -1,11 +1,13 @@
 //! Random requests in random orders, with far too few pages.
 
 use hyperion::backend::PAGE_TOKENS;
-use hyperion::engine::{EngineError, Limits, Request, RequestId};
+use hyperion::engine::{EngineError, Limits, Request, RequestId, Scheduler};
 use proptest::prelude::*;
 
-use crate::setup::{CONTEXT, Outcome, Random, Tiny, alone, assert_same, request, run};
+use crate::on_device::deterministic;
+use crate::setup::{CONTEXT, Outcome, Random, Tiny, alone, alone_on, assert_same, request, run};
 use crate::support::TINY_MODELS;
+use crate::support::device::device_lock;
 
 #[test]
 fn each_of_forty_requests_gets_the_text_that_it_gets_alone() {
@@ -77,32 +79,67 @@ proptest! {
         max_running in 1usize..6,
     ) {
         let tiny = Tiny::open("tiny-qwen3-q8_0-1");
-        let vocab = tiny.model.vocab();
-        let prefix = Random(1).tokens(130, vocab);
         let n_pages = CONTEXT / PAGE_TOKENS + extra_pages;
-        let mut scheduler = tiny.scheduler(tiny.on_cpu(n_pages), max_running);
-        let mut outcome = Outcome::default();
-        let mut sent = Vec::new();
-        for action in actions {
-            match action {
-                Action::Add { seed, has_prefix } => {
-                    let prefix = if has_prefix { &prefix[..] } else { &[] };
-                    let request = request(&mut Random(seed), vocab, prefix);
-                    sent.push((scheduler.add(request.clone()).expect("a request"), request));
-                }
-                Action::Step => outcome.take(scheduler.step().expect("a step")),
-                Action::Cancel(index) => if !sent.is_empty() {
+        let scheduler = tiny.scheduler(tiny.on_cpu(n_pages), max_running);
+        let alone = tiny.scheduler(tiny.on_cpu(CONTEXT / PAGE_TOKENS), 1);
+        check_schedule(scheduler, alone, actions, 1);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// On a device two steps are under way, also when a request is cancelled or gives its pages back.
+    #[test]
+    fn no_schedule_changes_a_text_on_a_device(
+        actions in actions(),
+        extra_pages in 0usize..3,
+        max_running in 1usize..6,
+    ) {
+        let _alone = device_lock();
+        let tiny = Tiny::cropped();
+        let n_pages = CONTEXT / PAGE_TOKENS + extra_pages;
+        let scheduler = tiny.scheduler(deterministic(&tiny, n_pages, max_running), max_running);
+        let alone = tiny.scheduler(deterministic(&tiny, CONTEXT / PAGE_TOKENS, 1), 1);
+        check_schedule(scheduler, alone, actions, 4);
+    }
+}
+
+/// Requests that are asked of `scheduler` and cancelled as `actions` say get the texts that `alone` gives them, of
+/// which they ask one `share`th of what is usual.
+fn check_schedule(
+    mut scheduler: Scheduler,
+    mut alone: Scheduler,
+    actions: Vec<Action>,
+    share: usize,
+) {
+    let vocab = scheduler.model().vocab();
+    let prefix = Random(1).tokens(130, vocab);
+    let mut outcome = Outcome::default();
+    let mut sent = Vec::new();
+    for action in actions {
+        match action {
+            Action::Add { seed, has_prefix } => {
+                let prefix = if has_prefix { &prefix[..] } else { &[] };
+                let mut request = request(&mut Random(seed), vocab, prefix);
+                request.limits.max_tokens = request.limits.max_tokens.map(|n| n.div_ceil(share));
+                sent.push((scheduler.add(request.clone()).expect("a request"), request));
+            }
+            Action::Step => outcome.take(scheduler.step().expect("a step")),
+            Action::Cancel(index) => {
+                if !sent.is_empty() {
                     scheduler.cancel(sent[index.index(sent.len())].0);
-                },
+                }
             }
         }
-        run(&mut scheduler, &mut outcome);
-        outcome.check_streams();
-        for (id, request) in &sent {
-            assert_same(&outcome.answers[id], &alone(&tiny, request), &format!("{id:?}"));
-        }
-        prop_assert_eq!(scheduler.pages().n_free(), n_pages);
     }
+    run(&mut scheduler, &mut outcome);
+    outcome.check_streams();
+    for (id, request) in &sent {
+        let expected = alone_on(&mut alone, request);
+        assert_same(&outcome.answers[id], &expected, &format!("{id:?}"));
+    }
+    assert_eq!(scheduler.pages().n_free(), scheduler.pages().n_pages());
 }
 
 /// While a request writes, short ones come without end: a long prompt starts after those that came before it.

@@ -12,6 +12,7 @@ use hyperion::sampling::SamplingParams;
 use hyperion::tokenizer::Tokenizer;
 
 use crate::support;
+use crate::support::cropped::cropped_model;
 pub use crate::support::random::Random;
 
 /// Tokens of a sequence, at most.
@@ -28,6 +29,15 @@ impl Tiny {
     pub fn open(name: &str) -> Tiny {
         let path = support::fixture(&format!("tiny/{name}.gguf"));
         let gguf = Gguf::open(&path).expect("a tiny model");
+        Tiny {
+            model: Arc::new(Model::from_gguf(&gguf).expect("a model")),
+            tokenizer: Arc::new(Tokenizer::from_gguf(&gguf).expect("a tokenizer")),
+        }
+    }
+
+    /// A model of which a simulated step costs little.
+    pub fn cropped() -> Tiny {
+        let gguf = cropped_model();
         Tiny {
             model: Arc::new(Model::from_gguf(&gguf).expect("a model")),
             tokenizer: Arc::new(Tokenizer::from_gguf(&gguf).expect("a tokenizer")),
@@ -136,9 +146,15 @@ pub fn run(scheduler: &mut Scheduler, outcome: &mut Outcome) {
 /// The answer of a request that runs alone, on a backend with all the pages that it needs.
 pub fn alone(tiny: &Tiny, request: &Request) -> Generation {
     let mut scheduler = tiny.scheduler(tiny.on_cpu(CONTEXT / PAGE_TOKENS), 1);
+    alone_on(&mut scheduler, request)
+}
+
+/// The answer of a request that runs alone on `scheduler`, with nothing cached.
+pub fn alone_on(scheduler: &mut Scheduler, request: &Request) -> Generation {
+    scheduler.pages().forget();
     let mut outcome = Outcome::default();
     let id = scheduler.add(request.clone()).expect("a request");
-    run(&mut scheduler, &mut outcome);
+    run(scheduler, &mut outcome);
     outcome.answers.remove(&id).expect("an answer")
 }
 

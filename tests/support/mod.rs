@@ -4,7 +4,9 @@
 
 pub mod altered;
 pub mod broken;
+pub mod cropped;
 pub mod device;
+pub mod failing_device;
 pub mod gguf_writer;
 pub mod greedy;
 pub mod random;
