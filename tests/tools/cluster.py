@@ -9,7 +9,6 @@ should be. By itself, with `smg` installed: tests/tools/cluster.py target/releas
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import time
 from collections import Counter
 
 import serving
-from serving import ask, events, metrics, send, wait_until
+from serving import ask, events, free_port, metrics, send, wait_until
 
 MODEL = "small"
 KEY = "key-of-the-cluster"
@@ -47,12 +46,6 @@ NEUTRAL = {
 def check(condition, what):
     if not condition:
         raise AssertionError(what)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def chat(text, tokens=8, **more):
@@ -146,11 +139,11 @@ def equal_answers(cluster):
     for seed in range(4):
         drawn = {"temperature": 1, "seed": seed}
         text = f"Tell me about the number {seed}."
-        requests.append((CHAT, chat(text, 16, **drawn)))
-        completion = {"model": MODEL, "prompt": f"Number {seed} is", "max_tokens": 16, **drawn}
+        requests.append((CHAT, chat(text, 10, **drawn)))
+        completion = {"model": MODEL, "prompt": f"Number {seed} is", "max_tokens": 10, **drawn}
         requests.append(("/v1/completions", completion))
         # Messages have no seed.
-        requests.append(("/v1/messages", chat(text, 16, top_k=1)))
+        requests.append(("/v1/messages", chat(text, 10, top_k=1)))
     direct = cluster.replicas[0].address
     for path, body in requests:
         texts = set()

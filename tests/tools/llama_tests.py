@@ -14,8 +14,8 @@ It takes some minutes. `docs/serving.md` lists what fails, and why.
 
 This file is three things: what starts pytest, a plugin of it, and the program that pytest starts in
 place of `llama-server`. The plugin puts `/v1` before paths that llama-server has without it as well,
-asks `/v1/completions` where a test asks llama-server's own `/completion`, and limits answers as
-`--n-predict` does there.
+asks `/v1/completions` where a test asks llama-server's own `/completion`, and adds to requests what
+`--n-predict`, `--temp` and `--seed` are there.
 """
 
 import os
@@ -23,7 +23,8 @@ import pathlib
 import subprocess
 import sys
 
-# Files of what both servers have; the others try llama.cpp's own features (slots, LoRA, drafts, MCP, images).
+# Files of what both servers have; the others try llama.cpp's own features (slots, LoRA, drafts, MCP,
+# images, a template from a file).
 FILES = [
     "basic",
     "chat_completion",
@@ -35,7 +36,6 @@ FILES = [
     "ignore_eos",
     "metrics",
     "security",
-    "template",
     "tokenize",
     "tool_call",
 ]
@@ -69,7 +69,7 @@ def run(folder, hyperion, model, arguments):
     environment.setdefault("PORT", "28080")
     files = [f"unit/test_{name}.py" for name in FILES]
     chosen = [argument for argument in arguments if argument.startswith("unit/")]
-    command = [sys.executable, "-m", "pytest", "-p", here.stem, "--timeout", "120"]
+    command = [sys.executable, "-m", "pytest", "-m", "not slow", "-p", here.stem, "--timeout", "120"]
     command += arguments if chosen else files + arguments
     return subprocess.call(command, cwd=folder, env=environment)
 
@@ -112,8 +112,13 @@ def translated(server, path, data):
                 data[name] = data.pop(theirs)
     limits = {"max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"}
     limit = {"/v1/responses": "max_output_tokens"}.get(ours, "max_tokens")
-    if ours.endswith(("completions", "responses")) and server.n_predict and not limits & data.keys():
-        data[limit] = server.n_predict
+    if ours.endswith(("completions", "responses")):
+        if server.n_predict and not limits & data.keys():
+            data[limit] = server.n_predict
+        if server.temperature is not None:
+            data.setdefault("temperature", server.temperature)
+    if ours.endswith("completions"):
+        data.setdefault("seed", server.seed)
     return ours, data
 
 
