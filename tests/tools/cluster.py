@@ -232,7 +232,7 @@ def kill(cluster):
         check(status == 200, answer)
         return cluster.replica_of(headers) == 0
 
-    seconds = wait_until("the replica that came back gets traffic", has_traffic, 10)
+    seconds = wait_until("the replica that came back gets traffic", has_traffic, 30)
     return f"{len(statuses)} of {len(statuses)} answered, traffic {seconds:.1f} s after the replica came back"
 
 

@@ -26,7 +26,7 @@ N_REQUESTS = 48
 GROWTH = 8
 # Of the time, for which the server gets warm.
 WARM = 0.2
-SERVED = ["--device", "cpu", "--port", 0, "--ctx", 1024, "--parallel", 32, "--kv-tokens", 8192]
+SERVED = ["--device", "cpu", "--port", 0, "--ctx", 1024, "--parallel", 32, "--kv-tokens", 4096]
 GAUGES = ("hyperion_requests_running", "hyperion_requests_waiting", "hyperion_kv_pages_used")
 
 
