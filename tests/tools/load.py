@@ -7,7 +7,7 @@ By hand, not in CI:
 
 Every answer must be the one that the same request has alone, and once the server is warm its memory
 must not grow. The exit code is 1 where that is not so. `--seconds N` and `--clients N` change how long
-and how many; the cache is too small for all clients, so that some wait and some give up their pages.
+and how many; the cache is too small for all clients, so that some wait.
 """
 
 import argparse
