@@ -1,7 +1,7 @@
 //! `hyperion serve`: a model behind an HTTP server.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -88,10 +88,10 @@ struct AccessArgs {
     api_key_file: Option<PathBuf>,
     /// A name under which clients reach this server, beside those of this machine; may be given several times, and *
     /// is any
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
     allowed_host: Vec<String>,
     /// An origin whose web pages may ask, such as https://example.com; may be given several times, and * is any
-    #[arg(long, value_name = "ORIGIN")]
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     cors_origin: Vec<String>,
 }
 
@@ -269,4 +269,47 @@ fn announce(address: SocketAddr) {
     // Whoever closed it does not want to know.
     let _ = writeln!(stdout, "hyperion is ready at http://{address}");
     let _ = stdout.flush();
+}
+
+/// A name as it stands in a `Host`, without a port; one that could never be found there is refused.
+fn host_name(text: &str) -> Result<String, String> {
+    let is_plain = !text.is_empty() && !text.contains(['/', ':', '@', ' ']);
+    match is_plain || text.parse::<IpAddr>().is_ok() {
+        true => Ok(text.to_owned()),
+        false => Err("expected a name or an address without a port, or *".to_owned()),
+    }
+}
+
+/// An origin as browsers send it; what could never be one is refused.
+fn origin(text: &str) -> Result<String, String> {
+    let is_plain = text.split_once("://").is_some_and(|(scheme, host)| {
+        !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '@', ' '])
+    });
+    match is_plain || text == "*" {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("expected an origin without a path, such as https://example.com, or *".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_origins_that_nobody_sends_are_refused() {
+        for name in ["*", "llm.example", "10.0.0.1", "fe80::1"] {
+            assert_eq!(host_name(name).as_deref(), Ok(name));
+        }
+        for name in ["", "http://llm.example", "llm.example:80", "a/b", "a b"] {
+            assert!(host_name(name).is_err(), "{name}");
+        }
+        for name in ["*", "https://a.example", "http://[::1]:3000", "app://notes"] {
+            assert_eq!(origin(name).as_deref(), Ok(name));
+        }
+        for name in ["", "localhost", "a.example", "https://a.example/", "://a"] {
+            assert!(origin(name).is_err(), "{name}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What a schema may be before anybody compiles it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::GrammarError;
 
@@ -19,19 +19,50 @@ const MAX_PATTERN: usize = 2_000;
 /// Counts above this one are not told apart from it, and cost as much as they say.
 const MAX_COUNT: u64 = 10_000;
 
-/// Looks whether `schema` can be compiled within bounds.
+/// What a grammar needs of `schema`: an upper bound above 10,000 is not kept, and that the names of properties are
+/// strings is no condition. Coding agents write both.
 ///
 /// # Errors
-/// It is no schema, or is too large; where in it, is told as a JSON pointer.
-pub fn check(schema: &Value) -> Result<(), GrammarError> {
+/// It is no schema, or is too large to be compiled; where in it, is told as a JSON pointer.
+pub fn checked(mut schema: Value) -> Result<Value, GrammarError> {
     if !matches!(schema, Value::Object(_) | Value::Bool(true)) {
         return refused("", "expected an object that is a JSON schema");
     }
+    simplify(&mut schema);
     let mut left = Left {
         values: MAX_VALUES,
         bytes: MAX_BYTES,
     };
-    walk(schema, "", 0, &mut left)
+    walk(&schema, "", 0, &mut left)?;
+    Ok(schema)
+}
+
+/// Takes out what says nothing, wherever a weaker schema admits more; so not below `not` and its like.
+fn simplify(schema: &mut Value) {
+    let Value::Object(fields) = schema else {
+        return;
+    };
+    fields.retain(|name, value| match name.as_str() {
+        "maxLength" | "maxItems" | "maxProperties" => !is_large(value),
+        "propertyNames" => *value != json!({"type": "string"}) && *value != json!({}),
+        _ => true,
+    });
+    for (name, value) in fields {
+        match (name.as_str(), value) {
+            ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(of)) => {
+                of.values_mut().for_each(simplify);
+            }
+            ("allOf" | "anyOf" | "oneOf" | "prefixItems" | "items", Value::Array(of)) => {
+                of.iter_mut().for_each(simplify);
+            }
+            ("items" | "additionalProperties", schema) => simplify(schema),
+            _ => {}
+        }
+    }
+}
+
+fn is_large(count: &Value) -> bool {
+    count.as_f64().is_some_and(|count| count > MAX_COUNT as f64)
 }
 
 struct Left {
@@ -83,11 +114,8 @@ fn check_keyword(name: &str, value: &Value, place: &str) -> Result<(), GrammarEr
         "minProperties",
         "maxProperties",
     ];
-    let is_large = |number: f64| number > MAX_COUNT as f64;
     match value {
-        Value::Number(number)
-            if counts.contains(&name) && number.as_f64().is_some_and(is_large) =>
-        {
+        Value::Number(_) if counts.contains(&name) && is_large(value) => {
             refused(place, &format!("expected at most {MAX_COUNT}"))
         }
         Value::String(pattern) if name == "pattern" && pattern.len() > MAX_PATTERN => {
@@ -99,10 +127,50 @@ fn check_keyword(name: &str, value: &Value, place: &str) -> Result<(), GrammarEr
     }
 }
 
-fn refused(place: &str, message: &str) -> Result<(), GrammarError> {
+fn refused<T>(place: &str, message: &str) -> Result<T, GrammarError> {
     let message = match place {
         "" => message.to_owned(),
         place => format!("{message} (at {place})"),
     };
     Err(GrammarError::Refused(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_nothing_is_taken_out() {
+        let text = json!({"type": "string", "maxLength": 524_288});
+        let plain = json!({"type": "string"});
+        let names = json!({"type": "string"});
+        for (given, kept) in [
+            (text.clone(), plain.clone()),
+            (
+                json!({"properties": {"maxLength": {"items": [text]}, "propertyNames": names}}),
+                json!({"properties": {"maxLength": {"items": [plain]}, "propertyNames": names}}),
+            ),
+            (
+                json!({"anyOf": [{"additionalProperties": {"propertyNames": names}}]}),
+                json!({"anyOf": [{"additionalProperties": {}}]}),
+            ),
+            (json!({"maxItems": 10_000}), json!({"maxItems": 10_000})),
+            (
+                json!({"propertyNames": {"pattern": "a"}}),
+                json!({"propertyNames": {"pattern": "a"}}),
+            ),
+        ] {
+            assert_eq!(checked(given.clone()).expect("a schema"), kept, "{given}");
+        }
+    }
+
+    #[test]
+    fn large_counts_that_say_something_are_refused() {
+        for schema in [
+            json!({"minLength": 10_001}),
+            json!({"not": {"maxLength": 10_001}}),
+        ] {
+            assert!(checked(schema.clone()).is_err(), "{schema}");
+        }
+    }
 }

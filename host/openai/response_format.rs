@@ -48,10 +48,8 @@ impl ResponseFormat {
             }
         };
         format.finish()?;
-        if let Some(schema) = &schema {
-            schema::check(schema)
-                .map_err(|error| ApiError::field(field, format!("{field}: {error}")))?;
-        }
+        let schema = schema.map(schema::checked).transpose();
+        let schema = schema.map_err(|error| ApiError::field(field, format!("{field}: {error}")))?;
         Ok(ResponseFormat { schema, field })
     }
 }

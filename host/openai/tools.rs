@@ -82,7 +82,7 @@ fn read_tool(index: usize, tool: &Value) -> Result<Tool, ApiError> {
     if !kind.is_null() && kind != "object" {
         return Err(wrong(&format!("{place}.type"), kind, "\"object\""));
     }
-    schema::check(&parameters)
+    let parameters = schema::checked(parameters)
         .map_err(|error| ApiError::field(&place, format!("{place}: {error}")))?;
     Ok(Tool {
         name: name.to_owned(),

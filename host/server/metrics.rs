@@ -278,12 +278,15 @@ impl Metrics {
         for LoadGauge { gauge, value } in &self.gauges {
             gauge.get_or_create(&[model()]).set(value(load));
         }
-        let config = [
-            model(),
-            ("block_size", PAGE_TOKENS.to_string()),
-            ("num_gpu_blocks", load.pages.to_string()),
-        ];
-        self.cache_config.get_or_create(&config).set(1.0);
+        // Labels stay for ever, and without a model there are none.
+        if load.pages > 0 {
+            let config = [
+                model(),
+                ("block_size", PAGE_TOKENS.to_string()),
+                ("num_gpu_blocks", load.pages.to_string()),
+            ];
+            self.cache_config.get_or_create(&config).set(1.0);
+        }
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
@@ -298,6 +301,8 @@ mod tests {
     #[test]
     fn gauges_follow_the_load_and_routers_find_their_names() {
         let metrics = Metrics::new("m");
+        // As while the model is loaded.
+        metrics.text(&EngineLoad::default());
         let load = EngineLoad {
             running: 2,
             waiting: 3,
@@ -314,6 +319,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "no {line} in\n{text}");
         }
+        assert_eq!(text.matches("num_gpu_blocks").count(), 1);
         let text = metrics.text(&EngineLoad::default());
         assert!(text.contains("hyperion_requests_running{model_name=\"m\"} 0"));
         assert!(text.ends_with("# EOF\n"));

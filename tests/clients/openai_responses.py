@@ -155,7 +155,7 @@ def check_errors_name_the_field(client):
         ({"max_output_tokens": 0}, "max_output_tokens", "1 or more"),
         ({"truncation": "auto"}, "truncation", "not supported"),
         ({"top_logprobs": 2}, "top_logprobs", "0"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type", "function"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice", "no tools"),
         ({"extra_body": {"unheard_of": 1}}, "unheard_of", "not supported"),
         ({"input": []}, "input", "empty"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type", "message"),

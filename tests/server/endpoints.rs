@@ -217,12 +217,23 @@ fn routers_find_load_and_metrics() {
         assert_eq!(load[name], value, "{name}");
     }
     assert!(loads["timestamp"].is_f64());
-    let metrics = server.get("/metrics");
-    assert!(
-        metrics
-            .header("content-type")
-            .is_some_and(|form| form.starts_with("application/openmetrics-text"))
-    );
+    for (accepted, form, counter) in [
+        (
+            "application/openmetrics-text;version=1.0.0,*/*;q=0.1",
+            "application/openmetrics-text",
+            "# TYPE hyperion_preemptions counter",
+        ),
+        (
+            "*/*",
+            "text/plain; version=0.0.4",
+            "# TYPE hyperion_preemptions_total counter",
+        ),
+    ] {
+        let metrics = server.ask("GET", "/metrics", &[("accept", accepted)], b"");
+        let told = metrics.header("content-type");
+        assert!(told.is_some_and(|told| told.starts_with(form)), "{told:?}");
+        assert!(metrics.text().contains(counter), "{}", metrics.text());
+    }
     assert_eq!(server.metric("hyperion_generated_tokens_total"), 3.0);
     assert_eq!(
         server.metric("hyperion_time_to_first_token_seconds_count"),

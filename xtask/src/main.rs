@@ -7,7 +7,7 @@ mod device_toolchain;
 mod system;
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
@@ -20,6 +20,8 @@ Usage: cargo xtask TASK
 Tasks:
   demo   Set up, build, and let the default model write a haiku
   test   Set up and run every test; with --skipped N, fail where not exactly N are left out
+  cluster
+         Set up, build, and try three servers behind the router SMG
   setup  Install what is missing on this machine, fetch the models of the tests, NVIDIA's ptxas and
          the clients of the server";
 
@@ -28,6 +30,9 @@ const SKIPS: &str = "HYPERION_TEST_SKIPS";
 
 /// The Python packages that `tests/clients.rs` runs.
 const CLIENTS: &str = "tests/clients/requirements.txt";
+
+/// The router that `tests/tools/cluster.py` puts before servers.
+const ROUTER: &str = "tests/tools/cluster-requirements.txt";
 
 /// A prompt that the default model answers with three lines, and flags under which it always does:
 /// a model this small may ramble when its tokens are drawn.
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
         ["test", "--skipped", count] if count.parse::<usize>().is_ok() => {
             return exit_code(test(count.parse().ok()));
         }
+        ["cluster"] => cluster,
         ["setup"] => set_up_tests,
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
@@ -68,25 +74,49 @@ fn exit_code(outcome: Result<()>) -> ExitCode {
 fn demo() -> Result<()> {
     let model = &KNOWN_MODELS[0];
     set_up(std::slice::from_ref(model))?;
-    // With the tests' profile and, because a test is asked for as well, with the features of all their dependencies:
-    // so `cargo xtask test` finds everything built.
-    let build = ["build", "--workspace", "--bin", "hyperion"];
-    cargo(&[&build[..], &["--test", "fixtures"]].concat(), &[])?;
+    let hyperion = build()?;
     let flags = DEMO_FLAGS.join(" ");
     eprintln!(
         "> hyperion generate {} -p {DEMO_PROMPT:?} {flags}",
         model.name
     );
-    // Not by `cargo run`, which would build it again with fewer features. It lies beside this program.
+    run(Command::new(&hyperion)
+        .args(["generate", model.name, "-p", DEMO_PROMPT])
+        .args(DEMO_FLAGS))
+}
+
+/// Tries three servers with the default model behind a router.
+fn cluster() -> Result<()> {
+    let model = &KNOWN_MODELS[0];
+    set_up(std::slice::from_ref(model))?;
+    let packages = fetch_python(ROUTER)?;
+    let hyperion = build()?;
+    run(Command::new("python3")
+        .arg(workspace().join("tests/tools/cluster.py"))
+        .args([hyperion.as_os_str(), model.name.as_ref()])
+        .env("PYTHONPATH", packages)
+        .env("PYTHONDONTWRITEBYTECODE", "1"))
+}
+
+/// Builds hyperion with the tests' profile and, because a test is asked for as well, with the features of all their
+/// dependencies: so `cargo xtask test` finds everything built. It is not for `cargo run`, which would build it again
+/// with fewer features.
+fn build() -> Result<PathBuf> {
+    let build = ["build", "--workspace", "--bin", "hyperion"];
+    cargo(&[&build[..], &["--test", "fixtures"]].concat(), &[])?;
+    // It lies beside this program.
     let mut hyperion = env::current_exe().context("the place of this program")?;
     hyperion.set_file_name(format!("hyperion{}", env::consts::EXE_SUFFIX));
-    let status = Command::new(&hyperion)
-        .args(["generate", model.name, "-p", DEMO_PROMPT])
-        .args(DEMO_FLAGS)
+    Ok(hyperion)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command
         .status()
-        .with_context(|| format!("cannot start {}", hyperion.display()))?;
+        .with_context(|| format!("cannot start {program}"))?;
     if !status.success() {
-        bail!("{} failed ({status})", hyperion.display());
+        bail!("{program} failed ({status})");
     }
     Ok(())
 }
@@ -137,10 +167,15 @@ fn set_up_tests() -> Result<()> {
     if known_tools().is_empty() {
         eprintln!("no ptxas for this machine: what needs it is not tested");
     }
-    let clients = fs::read_to_string(workspace().join(CLIENTS)).context(CLIENTS)?;
-    let path = cache.fetch_python(&clients)?;
+    let path = fetch_python(CLIENTS)?;
     eprintln!("clients of the server: {}", path.display());
     Ok(())
+}
+
+/// Makes sure that the packages of the file `requirements` are in the cache: the folder in which they lie.
+fn fetch_python(requirements: &'static str) -> Result<PathBuf> {
+    let list = fs::read_to_string(workspace().join(requirements)).context(requirements)?;
+    Ok(Cache::from_env()?.fetch_python(&list)?)
 }
 
 /// Brings a fresh machine to where hyperion builds, with the given models in the user's cache.

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::openai::{ApiError, Fields, Translation};
 
 /// Takes the functions, which this API has without an object of their own; gives what the response repeats of them.
+/// Tools of other kinds, which coding agents offer unasked, are left out: no call of them is ever made.
 pub fn read_tools(fields: &mut Fields, request: &mut Translation) -> Result<Value, ApiError> {
     let Some(tools) = fields.take::<Vec<Value>>("tools")? else {
         return Ok(json!([]));
@@ -13,13 +14,11 @@ pub fn read_tools(fields: &mut Fields, request: &mut Translation) -> Result<Valu
     let mut echo = Vec::new();
     for (index, tool) in tools.into_iter().enumerate() {
         let what = format!("tools[{index}]");
-        request.rename(&format!("{what}.function"), &what);
         let mut tool = Fields::new(tool, &what, format!("{what}."))?;
-        let kind = tool.take::<Value>("type")?.unwrap_or_default();
-        if kind != "function" {
-            let expected = "\"function\", the one kind of tools that is supported";
-            return Err(tool.wrong("type", &kind, expected));
+        if tool.require::<String>("type")? != "function" {
+            continue;
         }
+        request.rename(&format!("tools[{}].function", functions.len()), &what);
         let function = take_function(tool)?;
         functions.push(json!({"type": "function", "function": function}));
         echo.push(repeated(function));
@@ -115,6 +114,14 @@ mod tests {
                 "strict": false,
             }])
         );
+        let offered = json!([
+            {"type": "web_search", "external_web_access": true},
+            {"type": "function", "name": "f"},
+            {"type": "namespace", "name": "n", "tools": []},
+        ]);
+        let request = read(json!({"tools": offered})).expect("a request");
+        assert_eq!(request.chat.tools.list.len(), 1);
+        assert_eq!(request.echo.0["tools"].as_array().map(Vec::len), Some(1));
         let hidden = read(json!({"tool_choice": "none"})).expect("a request");
         assert!(!hidden.chat.variables.contains_key("tools"));
     }
@@ -124,8 +131,16 @@ mod tests {
         for (more, param) in [
             (json!({"tools": {}}), "tools"),
             (json!({"tools": [1]}), "tools[0]"),
-            (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+            (json!({"tools": [{"type": 1}]}), "tools[0].type"),
             (json!({"tools": [{"name": "f"}]}), "tools[0].type"),
+            (
+                json!({"tools": [{"type": "web_search"}, {"type": "function", "name": "?"}]}),
+                "tools[1].name",
+            ),
+            (
+                json!({"tools": [{"type": "web_search"}], "tool_choice": "required"}),
+                "tool_choice",
+            ),
             (json!({"tools": [{"type": "function"}]}), "tools[0].name"),
             (
                 json!({"tools": [{"type": "function", "function": {"name": "f"}}]}),
