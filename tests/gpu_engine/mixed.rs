@@ -30,7 +30,7 @@ impl Part {
 
 /// Tokens before the step, and in it. Contexts of more than 4 pages are shared among blocks where they decode; chunks
 /// go over the end of a page, begin behind a long context or at nothing.
-const PARTS: [(usize, usize); 6] = [(262, 1), (50, 40), (5, 1), (130, 2), (0, 17), (64, 1)];
+const PARTS: [(usize, usize); 6] = [(330, 1), (50, 40), (5, 1), (300, 2), (0, 17), (64, 1)];
 const ORDERS: [[usize; 6]; 3] = [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [3, 0, 4, 5, 1, 2]];
 const LONG: Limits = Limits {
     context: 384,

@@ -83,11 +83,11 @@ fn scaled(tensor: &Tensor, factor: f32) -> TensorSource {
     }
 }
 
-/// Prompts of 1, 2 and 40 tokens, then a token each of 1, 5 and 10 sequences: the logits of every sequence, and
+/// Prompts of 1, 2 and 40 tokens, then a token each of 1, 5 and 20 sequences: the logits of every sequence, and
 /// what kind of step it was.
 fn run(backend: &mut dyn Backend, sink: &mut dyn TraceSink) -> Vec<(String, Vec<f32>)> {
     let vocab = backend.model().vocab();
-    let pages: Vec<[u32; 1]> = (0..10).map(|page| [page * 7 % 10]).collect();
+    let pages: Vec<[u32; 1]> = (0..20).map(|page| [page * 7 % 20]).collect();
     let mut all = Vec::new();
     for length in [1, 2, 40] {
         let step = Row {
@@ -104,8 +104,8 @@ fn run(backend: &mut dyn Backend, sink: &mut dyn TraceSink) -> Vec<(String, Vec<
                 .map(|o| (what.clone(), logits(o))),
         );
     }
-    let texts: Vec<Vec<u32>> = (0..10).map(|s| text(s, 3, vocab)).collect();
-    for n in [1, 5, 10] {
+    let texts: Vec<Vec<u32>> = (0..20).map(|s| text(s, 3, vocab)).collect();
+    for n in [1, 5, 20] {
         let step = |range: std::ops::Range<usize>, ask| -> Vec<Row<'_>> {
             let steps = texts.iter().zip(&pages).take(n);
             let steps = steps.map(|(text, pages)| Row {

@@ -262,7 +262,11 @@ fn fail_part(batch: &Batch, part: usize, n_parts: usize) -> Vec<Failed> {
     let [_, _, calls] = [(); 3].map(|()| setup.undisturbed(batch).1);
     for (number, call) in calls.into_iter().enumerate().skip(part).step_by(n_parts) {
         let no_memory = TAKE_MEMORY.contains(&call).then_some(Failure::OutOfMemory);
-        for failure in [Failure::Once, Failure::Lost].into_iter().chain(no_memory) {
+        // Each step has calls enough for the device to be lost at some of them.
+        let lost = (number / n_parts)
+            .is_multiple_of(4)
+            .then_some(Failure::Lost);
+        for failure in [Some(Failure::Once), no_memory, lost].into_iter().flatten() {
             failed.extend(setup.fail(batch, &expected, (number, failure)));
         }
     }
