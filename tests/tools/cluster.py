@@ -295,7 +295,8 @@ def load(cluster):
     check(min(counts[number] for number in range(3)) >= 12, counts)
     check(compared["equal"] >= 10 and compared["equal"] >= 20 * compared["unequal"], compared)
     shares = "/".join(str(counts[number]) for number in range(3))
-    return f"80 of 80 answered, {shares} by replica; loads and metrics agree in {compared['equal']} readings"
+    agreed = f"{compared['equal']} of {compared.total()}"
+    return f"80 of 80 answered, {shares} by replica; loads and metrics agree in {agreed} readings"
 
 
 def requests_of(replica):
