@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Three replicas of `hyperion serve` behind the router SMG, in ten steps.
 
-`cargo xtask cluster` builds the server, fetches the router and runs this. It takes a minute or two on
+`cargo xtask cluster` builds the server, fetches the router and runs this. It takes some minutes on
 two cores, says what each step saw, and ends with an exit code of 1 at the first thing that is not as it
 should be. By itself, with `smg` installed: tests/tools/cluster.py target/release/hyperion MODEL
 """
@@ -295,7 +295,8 @@ def load(cluster):
     check(min(counts[number] for number in range(3)) >= 12, counts)
     check(compared["equal"] >= 10 and compared["equal"] >= 20 * compared["unequal"], compared)
     shares = "/".join(str(counts[number]) for number in range(3))
-    return f"80 of 80 answered, {shares} by replica; loads and metrics agree in {compared['equal']} readings"
+    agreed = f"{compared['equal']} of {compared.total()}"
+    return f"80 of 80 answered, {shares} by replica; loads and metrics agree in {agreed} readings"
 
 
 def requests_of(replica):
