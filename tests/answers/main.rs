@@ -7,5 +7,6 @@ mod engine;
 mod forms;
 mod masks;
 mod requests;
+mod templates;
 mod vocabulary;
 mod walk;
