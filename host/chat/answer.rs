@@ -57,6 +57,7 @@ impl AnswerForm {
             state: match self.thinking {
                 Some((tags, are_open)) => State::Thinking {
                     scan: ThinkingScan::new(tags, are_open),
+                    label: tags.label,
                     thought: Vec::new(),
                     has_thought: false,
                 },
@@ -82,7 +83,9 @@ enum State {
     /// Thoughts, or what may be the beginning of some.
     Thinking {
         scan: ThinkingScan,
-        /// What is not told yet: white space, and what may be of the marks.
+        /// What may come before them; nothing when it came.
+        label: &'static str,
+        /// What is not told yet: white space, and what may be of the marks or the label.
         thought: Vec<u8>,
         has_thought: bool,
     },
@@ -127,10 +130,12 @@ impl AnswerReader {
                 thought,
                 has_thought,
                 scan,
+                label,
             } => {
                 let rest = std::mem::take(thought);
                 if scan.is_inside() {
-                    tell_thought(&rest, has_thought, &mut pieces);
+                    let rest = behind_label(&rest, label).unwrap_or(&rest);
+                    tell_thought(rest, has_thought, &mut pieces);
                 } else {
                     // It ended before it was clear what it is.
                     let text = String::from_utf8_lossy(&rest).into_owned();
@@ -164,6 +169,7 @@ impl AnswerReader {
         match &mut self.state {
             State::Thinking {
                 scan,
+                label,
                 thought,
                 has_thought,
             } => {
@@ -172,7 +178,19 @@ impl AnswerReader {
                     Thinking::Undecided => {}
                     Thinking::Opens => thought.clear(),
                     Thinking::Thought => {
-                        let certain = certain(thought, scan.held());
+                        let mut certain = certain(thought, scan.held());
+                        if !label.is_empty() {
+                            let begun = thought[..certain].trim_ascii_start();
+                            if label.as_bytes().starts_with(begun) {
+                                return;
+                            }
+                            if let Some(rest) = behind_label(begun, label) {
+                                let before = certain - rest.len();
+                                thought.drain(..before);
+                                certain -= before;
+                            }
+                            *label = "";
+                        }
                         let told: Vec<u8> = thought.drain(..certain).collect();
                         tell_thought(&told, has_thought, pieces);
                     }
@@ -237,6 +255,14 @@ impl AnswerReader {
 fn certain(held: &[u8], matched: usize) -> usize {
     let certain = whole_characters(held, held.len().saturating_sub(matched));
     held[..certain].trim_ascii_end().len()
+}
+
+/// What is behind `label`, where there is one and `thought` begins with it.
+fn behind_label<'t>(thought: &'t [u8], label: &str) -> Option<&'t [u8]> {
+    let thought = thought.trim_ascii_start();
+    let rest = thought.strip_prefix(label.as_bytes())?;
+    let is_word = rest.first().is_none_or(u8::is_ascii_whitespace);
+    (!label.is_empty() && is_word).then_some(rest)
 }
 
 fn whole_characters(bytes: &[u8], n: usize) -> usize {

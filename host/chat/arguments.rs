@@ -1,13 +1,18 @@
-//! Arguments of earlier calls: most templates write the object that they are given as JSON, some expect its text.
+//! Earlier calls as templates lay them out: in which form, and whether from arguments that are an object, as most
+//! expect, or the text of one.
 
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
+use super::tools::{ToolFormat, format_of};
 use super::{ChatTemplate, Variables};
 
 /// A name that a rendering shows where it has the arguments as JSON, or as parameters.
 const NEEDLE: &str = "needle";
+
+/// The function of such a call.
+const FUNCTION: &str = "haystack";
 
 impl ChatTemplate {
     /// `messages`, whose calls have objects as arguments, with these in the form that the template writes.
@@ -35,29 +40,74 @@ impl ChatTemplate {
         !self.shows(object.clone()) && self.shows(object.to_string().into())
     }
 
-    /// Whether a call with `arguments` is shown with their name in double quotes, or as that of a parameter.
-    fn shows(&self, arguments: Value) -> bool {
+    /// The form of calls in which the model of this template, whose text is `source`, answers.
+    pub(super) fn find_tool_format(&self, source: &str) -> Option<ToolFormat> {
+        if !self.has_tools {
+            return Some(format_of(source));
+        }
+        // A template may name one form and write another.
+        let text = self.with_call(json!({ NEEDLE: "x" }));
+        let text = text.filter(|text| text.contains(FUNCTION));
+        let is_written = |format: &ToolFormat| {
+            let marker = format.marker();
+            text.as_ref()
+                .is_none_or(|text| text.contains(marker.text()))
+        };
+        ToolFormat::of_template(source).filter(is_written)
+    }
+
+    /// A conversation with a call that has `arguments`, where the template takes it.
+    fn with_call(&self, arguments: Value) -> Option<String> {
         let messages = [
             json!({"role": "user", "content": "x"}),
             json!({"role": "assistant", "content": "", "tool_calls": [{
                 "id": "call00000",
                 "type": "function",
-                "function": {"name": "f", "arguments": arguments},
+                "function": {"name": FUNCTION, "arguments": arguments},
             }]}),
         ];
+        self.render(&messages, false, &Variables::new()).ok()
+    }
+
+    /// Whether a call with `arguments` is shown with their name in double quotes, or as that of a parameter.
+    fn shows(&self, arguments: Value) -> bool {
         let shown = [
             format!("\"{NEEDLE}\""),
             format!("={NEEDLE}>"),
             format!("{NEEDLE}:"),
         ];
-        let text = self.render(&messages, false, &Variables::new());
-        text.is_ok_and(|text| shown.iter().any(|shown| text.contains(shown)))
+        let text = self.with_call(arguments);
+        text.is_some_and(|text| shown.iter().any(|shown| text.contains(shown)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_form_that_is_named_and_not_written_is_none() {
+        let format = |call: &str| {
+            let source = format!(
+                "{{# tools in <tool_call></tool_call> #}}{{% for m in messages %}}{{% for c in m.tool_calls or [] %}}\
+                 {call}{{% endfor %}}{{% endfor %}}"
+            );
+            let template = ChatTemplate::new(Some(&source), "", "").expect("a template");
+            template.tool_format()
+        };
+        let name = "{{ c.function.name }}";
+        assert_eq!(format(&format!("<tool_calls>[{name}]")), None);
+        assert_eq!(
+            format(&format!("<tool_call>{name}")),
+            Some(ToolFormat::Hermes)
+        );
+        // Nothing can be seen of it.
+        assert_eq!(format(""), Some(ToolFormat::Hermes));
+        assert_eq!(
+            format("{{ raise_exception('no') }}"),
+            Some(ToolFormat::Hermes)
+        );
+    }
 
     #[test]
     fn arguments_have_the_form_that_the_template_writes() {

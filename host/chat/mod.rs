@@ -143,18 +143,17 @@ impl ChatTemplate {
         }
         let program =
             Program::parse(text).map_err(|error| ChatError::Template(error.to_string()))?;
-        Ok(ChatTemplate {
+        let mut template = ChatTemplate {
             program,
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             from_file: source.is_some(),
             has_tools: text.contains("tools"),
-            tool_format: match text.contains("tools") {
-                true => ToolFormat::of_template(text),
-                false => Some(tools::format_of(text)),
-            },
+            tool_format: None,
             thinking: reasoning::of_template(text),
-        })
+        };
+        template.tool_format = template.find_tool_format(text);
+        Ok(template)
     }
 
     /// Compiles the template of a model file (`tokenizer.chat_template`), or ChatML.

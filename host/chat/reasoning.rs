@@ -4,14 +4,22 @@ use crate::grammar::Tags;
 use crate::tokenizer::Prompt;
 
 /// The marks of all models that have such.
-const KNOWN: [Tags; 2] = [
+const KNOWN: [Tags; 3] = [
     Tags {
         open: "<think>",
         close: "</think>",
+        label: "",
     },
     Tags {
         open: "[THINK]",
         close: "[/THINK]",
+        label: "",
+    },
+    // Gemma 4's only channel.
+    Tags {
+        open: "<|channel>",
+        close: "<channel|>",
+        label: "thought",
     },
 ];
 
@@ -24,6 +32,7 @@ pub fn of_template(source: &str) -> Option<Tags> {
 /// the model (`Some(false)`), or has closed them, so that there are none.
 pub fn at_end_of(prompt: &Prompt, tags: Tags) -> Option<bool> {
     let text = prompt.text.trim_end();
+    let labelled = [tags.open, tags.label].concat();
     let is_own = |tag: &str| {
         text.ends_with(tag)
             && prompt
@@ -31,10 +40,12 @@ pub fn at_end_of(prompt: &Prompt, tags: Tags) -> Option<bool> {
                 .last()
                 .is_none_or(|range| range.end <= text.len() - tag.len())
     };
-    match (is_own(tags.open), is_own(tags.close)) {
-        (true, _) => Some(true),
-        (_, true) => None,
-        _ => Some(false),
+    if is_own(tags.open) || is_own(&labelled) {
+        return Some(true);
+    }
+    match is_own(tags.close) {
+        true => None,
+        false => Some(false),
     }
 }
 
@@ -58,6 +69,19 @@ mod tests {
         assert_eq!(at_end("a<think>\n", &[0..1]), Some(true));
         assert_eq!(at_end("a<think>\n\n</think>\n\n", &[0..1]), None);
         assert_eq!(at_end("assistant\n", &[]), Some(false));
+        let labelled = of_template("'<channel|>'").expect("tags");
+        let prompt = |text: &str| Prompt {
+            text: text.to_owned(),
+            foreign: Vec::new(),
+            literals: Vec::new(),
+        };
+        for (text, expected) in [
+            ("<|turn>model\n<|channel>thought\n", Some(true)),
+            ("<|turn>model\n<|channel>thought\n<channel|>", None),
+            ("<|turn>model\n", Some(false)),
+        ] {
+            assert_eq!(at_end_of(&prompt(text), labelled), expected, "{text}");
+        }
         // A message that spells it.
         assert_eq!(at_end("<think>", &[0..7]), Some(false));
         assert_eq!(at_end("</think>", &[3..8]), Some(false));

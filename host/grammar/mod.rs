@@ -70,6 +70,14 @@ impl Grammars {
         &self.tokenizer
     }
 
+    /// Makes what all grammars share, so that no request has to wait for it.
+    ///
+    /// # Errors
+    /// The vocabulary cannot be searched.
+    pub fn warm_up(&self) -> Result<(), GrammarError> {
+        self.shared().map(drop)
+    }
+
     /// Compiles a grammar in llguidance's dialect of Lark.
     ///
     /// # Errors
@@ -144,7 +152,20 @@ fn first_line(message: &str) -> String {
     {
         line = rest.to_owned();
     }
-    line.chars().take(MAX_MESSAGE).collect()
+    in_our_words(&line).chars().take(MAX_MESSAGE).collect()
+}
+
+/// What the library says of a schema, without what only its own callers can do about it.
+fn in_our_words(line: &str) -> String {
+    let line = line
+        .strip_prefix("failed to compile JSON schema: ")
+        .unwrap_or(line);
+    let keys = line.strip_prefix("Unimplemented keys: ");
+    if let Some(keys) = keys.and_then(|keys| serde_json::from_str::<Vec<String>>(keys).ok()) {
+        return format!("not supported: {}", keys.join(", "));
+    }
+    let line = line.split(". Enable ").next().unwrap_or(line);
+    line.replace(" without 'referencing' feature", "")
 }
 
 fn on_large_stack<T: Send>(

@@ -20,6 +20,8 @@ pub struct Tags {
     pub open: &'static str,
     /// Behind them.
     pub close: &'static str,
+    /// A word that may stand between what opens them and the first one, and is none of them.
+    pub label: &'static str,
 }
 
 /// Where in an answer the thoughts are.

@@ -265,7 +265,7 @@ impl EngineThread {
     ///
     /// # Errors
     /// The device failed. All open requests have heard of it.
-    pub fn run(mut self) -> Result<(), EngineFailure> {
+    pub fn run(&mut self) -> Result<(), EngineFailure> {
         loop {
             if !self.scheduler.is_busy() {
                 match self.commands.recv() {

@@ -96,6 +96,10 @@ async fn serve<E: Send + 'static>(
     };
     state.serve(served);
     ready(address);
+    if let Ok(served) = state.served().cloned() {
+        // Nobody waits for it, but for a first request that needs it and comes at once.
+        tokio::task::spawn_blocking(move || served.grammars.warm_up());
+    }
 
     tokio::select! {
         () = signals.next() => {}
@@ -144,7 +148,7 @@ fn start_engine<E: Send + 'static>(
             };
             let tokenizer = model.scheduler.tokenizer().clone();
             let width = model.scheduler.model().config.width;
-            let (thread, engine) =
+            let (mut thread, engine) =
                 EngineThread::new(model.scheduler, model.interrupt, &limits, metrics);
             let _ = loaded.send(Ok(Served {
                 engine,
@@ -154,7 +158,8 @@ fn start_engine<E: Send + 'static>(
                 width,
                 created: now(),
             }));
-            // A thread that panics drops `ended`, which is noticed.
+            // A thread that panics drops `ended`, which is noticed. Giving back what a failed device holds may take a
+            // while, and comes after that.
             if let Err(failure) = thread.run() {
                 let _ = ended.send(failure);
             }

@@ -101,6 +101,7 @@ pub fn prepare(
 ) -> (Prepared, hyperion::grammar::Grammars) {
     let tags = match format {
         ToolFormat::MistralNamed => ["[THINK]", "[/THINK]"],
+        ToolFormat::Gemma4 => ["<|channel>", "<channel|>"],
         _ => THINK,
     };
     let template = match thinking {
@@ -181,7 +182,7 @@ proptest! {
         let marks: Vec<u32> = (0..tokenizer.vocab_size() as u32)
             .filter(|&id| {
                 let text = tokenizer.token_text(id);
-                text == marker.text() || text == "</think>" || text == "[/THINK]"
+                text == marker.text() || ["</think>", "[/THINK]", "<channel|>"].contains(&text.as_str())
             })
             .collect();
         let mut constraint = prepared.constraint.clone().expect("a constraint");
@@ -248,6 +249,16 @@ fn calls_as_templates_write_them_are_read() {
             "Let me see.[TOOL_CALLS]get_weather[ARGS]{\"city\": \"</tool_call>\"}[TOOL_CALLS]no.arguments[ARGS]{}",
         ),
         (
+            ToolFormat::MistralList,
+            "Let me see.[TOOL_CALLS][{\"name\": \"get_weather\", \"arguments\": {\"city\": \"</tool_call>\"}, \
+             \"id\": \"0123456ab\"}, {\"name\": \"no.arguments\", \"arguments\": {}, \"id\": \"012345678\"}]",
+        ),
+        (
+            ToolFormat::MistralNamed,
+            "Let me see.[TOOL_CALLS]get_weather[CALL_ID]0123456ab[ARGS]{\"city\": \"</tool_call>\"}\
+             [TOOL_CALLS]no.arguments[CALL_ID]012345678[ARGS]{}",
+        ),
+        (
             ToolFormat::GemmaFence,
             "Let me see.\n```tool_code\n{\"name\": \"get_weather\", \"parameters\": {\"city\": \"</tool_call>\"}}\n```\n\
              ```tool_code\n{\"name\": \"no.arguments\", \"parameters\": {}}\n```",
@@ -285,6 +296,35 @@ fn calls_as_templates_write_them_are_read() {
     // JSON that is no call.
     let text = "{\"title\": 1}";
     assert_eq!(read(&prepared.form, [text]).content, text);
+}
+
+/// Gemma 4 writes a word before its thoughts that is none of them.
+#[test]
+fn a_label_is_no_thought() {
+    for (thinking, text, reasoning, content) in [
+        (1, "<|channel>thought\nHm.\n<channel|>Yes.", "Hm.", "Yes."),
+        (1, "<|channel>thought\n<channel|>Yes.", "", "Yes."),
+        (
+            1,
+            "<|channel>\nthoughtful.<channel|>Yes.",
+            "thoughtful.",
+            "Yes.",
+        ),
+        (1, "<|channel>thought", "", ""),
+        (1, "<|channel>thou", "thou", ""),
+        (1, "thought\nYes.", "", "thought\nYes."),
+        (2, "thought\nHm. <chan", "Hm. <chan", ""),
+    ] {
+        let (prepared, _) = prepare(ToolFormat::Gemma4, true, thinking, json!({}));
+        for chunks in [vec![text], text.split_inclusive(|_| true).collect()] {
+            let whole = read(&prepared.form, chunks);
+            assert_eq!(
+                (whole.reasoning.as_str(), whole.content.as_str()),
+                (reasoning, content),
+                "{text:?}"
+            );
+        }
+    }
 }
 
 /// Thoughts that never end are all that there is.

@@ -7,5 +7,7 @@ mod engine;
 mod forms;
 mod masks;
 mod requests;
+mod schemas;
+mod templates;
 mod vocabulary;
 mod walk;

@@ -11,7 +11,7 @@ const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
 
 /// Marks that are control tokens in the models that have them.
-const CONTROLS: [&str; 12] = [
+const CONTROLS: [&str; 15] = [
     "<unk>",
     "<s>",
     "</s>",
@@ -19,11 +19,14 @@ const CONTROLS: [&str; 12] = [
     "<|im_end|>",
     "[TOOL_CALLS]",
     "[ARGS]",
+    "[CALL_ID]",
     "[THINK]",
     "[/THINK]",
     "<|tool_call>",
     "<tool_call|>",
     "<|\"|>",
+    "<|channel>",
+    "<channel|>",
 ];
 
 /// Marks that are text there.
@@ -38,7 +41,7 @@ const USER_DEFINEDS: [&str; 7] = [
 ];
 
 /// Pieces across the borders of grammars and marks.
-const PIECES: [&str; 22] = [
+const PIECES: [&str; 23] = [
     "{\"",
     "\":",
     "\",",
@@ -48,6 +51,7 @@ const PIECES: [&str; 22] = [
     "name",
     "arguments",
     "\": {\"",
+    "\u{2581}",
     "\u{2581}\"",
     "}}",
     "</",

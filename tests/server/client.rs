@@ -134,8 +134,8 @@ impl Connection {
         loop {
             // A comment or an event each, as the server flushes them.
             let chunk = String::from_utf8(self.chunk()?).expect("a text");
-            if let Some(data) = chunk.strip_prefix("data: ") {
-                return Some(data.trim_end_matches('\n').to_owned());
+            if let Some(data) = chunk.lines().find_map(|line| line.strip_prefix("data: ")) {
+                return Some(data.to_owned());
             }
         }
     }

@@ -1,26 +1,16 @@
 //! How a server starts and ends.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hyperion::backend::{BackendError, Pooling};
-use hyperion::chat::ChatTemplate;
-use hyperion::cpu::CpuBackend;
-use hyperion::engine::{Options, Scheduler};
-use hyperion::gguf::Gguf;
-use hyperion::model::Model;
-use hyperion::server::{self, Access, Config, EngineFailure, Exit, Limits, Loaded, ServeError};
-use hyperion::tokenizer::Tokenizer;
+use hyperion::server::{self, Loaded};
 use serde_json::{Value, json};
 
 use crate::client::{Connection, request_bytes};
-use crate::server::{CHAT, JSON, Server, TEXT, chat, command, endless, model};
-use crate::support::altered::Altered;
+use crate::in_process::{ask, config, health, loaded, on_cpu, start};
+use crate::server::{CHAT, JSON, Server, TEXT, chat, command, endless};
 
 #[test]
 fn a_port_in_use_is_told_in_one_line() {
@@ -128,126 +118,8 @@ fn the_log_tells_of_requests_and_not_what_users_wrote() {
     }
 }
 
-fn config(port: u16, stall_time: Duration) -> Config {
-    let seconds = Duration::from_secs;
-    Config {
-        host: "127.0.0.1".to_owned(),
-        port,
-        model_name: "m".to_owned(),
-        access: Access::default(),
-        limits: Limits {
-            body_bytes: 1 << 20,
-            prompt_tokens: None,
-            answer_tokens: None,
-            queue: 10,
-            connections: 10,
-            head_time: seconds(5),
-            body_time: seconds(1),
-            events_behind: 100,
-            stall_time,
-        },
-        pooling: Pooling::Last,
-        logs_prompts: false,
-    }
-}
-
-fn load(fails: &'static AtomicBool) -> Loaded {
-    static INTERRUPT: AtomicBool = AtomicBool::new(false);
-    let gguf = Gguf::open(&model()).expect("a file");
-    let tokenizer = Tokenizer::from_gguf(&gguf).expect("a tokenizer");
-    let template = ChatTemplate::from_gguf(&gguf, &tokenizer).expect("a template");
-    let model = Arc::new(Model::from_gguf(&gguf).expect("a model"));
-    let inner = CpuBackend::new(model, 2000).interrupted_by(&INTERRUPT);
-    let options = Options {
-        context: 100_000,
-        chunk: 64,
-        mixed_chunk: 64,
-        max_running: 4,
-    };
-    let backend = Altered::new(Box::new(inner), || match fails.load(Ordering::Relaxed) {
-        true => Err(BackendError::Device("an illegal address".into())),
-        false => Ok(()),
-    });
-    let backend = Box::new(backend);
-    Loaded {
-        scheduler: Scheduler::new(backend, Arc::new(tokenizer), options),
-        template: Ok(template),
-        interrupt: &INTERRUPT,
-    }
-}
-
-type Outcome = Result<Exit, ServeError<String>>;
-
-/// A server in this process.
-fn start(config: Config, fails: &'static AtomicBool) -> (SocketAddr, JoinHandle<Outcome>) {
-    let (ready, address) = channel();
-    let run = std::thread::spawn(move || {
-        server::run(
-            config,
-            move || Ok(load(fails)),
-            move |address| {
-                ready.send(address).expect("somebody waits");
-            },
-        )
-    });
-    (address.recv().expect("it is ready"), run)
-}
-
-fn ask(address: SocketAddr, body: &Value) -> Connection {
-    let mut connection = Connection::open(address);
-    connection.send(&request_bytes(
-        "POST",
-        TEXT,
-        &[JSON],
-        body.to_string().as_bytes(),
-    ));
-    connection
-}
-
-fn health(address: SocketAddr) -> u16 {
-    let mut connection = Connection::open(address);
-    connection.send(&request_bytes("GET", "/health", &[], b""));
-    connection.reply().status
-}
-
-#[test]
-fn a_device_that_fails_ends_all_answers_and_the_server() {
-    static FAILS: AtomicBool = AtomicBool::new(false);
-    let (address, run) = start(config(0, Duration::from_secs(5)), &FAILS);
-    let mut streams = [ask(address, &endless()), ask(address, &endless())];
-    for stream in &mut streams {
-        assert_eq!(stream.head().0, 200);
-        stream.event().expect("a token");
-    }
-    let whole = json!({"prompt": "x", "max_tokens": -1, "ignore_eos": true});
-    let whole = ask(address, &whole);
-    assert_eq!(health(address), 200);
-    FAILS.store(true, Ordering::Relaxed);
-    let start = Instant::now();
-    for stream in &mut streams {
-        let events: Vec<String> = std::iter::from_fn(|| stream.event()).collect();
-        let last = events.last().expect("an error");
-        let last: Value = serde_json::from_str(last).expect("JSON");
-        assert_eq!(last["error"]["type"], "server_error");
-        assert!(
-            last["error"]["message"]
-                .as_str()
-                .is_some_and(|text| text.contains("illegal address"))
-        );
-    }
-    // It may have come to the engine before or after.
-    assert!([500, 503].contains(&whole.reply().status));
-    let outcome = run.join().expect("an end");
-    assert!(
-        matches!(outcome, Err(ServeError::Engine(EngineFailure::Device(_)))),
-        "{outcome:?}"
-    );
-    assert!(start.elapsed() < Duration::from_secs(5));
-}
-
 #[test]
 fn nothing_is_answered_while_the_model_is_loaded() {
-    static FAILS: AtomicBool = AtomicBool::new(false);
     let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = free.local_addr().expect("an address");
     drop(free);
@@ -256,7 +128,7 @@ fn nothing_is_answered_while_the_model_is_loaded() {
     std::thread::spawn(move || {
         let load = move || -> Result<Loaded, String> {
             wait.recv().map_err(|error| error.to_string())?;
-            Ok(load(&FAILS))
+            Ok(loaded(on_cpu))
         };
         let config = config(address.port(), Duration::from_secs(5));
         server::run(config, load, move |address| {
@@ -278,11 +150,10 @@ fn nothing_is_answered_while_the_model_is_loaded() {
 
 #[test]
 fn a_client_that_does_not_read_is_dropped() {
-    static FAILS: AtomicBool = AtomicBool::new(false);
     let mut config = config(0, Duration::from_millis(300));
     config.limits.connections = 1;
     config.limits.body_bytes = 8 << 20;
-    let (address, _run) = start(config, &FAILS);
+    let (address, _run) = start(config, on_cpu);
     // Its response is larger than what the operating system keeps for a reader.
     let asked = json!({"content": "ab ".repeat(1 << 18), "with_pieces": true});
     let mut connection = Connection::open(address);
@@ -314,8 +185,7 @@ fn a_client_that_does_not_read_is_dropped() {
 /// The operating system keeps some megabytes for it, then the server some tokens, then it is too far behind.
 #[test]
 fn a_client_that_reads_too_slowly_loses_its_answer() {
-    static FAILS: AtomicBool = AtomicBool::new(false);
-    let (address, _run) = start(config(0, Duration::from_secs(3600)), &FAILS);
+    let (address, _run) = start(config(0, Duration::from_secs(3600)), on_cpu);
     let body = chat(
         "x",
         json!({"stream": true, "ignore_eos": true, "logprobs": true, "top_logprobs": 20}),
@@ -346,8 +216,7 @@ fn a_client_that_reads_too_slowly_loses_its_answer() {
 
 #[test]
 fn a_body_that_does_not_come_is_not_waited_for() {
-    static FAILS: AtomicBool = AtomicBool::new(false);
-    let (address, _run) = start(config(0, Duration::from_secs(5)), &FAILS);
+    let (address, _run) = start(config(0, Duration::from_secs(5)), on_cpu);
     let mut connection = Connection::open(address);
     let length = ("content-length", "100");
     connection.send(&request_bytes("POST", TEXT, &[JSON, length], b"{"));

@@ -3,9 +3,11 @@
 mod access;
 mod cancel;
 mod client;
+mod device;
 mod embeddings;
 mod endpoints;
 mod hostile;
+mod in_process;
 mod lifecycle;
 mod limits;
 mod load;

@@ -65,6 +65,10 @@ impl Backend for Altered {
         (self.after)(results)
     }
 
+    fn overlaps(&self) -> bool {
+        self.inner.overlaps()
+    }
+
     fn description(&self) -> String {
         self.inner.description()
     }

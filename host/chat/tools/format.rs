@@ -13,7 +13,7 @@ pub enum ToolFormat {
     Llama,
     /// A list of objects behind `[TOOL_CALLS]`: Mistral 7B v0.3, Nemo, Small 3.1.
     MistralList,
-    /// `[TOOL_CALLS]name[ARGS]` and an object: later models of Mistral.
+    /// `[TOOL_CALLS]name[ARGS]` and an object, some with `[CALL_ID]` between the two: later models of Mistral.
     MistralNamed,
     /// JSON in a fence of `tool_code`: Gemma 2 and 3, which are told about tools in a message.
     GemmaFence,
@@ -34,6 +34,21 @@ pub(super) enum Arguments {
     Bare(&'static str),
 }
 
+/// A name that a model may give its call: letters and digits between two texts. Nobody is told it, as calls have names
+/// of the server's own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallId {
+    /// Before it.
+    pub open: &'static str,
+    /// Behind it.
+    pub close: &'static str,
+    /// Whether it is behind the arguments, and not behind the function's name.
+    pub is_last: bool,
+}
+
+/// Letters and digits of such a name.
+pub(super) const ID_LENGTH: usize = 9;
+
 /// The fixed texts of a form, in their order. White space at their beginnings may be missing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
@@ -46,6 +61,8 @@ pub(super) struct Layout {
     /// From the name to the arguments.
     pub middle: &'static str,
     pub arguments: Arguments,
+    /// What may be there besides.
+    pub id: Option<CallId>,
     /// Behind the arguments.
     pub tail: &'static str,
     /// From a call to the name of the next one; `None` where there is one call at most.
@@ -106,7 +123,7 @@ impl ToolFormat {
     }
 
     /// Its fixed texts, in which tokens of the vocabulary may be.
-    pub fn texts(self) -> [&'static str; 7] {
+    pub fn texts(self) -> [&'static str; 8] {
         let layout = self.layout();
         [
             layout.marker,
@@ -115,6 +132,7 @@ impl ToolFormat {
             layout.tail,
             layout.next.unwrap_or_default(),
             layout.end,
+            layout.id.map_or("", |id| id.open),
             match layout.arguments {
                 Arguments::Bare(quote) => quote,
                 Arguments::Json | Arguments::Xml => "",
@@ -135,6 +153,7 @@ impl ToolFormat {
                 head: "\n{\"name\": \"",
                 middle: "\", \"arguments\": ",
                 arguments: Arguments::Json,
+                id: None,
                 tail: "}\n</tool_call>",
                 next: Some("\n<tool_call>\n{\"name\": \""),
                 end: "",
@@ -145,6 +164,7 @@ impl ToolFormat {
                 head: "\n<function=",
                 middle: ">\n",
                 arguments: Arguments::Xml,
+                id: None,
                 tail: "</function>\n</tool_call>",
                 next: Some("\n<tool_call>\n<function="),
                 end: "",
@@ -155,6 +175,7 @@ impl ToolFormat {
                 head: " \"",
                 middle: "\", \"parameters\": ",
                 arguments: Arguments::Json,
+                id: None,
                 tail: "}",
                 next: None,
                 end: "",
@@ -165,6 +186,11 @@ impl ToolFormat {
                 head: " [{\"name\": \"",
                 middle: "\", \"arguments\": ",
                 arguments: Arguments::Json,
+                id: Some(CallId {
+                    open: ", \"id\": \"",
+                    close: "\"",
+                    is_last: true,
+                }),
                 tail: "}",
                 next: Some(", {\"name\": \""),
                 end: "]",
@@ -175,6 +201,11 @@ impl ToolFormat {
                 head: "",
                 middle: "[ARGS]",
                 arguments: Arguments::Json,
+                id: Some(CallId {
+                    open: "[CALL_ID]",
+                    close: "",
+                    is_last: false,
+                }),
                 tail: "",
                 next: Some("[TOOL_CALLS]"),
                 end: "",
@@ -185,6 +216,7 @@ impl ToolFormat {
                 head: "\n{\"name\": \"",
                 middle: "\", \"parameters\": ",
                 arguments: Arguments::Json,
+                id: None,
                 tail: "}\n```",
                 next: Some("\n```tool_code\n{\"name\": \""),
                 end: "",
@@ -195,6 +227,7 @@ impl ToolFormat {
                 head: "call:",
                 middle: "",
                 arguments: Arguments::Bare("<escape>"),
+                id: None,
                 tail: "<end_function_call>",
                 next: Some("<start_function_call>call:"),
                 end: "",
@@ -205,6 +238,7 @@ impl ToolFormat {
                 head: "call:",
                 middle: "",
                 arguments: Arguments::Bare("<|\"|>"),
+                id: None,
                 tail: "<tool_call|>",
                 next: Some("<|tool_call>call:"),
                 end: "",

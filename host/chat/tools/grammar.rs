@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use super::bare::BareArguments;
-use super::format::Arguments;
+use super::format::{Arguments, CallId, ID_LENGTH};
 use super::{Tool, ToolFormat};
 use crate::grammar::lark::{self, Space};
 use crate::tokenizer::Tokenizer;
@@ -90,12 +90,23 @@ impl CallGrammar<'_> {
             let _ = write!(rules, " ({} call)*", self.literal(next));
         }
         let _ = write!(rules, " {}\ncall: ", self.literal(layout.end));
-        let tail = self.literal(layout.tail);
+        let (middle, tail) = (self.literal(layout.middle), self.literal(layout.tail));
+        let id = layout.id.filter(|id| self.can_have(id));
+        let [id_behind_name, id_behind_arguments] = [false, true].map(|is_last| match id {
+            Some(id) if id.is_last == is_last => "id?",
+            _ => "",
+        });
         let calls = self.tools.iter().enumerate().map(|(index, tool)| {
-            let middle = self.literal(&format!("{}{}", tool.name, layout.middle));
-            format!("{middle} arguments_{index} {tail}")
+            let name = self.literal(&tool.name);
+            format!(
+                "{name} {id_behind_name} {middle} arguments_{index} {id_behind_arguments} {tail}"
+            )
         });
         rules.push_str(&calls.collect::<Vec<_>>().join(" | "));
+        if let Some(id) = id {
+            let (open, close) = (self.literal(id.open), self.literal(id.close));
+            let _ = write!(rules, "\nid: {open} /[a-zA-Z0-9]{{{ID_LENGTH}}}/ {close}");
+        }
         for (index, tool) in self.tools.iter().enumerate() {
             let rule = match layout.arguments {
                 Arguments::Json => {
@@ -116,6 +127,12 @@ impl CallGrammar<'_> {
             rules.push_str(&rule);
         }
         Ok(rules)
+    }
+
+    /// Whether models with this vocabulary write such names.
+    fn can_have(&self, id: &CallId) -> bool {
+        let is_token = || matches!(self.tokenizer.markup_in(id.open)[..], [(_, Some(_))]);
+        id.is_last || is_token()
     }
 
     fn literal(&self, text: &str) -> String {

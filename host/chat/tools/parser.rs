@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::ToolFormat;
 use super::bare_reader::BareObject;
-use super::format::{Arguments, Layout};
+use super::format::{Arguments, CallId, Layout};
 use super::json::ObjectEnd;
 use super::xml::{Parameters, Read};
 use crate::chat::Piece;
@@ -33,6 +33,10 @@ pub struct CallParser {
 enum State {
     /// In this text, of which so many bytes are there.
     Fixed(&'static str, usize, Next),
+    /// Where the call's own name may come, with what is there of it, and in its place the text.
+    BeforeId(CallId, Vec<u8>, &'static str, Next),
+    /// In that name, and what follows it.
+    Id(CallId, &'static str, Next),
     Name(String),
     Json(ObjectEnd, bool),
     Xml(Parameters),
@@ -94,6 +98,31 @@ impl CallParser {
                     true => self.follow(next),
                 }
             }
+            State::BeforeId(id, found, text, next) => {
+                let (id, text, next) = (*id, *text, *next);
+                self.untold.push(byte);
+                found.push(byte);
+                if found == id.open.as_bytes() {
+                    self.state = State::Id(id, text, next);
+                } else if !id.open.as_bytes().starts_with(found) {
+                    // It was of the text.
+                    let found = std::mem::take(found);
+                    self.untold.truncate(self.untold.len() - found.len());
+                    self.expect(text, next);
+                    found.into_iter().for_each(|byte| self.push(byte, pieces));
+                }
+            }
+            State::Id(id, text, next) => {
+                let (id, text, next) = (*id, *text, *next);
+                if byte.is_ascii_alphanumeric() {
+                    return self.untold.push(byte);
+                }
+                self.expect(text, next);
+                if id.close.as_bytes() != [byte] {
+                    return self.push(byte, pieces);
+                }
+                self.untold.push(byte);
+            }
             State::Name(name) => {
                 if byte.is_ascii_alphanumeric() || b"_-.".contains(&byte) {
                     self.untold.push(byte);
@@ -113,7 +142,7 @@ impl CallParser {
                     name,
                 });
                 self.untold.clear();
-                self.expect(self.layout.middle, Next::Arguments);
+                self.expect_behind_id(false, self.layout.middle, Next::Arguments);
                 self.push(byte, pieces);
             }
             State::Json(end, has_begun) => {
@@ -203,7 +232,17 @@ impl CallParser {
 
     fn expect_tail(&mut self) {
         self.untold.clear();
-        self.expect(self.layout.tail, Next::Between);
+        self.expect_behind_id(true, self.layout.tail, Next::Between);
+    }
+
+    /// Expects `text`, before which the call's own name may be.
+    fn expect_behind_id(&mut self, is_last: bool, text: &'static str, next: Next) {
+        match self.layout.id {
+            Some(id) if id.is_last == is_last => {
+                self.state = State::BeforeId(id, Vec::new(), text, next);
+            }
+            _ => self.expect(text, next),
+        }
     }
 
     fn follow(&mut self, next: Next) {
