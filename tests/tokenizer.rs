@@ -7,8 +7,11 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use hyperion::gguf::Gguf;
+use hyperion::grammar::Grammars;
+use hyperion::openai::{Endpoint, Request};
 use hyperion::tokenizer::{EncodeOptions, Prompt, Tokenizer, TokenizerError, VocabSpec};
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 fn tokenizer(path: &Path) -> Tokenizer {
     Tokenizer::from_gguf(&Gguf::open(path).unwrap()).unwrap()
@@ -81,6 +84,22 @@ fn control_tokens_are_parsed_only_on_request() {
     let llama = tokenizer(&vocab("llama-spm"));
     assert_eq!(llama.encode("</s>", SPECIAL).unwrap(), [2]);
     assert!(!llama.encode("</s>", PLAIN).unwrap().contains(&2));
+}
+
+#[test]
+fn a_text_to_be_continued_gets_a_bos_unless_it_should_not() {
+    let grammars = Grammars::new(&tokenizer(&vocab("llama-spm")));
+    let tokens = |body: Value| {
+        let request = Request::from_body(Endpoint::Completions, body).unwrap();
+        let prepared = request.prepare(None, &grammars);
+        prepared.map(|mut texts| texts.remove(0).prompt)
+    };
+    let with = tokens(json!({"prompt": "hi"})).unwrap();
+    let without = tokens(json!({"prompt": "hi", "add_special_tokens": false})).unwrap();
+    assert_eq!((with[0], &with[1..]), (1, &without[..]));
+    assert_eq!(tokens(json!({"prompt": ""})).unwrap(), [1]);
+    let none = tokens(json!({"prompt": "", "add_special_tokens": false}));
+    assert_eq!(none.unwrap_err().param.as_deref(), Some("prompt"));
 }
 
 #[test]

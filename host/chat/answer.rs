@@ -20,6 +20,8 @@ pub struct CallForm {
     pub format: ToolFormat,
     /// For each function the arguments that are plain text.
     pub texts: Vec<(String, Vec<String>)>,
+    /// Whether the answer is calls and nothing else.
+    pub are_required: bool,
 }
 
 impl AnswerForm {
@@ -40,6 +42,11 @@ impl AnswerForm {
             thinking,
             calls,
         }
+    }
+
+    /// Whether there is nothing but calls behind the thoughts.
+    fn has_no_content(&self) -> bool {
+        self.calls.as_ref().is_some_and(|calls| calls.are_required)
     }
 
     /// The parts of a whole answer.
@@ -136,12 +143,14 @@ impl AnswerReader {
                 if scan.is_inside() {
                     let rest = behind_label(&rest, label).unwrap_or(&rest);
                     tell_thought(rest, has_thought, &mut pieces);
-                } else {
+                } else if !self.form.has_no_content() {
                     // It ended before it was clear what it is.
                     let text = String::from_utf8_lossy(&rest).into_owned();
                     push_content(&mut pieces, text.trim_start());
                 }
             }
+            // The marker of a call, which was cut off before its end.
+            State::Content { .. } if self.form.has_no_content() => {}
             State::Content {
                 held, has_content, ..
             } => {

@@ -20,7 +20,10 @@ use crate::gguf::Gguf;
 use crate::server::logging::{self, LogFormat};
 use crate::server::{self, Access, ApiKeys, Config, Exit, Limits, Loaded, ServeError};
 
-/// How long a request's head may take.
+/// How long a connection may rest before a request: longer than proxies keep theirs, which is a minute, so that it is
+/// they who close them and know of it.
+const IDLE_TIME: Duration = Duration::from_secs(75);
+/// How long a request's head may take, from its first bytes.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long its body may take.
 const BODY_TIME: Duration = Duration::from_secs(60);
@@ -52,17 +55,17 @@ pub struct ServeArgs {
     /// What responses call the model [default: its file's name]
     #[arg(long, value_name = "NAME")]
     alias: Option<String>,
-    /// Most requests that run at a time [default: 64 on a GPU, fewer where its memory is short, and 8 on the CPU]
+    /// Most answers that are made at a time [default: 64 on a GPU, fewer where its memory is short, and 8 on the CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: Option<u16>,
-    /// Tokens that the KV cache holds for all requests together [default: --ctx for each of --parallel, on a
+    /// Tokens that the KV cache holds for all answers together [default: --ctx for each of --parallel, on a
     /// GPU as far as its memory goes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     kv_tokens: Option<u32>,
     /// Which hidden state of the model stands for a text in /v1/embeddings
     #[arg(long, value_enum, value_name = "HOW", default_value_t = PoolingArg::Last)]
     pooling: PoolingArg,
-    /// Tokens of a step in which some requests write and others read their prompts: fewer make a steadier flow,
+    /// Tokens of a step in which some answers are written and others' prompts read: fewer make a steadier flow,
     /// more a faster start
     #[arg(long, value_name = "N", default_value_t = MIXED_CHUNK as u32, value_parser = clap::value_parser!(u32).range(1..))]
     budget: u32,
@@ -98,7 +101,7 @@ struct AccessArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
-    /// Requests that wait beside those that run; more are told to try again
+    /// Answers that wait beside those that are made; a request for more is told to try again
     #[arg(long, value_name = "N", default_value_t = 1024)]
     max_queue: u32,
     /// Connections at a time
@@ -107,7 +110,7 @@ struct LimitArgs {
     /// MiB of a request's body
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     max_body: u32,
-    /// Tokens of a prompt [default: --ctx]
+    /// Tokens of a prompt, where that is less than --ctx [default: --ctx]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_prompt: Option<u32>,
     /// Tokens of an answer [default: what fits the context]
@@ -217,6 +220,7 @@ impl ServeArgs {
                 answer_tokens: tokens(self.limits.max_answer),
                 queue: self.limits.max_queue as usize,
                 connections: self.limits.max_connections as usize,
+                idle_time: IDLE_TIME,
                 head_time: HEAD_TIME,
                 body_time: BODY_TIME,
                 events_behind: EVENTS_BEHIND,

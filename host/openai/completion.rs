@@ -17,6 +17,8 @@ pub struct CompletionRequest {
     pub settings: Settings,
     /// The texts, each of which is continued.
     pub prompts: Vec<CompletionPrompt>,
+    /// Whether texts begin with the token that begins texts, where the model has one.
+    pub adds_special: bool,
 }
 
 /// A text to be continued.
@@ -41,31 +43,35 @@ impl CompletionRequest {
         settings.limits.max_tokens = usize::try_from(limit.unwrap_or(DEFAULT_MAX_TOKENS)).ok();
         settings.logprobs = take_logprobs(&mut fields)?;
         let prompts = take_prompts(&mut fields, "prompt")?;
+        let adds_special = fields.take("add_special_tokens")?.unwrap_or(true);
         fields.finish()?;
-        Ok(CompletionRequest { settings, prompts })
+        Ok(CompletionRequest {
+            settings,
+            prompts,
+            adds_special,
+        })
     }
 
     /// The tokens of each text.
-    pub(super) fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, ApiError> {
-        let tokens = self.prompts.iter().map(|prompt| prompt.tokens(tokenizer));
-        tokens.collect()
-    }
-}
-
-impl CompletionPrompt {
-    /// The tokens of the text.
     ///
     /// # Errors
-    /// A text that the tokenizer does not take.
-    pub fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, ApiError> {
+    /// A text that the tokenizer does not take or that has no tokens.
+    pub(super) fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, ApiError> {
         let options = EncodeOptions {
-            add_special: true,
+            add_special: self.adds_special,
             parse_special: true,
         };
-        match self {
-            CompletionPrompt::Text(text) => Ok(tokenizer.encode(text, options)?),
-            CompletionPrompt::Tokens(tokens) => Ok(tokens.clone()),
-        }
+        let tokens = self.prompts.iter().map(|prompt| {
+            let tokens = match prompt {
+                CompletionPrompt::Text(text) => tokenizer.encode(text, options)?,
+                CompletionPrompt::Tokens(tokens) => tokens.clone(),
+            };
+            match tokens.is_empty() {
+                true => Err(ApiError::field("prompt", "a text of prompt has no tokens")),
+                false => Ok(tokens),
+            }
+        });
+        tokens.collect()
     }
 }
 

@@ -25,6 +25,7 @@ pub mod responses;
 pub(crate) mod samples;
 mod settings;
 mod stream_event;
+mod tokens;
 mod tools;
 mod translation;
 
@@ -51,6 +52,7 @@ pub use response::{
 pub use response_format::ResponseFormat;
 pub use settings::{MAX_CHOICES, MAX_STOP_STRINGS, Settings};
 pub use stream_event::{EventData, StreamEvent, StreamHead};
+pub use tokens::{DetokenizeRequest, Subject, TemplateRequest, TokenizeRequest};
 pub use translation::{Names, Translation};
 
 use crate::chat::ChatTemplate;

@@ -31,11 +31,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     // vLLM and SGLang: names of a request.
     "request_id",
     "rid",
-    // SGLang: the reasoning stays in the text either way.
-    "separate_reasoning",
-    "stream_reasoning",
-    // vLLM.
-    "include_reasoning",
 ];
 
 /// The documented defaults of what is not supported.
@@ -61,13 +56,18 @@ fn default_of(name: &str) -> Option<Value> {
         }
         "mirostat_eta" | "xtc_threshold" => json!(0.1),
         "mirostat_tau" => json!(5.0),
+        "parse_tool_calls" => json!(true),
         "reasoning_format" => json!("auto"),
         "top_n_sigma" | "adaptive_target" => json!(-1.0),
         "adaptive_decay" => json!(0.9),
         // vLLM and SGLang.
-        "add_generation_prompt" | "skip_special_tokens" | "spaces_between_special_tokens" => {
-            json!(true)
-        }
+        "add_generation_prompt"
+        | "include_reasoning"
+        | "separate_reasoning"
+        | "skip_special_tokens"
+        | "spaces_between_special_tokens"
+        | "stream_reasoning" => json!(true),
+        "chat_template_content_format" => json!("auto"),
         "length_penalty" => json!(1.0),
         "min_tokens" | "min_new_tokens" | "priority" => json!(0),
         _ => return None,
@@ -109,6 +109,10 @@ mod tests {
             ),
             ("modalities", json!(["text"]), json!(["text", "audio"])),
             ("no_stop_trim", json!(false), json!(true)),
+            ("include_reasoning", json!(true), json!(false)),
+            ("separate_reasoning", json!(true), json!(false)),
+            ("stream_reasoning", json!(true), json!(false)),
+            ("parse_tool_calls", json!(true), json!(false)),
             ("unheard_of", json!(null), json!(1)),
             ("n_predict", json!(-1), json!(5)),
         ] {

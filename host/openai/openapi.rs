@@ -13,7 +13,10 @@ mod tests {
     use crate::anthropic::MessagesRequest;
     use crate::openai::fields::record::taken;
     use crate::openai::responses::ResponsesRequest;
-    use crate::openai::{ChatRequest, CompletionRequest, EmbeddingRequest};
+    use crate::openai::{
+        ChatRequest, CompletionRequest, DetokenizeRequest, EmbeddingRequest, TemplateRequest,
+        TokenizeRequest,
+    };
 
     fn document() -> Value {
         serde_json::from_str(OPENAPI).expect("JSON")
@@ -88,6 +91,29 @@ mod tests {
         let asked = json!({"messages": messages, "max_tokens": 1});
         assert_names("MessagesRequest", asked.clone(), MessagesRequest::from_body);
         assert_names("CountTokensRequest", asked, MessagesRequest::to_count);
+        let asked = json!({"messages": messages});
+        assert_names("TemplateRequest", asked.clone(), TemplateRequest::from_body);
+        assert_names("TokenizeConversation", asked, TokenizeRequest::from_body);
+        let asked = json!({"content": "hi"});
+        assert_names("TokenizeText", asked, TokenizeRequest::from_body);
+        let asked = json!({"tokens": [1]});
+        assert_names("DetokenizeRequest", asked, DetokenizeRequest::from_body);
+    }
+
+    /// A request that only lays a conversation out may be one that would have it answered.
+    #[test]
+    fn what_a_conversation_may_say_is_described_alike_everywhere() {
+        let document = document();
+        let properties = |name: &str| {
+            let properties = document["components"]["schemas"][name]["properties"].as_object();
+            properties.expect("properties").clone()
+        };
+        for name in ["TemplateRequest", "TokenizeConversation"] {
+            let described = properties(name);
+            for (field, schema) in properties("ChatRequest") {
+                assert_eq!(described.get(&field), Some(&schema), "{name}: {field}");
+            }
+        }
     }
 
     #[test]

@@ -81,6 +81,7 @@ impl ChatRequest {
         let form = calls.as_ref().map(|calls| CallForm {
             format: calls.format,
             texts: calls.texts(),
+            are_required: self.tools.are_required(),
         });
         let shown = shown(grammars, thinking, format);
         Ok(Prepared {

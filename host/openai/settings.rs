@@ -198,13 +198,13 @@ fn take_stream_options(fields: &mut Fields, stream: bool) -> Result<bool, ApiErr
     let Some(options) = fields.take::<Value>("stream_options")? else {
         return Ok(false);
     };
-    if !stream {
-        let message = "stream_options is for requests with stream: true";
-        return Err(ApiError::field("stream_options", message));
-    }
     let mut options = Fields::new(options, "stream_options", "stream_options.".to_owned())?;
     let include_usage = options.take("include_usage")?.unwrap_or(false);
     options.finish()?;
+    if include_usage && !stream {
+        let message = "stream_options.include_usage is for requests with stream: true";
+        return Err(ApiError::field("stream_options", message));
+    }
     Ok(include_usage)
 }
 
@@ -340,6 +340,14 @@ mod tests {
             assert!(error.message.contains(expected), "{name} {value}: {error}");
             assert!(error.message.contains(name), "{name} {value}: {error}");
             assert_eq!(error.status, 400);
+        }
+    }
+
+    #[test]
+    fn options_of_streams_that_ask_for_nothing_need_no_stream() {
+        for options in [json!({}), json!({"include_usage": false})] {
+            let settings = read("stream_options", options).expect("settings");
+            assert!(!settings.stream && !settings.include_usage);
         }
     }
 

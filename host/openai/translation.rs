@@ -135,9 +135,30 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::json;
 
     use super::*;
+    use crate::openai::Settings;
+    use crate::openai::fields::record::taken;
+
+    /// An option that is added to conversations and forgotten in the list would be refused by the other APIs.
+    #[test]
+    fn every_setting_of_a_conversation_is_the_same_in_every_api_or_has_a_name_of_its_own() {
+        const OF_ITS_OWN: [&str; 3] = ["n", "stop", "stream_options"];
+        let (settings, names) = taken(|| {
+            let mut fields = Fields::new(json!({}), "the body", String::new())?;
+            Settings::take(&mut fields)
+        });
+        settings.expect("defaults");
+        let listed: BTreeSet<String> = SAME
+            .into_iter()
+            .chain(OF_ITS_OWN)
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(listed, names);
+    }
 
     #[test]
     fn errors_speak_of_the_fields_that_were_sent() {

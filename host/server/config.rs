@@ -44,11 +44,13 @@ pub struct Limits {
     pub prompt_tokens: Option<usize>,
     /// Tokens of an answer.
     pub answer_tokens: Option<usize>,
-    /// Answers that wait beside those that run.
+    /// Answers that wait beside those that are made.
     pub queue: usize,
     /// Connections; above them there is a refusal and `/health`.
     pub connections: usize,
-    /// How long a request's head may take.
+    /// How long a connection may rest before a request.
+    pub idle_time: Duration,
+    /// How long a request's head may take, from its first bytes.
     pub head_time: Duration,
     /// How long its body may take.
     pub body_time: Duration,

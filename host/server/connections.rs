@@ -8,13 +8,14 @@ use axum::Router;
 use axum::extract::Request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tower::Service;
 
 use super::Limits;
+use super::head_timer::{Arrivals, HeadTimer};
 use super::stall::StallLimited;
 
 /// Connections above the limit, each of which is told so.
@@ -119,10 +120,15 @@ async fn serve(
         router.clone().call(request)
     });
     let is_last = peer.is_over_limit || *closing.borrow_and_update();
-    let stream = TokioIo::new(StallLimited::new(stream, limits.stall_time));
+    let arrivals = Arrivals::default();
+    let timer = HeadTimer {
+        arrivals: arrivals.clone(),
+        head_time: limits.head_time,
+    };
+    let stream = TokioIo::new(StallLimited::new(stream, limits.stall_time, arrivals));
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_time)
+        .timer(timer)
+        .header_read_timeout(limits.idle_time)
         .keep_alive(!is_last)
         .serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);

@@ -22,7 +22,7 @@ use crate::openai::{ApiError, ErrorKind};
 const CORS_MAX_AGE: &str = "600";
 
 /// What may be read without a key.
-const PUBLIC: [&str; 2] = ["/", "/health"];
+const PUBLIC: [&str; 3] = ["/", "/favicon.ico", "/health"];
 
 /// Lets a request pass whose host and origin are accepted and which has a key, if one is needed.
 pub async fn guard(

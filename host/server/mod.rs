@@ -12,6 +12,7 @@ mod endpoints;
 mod engine_thread;
 mod error;
 mod guard;
+mod head_timer;
 mod keys;
 mod lifecycle;
 mod limits;

@@ -22,6 +22,7 @@ use crate::openai::ApiError;
 pub fn router(state: Arc<ServerState>) -> Router {
     Router::new()
         .route("/", get(page::page))
+        .route("/favicon.ico", get(page::no_icon))
         .route("/health", get(health::health))
         .route("/metrics", get(metrics::metrics))
         .route("/v1/loads", get(metrics::loads))
@@ -61,4 +62,43 @@ async fn no_path(method: Method, uri: Uri) -> ApiError {
 
 async fn no_method(method: Method, uri: Uri) -> ApiError {
     ApiError::with_status(405, format!("{} does not take {method}", uri.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use crate::openai::OPENAPI;
+
+    /// `get /v1/models/{}` and its like.
+    fn operation(method: &str, path: &str) -> String {
+        let path = match path.split_once('{') {
+            Some((before, _)) => format!("{before}{{}}"),
+            None => path.to_owned(),
+        };
+        format!("{method} {path}")
+    }
+
+    #[test]
+    fn what_is_answered_is_described() {
+        // A router does not tell its paths.
+        let source = include_str!("router.rs");
+        let (source, _) = source.split_once("#[cfg(test)]").expect("two parts");
+        let routes = source.split(".route(\"").skip(1).map(|route| {
+            let (path, rest) = route.split_once("\", ").expect("a path");
+            let (method, _) = rest.split_once('(').expect("a method");
+            operation(method, path)
+        });
+        let mut routes: BTreeSet<String> = routes.collect();
+        assert!(routes.remove("get /favicon.ico"), "for browsers alone");
+        let document: Value = serde_json::from_str(OPENAPI).expect("JSON");
+        let paths = document["paths"].as_object().expect("paths");
+        let described = paths.iter().flat_map(|(path, methods)| {
+            let methods = methods.as_object().expect("methods");
+            methods.keys().map(|method| operation(method, path))
+        });
+        assert_eq!(described.collect::<BTreeSet<String>>(), routes);
+    }
 }

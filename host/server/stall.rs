@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::head_timer::Arrivals;
+
 /// A connection that fails when nothing could be written to it for `limit`, though something was to be, and when the
 /// other end closes it.
 pub struct StallLimited {
@@ -17,16 +19,19 @@ pub struct StallLimited {
     /// Ends when the write that waits has waited for too long.
     deadline: Pin<Box<Sleep>>,
     is_waiting: bool,
+    /// Counts what the other end sends.
+    arrivals: Arrivals,
 }
 
 impl StallLimited {
     /// Limits `stream`.
-    pub fn new(stream: TcpStream, limit: Duration) -> StallLimited {
+    pub fn new(stream: TcpStream, limit: Duration, arrivals: Arrivals) -> StallLimited {
         StallLimited {
             stream,
             limit,
             deadline: Box::pin(sleep(limit)),
             is_waiting: false,
+            arrivals,
         }
     }
 
@@ -66,7 +71,11 @@ impl AsyncRead for StallLimited {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            self.arrivals.add();
+        }
+        read
     }
 }
 

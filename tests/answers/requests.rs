@@ -89,9 +89,14 @@ fn random_models_call_as_they_must() {
             "seed": index,
             "max_tokens": 400,
         }));
+        let text = &generation.text;
+        // Wherever it is cut off, no markup is left over.
+        for (end, _) in text.char_indices() {
+            let cut = read(&prepared.form, [&text[..end]]);
+            assert_eq!(cut.content, "", "{:?}", &text[..end]);
+        }
         if generation.finish == Finish::EndOfText {
             n_whole += 1;
-            let text = &generation.text;
             let whole = read(&prepared.form, [text.as_str()]);
             assert_eq!(
                 (whole.calls.len(), whole.content.as_str()),

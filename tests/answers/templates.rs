@@ -141,7 +141,15 @@ fn laid_out(template: &ChatTemplate, format: ToolFormat) -> Result<String, Strin
 /// The names and arguments of the calls that `text` begins with.
 fn calls_in(text: &str, format: ToolFormat) -> Vec<(String, String)> {
     let texts = vec![("get_weather".to_owned(), vec!["city".to_owned()])];
-    let form = AnswerForm::new(None, Some(CallForm { format, texts }), false);
+    let form = AnswerForm::new(
+        None,
+        Some(CallForm {
+            format,
+            texts,
+            are_required: false,
+        }),
+        false,
+    );
     let mut calls: Vec<(String, String)> = Vec::new();
     for piece in form.read("answer", text) {
         match piece {

@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 
 use hyperion::backend::{Backend, BackendError, Draw, NotFinite, RowResult};
-use hyperion::engine::{Limits as RequestLimits, Request};
+use hyperion::engine::{EngineError, Finish, Limits as RequestLimits, Request};
 use hyperion::sampling::SamplingParams;
 use proptest::prelude::*;
 
@@ -112,6 +112,46 @@ fn run_on(scheduler: &mut hyperion::engine::Scheduler) {
     while scheduler.is_busy() {
         scheduler.step().ok();
     }
+}
+
+/// Whoever waits for a cancelled request hears of its end, though the step of its neighbour is stopped.
+#[test]
+fn an_end_is_told_though_the_step_is_interrupted() {
+    let tiny = Tiny::open("tiny-qwen3-q8_0-1");
+    let faults = vec![Fault::None, Fault::Interrupt, Fault::Interrupt];
+    let mut scheduler = tiny.scheduler(faulty(tiny.on_cpu(16), faults), 2);
+    let asked = |token| Request {
+        prompt: vec![token; 3],
+        limits: RequestLimits {
+            max_tokens: Some(4),
+            ..RequestLimits::default()
+        },
+        ..Request::default()
+    };
+    let ids: Vec<_> = (0..3)
+        .map(|token| scheduler.add(asked(token)).expect("a request"))
+        .collect();
+    let mut outcome = Outcome::default();
+    outcome.take(scheduler.step().expect("a step"));
+    // One that runs, and one that waits.
+    scheduler.cancel(ids[1]);
+    scheduler.cancel(ids[2]);
+    outcome.take(scheduler.step().expect("their ends"));
+    for id in &ids[1..] {
+        assert_eq!(outcome.answers[id].finish, Finish::Interrupted);
+    }
+    // Nothing is left to tell.
+    let stopped = scheduler.step();
+    assert!(
+        matches!(stopped, Err(EngineError::Interrupted)),
+        "{stopped:?}"
+    );
+    run(&mut scheduler, &mut outcome);
+    assert_same(
+        &outcome.answers[&ids[0]],
+        &alone(&tiny, &asked(0)),
+        "the neighbour",
+    );
 }
 
 /// The message names the fault, and the neighbours have their text.

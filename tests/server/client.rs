@@ -77,8 +77,13 @@ impl Connection {
         self.reader.get_mut().write_all(bytes).is_ok()
     }
 
-    /// Reads the head of a response and what follows it up to the end.
+    /// The one response that is wanted.
     pub fn reply(mut self) -> Reply {
+        self.next_reply()
+    }
+
+    /// Reads the head of a response and what follows it up to the end.
+    pub fn next_reply(&mut self) -> Reply {
         let (status, headers) = self.head();
         let mut reply = Reply {
             status,

@@ -146,6 +146,10 @@ fn tokens_and_texts_are_told() {
     let ids: Vec<&Value> = tokens.iter().map(|token| &token["id"]).collect();
     let back = server.post("/detokenize", &json!({ "tokens": ids })).ok();
     assert_eq!(back["content"], back["prompt"]);
+    // Whole numbers, however they are written.
+    let floats: Vec<f64> = ids.iter().filter_map(|id| id.as_f64()).collect();
+    let asked = json!({ "tokens": floats });
+    assert_eq!(server.post("/detokenize", &asked).ok(), back);
     let plain = server.post(
         "/tokenize",
         &json!({"prompt": "hello <s> world", "add_special_tokens": false}),
@@ -163,6 +167,7 @@ fn tokens_and_texts_are_told() {
         json!({"tokens": "a"}),
         json!({"tokens": [-1]}),
         json!({"tokens": [1_000_000]}),
+        json!({"tokens": [1.5]}),
     ] {
         server.post("/detokenize", &wrong).error(400);
     }

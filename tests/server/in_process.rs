@@ -41,6 +41,7 @@ pub fn config(port: u16, stall_time: Duration) -> Config {
             answer_tokens: None,
             queue: 10,
             connections: 10,
+            idle_time: seconds(3600),
             head_time: seconds(5),
             body_time: seconds(1),
             events_behind: 100,

@@ -149,6 +149,35 @@ fn nothing_is_answered_while_the_model_is_loaded() {
 }
 
 #[test]
+fn a_connection_may_rest_for_longer_than_a_head_may_take() {
+    static FAILS: AtomicBool = AtomicBool::new(false);
+    const HEAD: Duration = Duration::from_millis(200);
+    let mut config = config(0, Duration::from_secs(5));
+    config.limits.head_time = HEAD;
+    let (address, _run) = start(config.clone(), &FAILS);
+    let asked = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut connection = Connection::open(address);
+    for _ in 0..2 {
+        // Also before its first request.
+        std::thread::sleep(5 * HEAD);
+        assert!(connection.send(asked));
+        assert_eq!(connection.next_reply().status, 200);
+    }
+    // Not in the middle of a head, however long it rested before.
+    std::thread::sleep(2 * HEAD);
+    let start = Instant::now();
+    assert!(connection.send(&asked[..10]));
+    assert_eq!(connection.rest(), 0, "no answer to half a request");
+    assert!(start.elapsed() >= HEAD);
+    // And not for ever.
+    config.limits.idle_time = 2 * HEAD;
+    let (address, _run) = self::start(config, &FAILS);
+    let start = Instant::now();
+    assert_eq!(Connection::open(address).rest(), 0);
+    assert!(start.elapsed() >= 2 * HEAD);
+}
+
+#[test]
 fn a_client_that_does_not_read_is_dropped() {
     let mut config = config(0, Duration::from_millis(300));
     config.limits.connections = 1;

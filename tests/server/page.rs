@@ -52,6 +52,13 @@ fn the_page_runs_its_own_script_and_no_other() {
 }
 
 #[test]
+fn browsers_that_want_an_icon_get_none_and_no_error() {
+    let server = Server::start(&["--api-key", "k"]);
+    let reply = server.get("/favicon.ico");
+    assert_eq!((reply.status, reply.body.len()), (204, 0));
+}
+
+#[test]
 fn the_page_loads_nothing_from_elsewhere() {
     let page = Server::start(&[]).get("/").text().to_owned();
     for reference in [" src=", "<link", "url(", "@import", "import ", "import("] {

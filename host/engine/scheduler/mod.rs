@@ -187,12 +187,17 @@ impl Scheduler {
     ///
     /// # Errors
     /// [`EngineError::Interrupted`], where somebody stopped the backend in the middle of a step: the step is void, and
-    /// its requests are as they were. Whatever else fails is the [`Event`] of the requests that it concerns.
+    /// its requests are as they were. Requests that ended before it are told first, and the backend, which is stopped
+    /// until somebody lets it go on, is asked again by the next call. Whatever else fails is the [`Event`] of the
+    /// requests that it concerns.
     pub fn step(&mut self) -> Result<Vec<Event>, EngineError> {
         let mut events = Vec::new();
         self.end_cancelled(&mut events);
         self.admit();
-        let is_sent = self.send(&mut events)?;
+        let is_sent = match self.send(&mut events) {
+            Err(EngineError::Interrupted) if !events.is_empty() => return Ok(events),
+            sent => sent?,
+        };
         // A backend that computes a step at once has nothing to gain from the one behind it.
         let depth = if self.backend.overlaps() {
             IN_FLIGHT

@@ -1,11 +1,11 @@
-//! `/`: a page to chat with the model.
+//! `/`: a page to chat with the model, and `/favicon.ico`, which it does not have.
 //!
 //! The page is one file with no other, and the same for everybody: it holds nothing of any conversation. What its
 //! script may do is bound to what it needs, so that no text of a model becomes a script of the page.
 
 use std::sync::LazyLock;
 
-use axum::http::{HeaderName, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -61,6 +61,11 @@ pub async fn page() -> impl IntoResponse {
         (OPENER_POLICY, "same-origin"),
     ];
     (headers, PAGE.html.as_str())
+}
+
+/// Browsers ask for a picture of each page.
+pub async fn no_icon() -> StatusCode {
+    StatusCode::NO_CONTENT
 }
 
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
