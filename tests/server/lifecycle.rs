@@ -150,11 +150,10 @@ fn nothing_is_answered_while_the_model_is_loaded() {
 
 #[test]
 fn a_connection_may_rest_for_longer_than_a_head_may_take() {
-    static FAILS: AtomicBool = AtomicBool::new(false);
     const HEAD: Duration = Duration::from_millis(200);
     let mut config = config(0, Duration::from_secs(5));
     config.limits.head_time = HEAD;
-    let (address, _run) = start(config.clone(), &FAILS);
+    let (address, _run) = start(config.clone(), on_cpu);
     let asked = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let mut connection = Connection::open(address);
     for _ in 0..2 {
@@ -171,7 +170,7 @@ fn a_connection_may_rest_for_longer_than_a_head_may_take() {
     assert!(start.elapsed() >= HEAD);
     // And not for ever.
     config.limits.idle_time = 2 * HEAD;
-    let (address, _run) = self::start(config, &FAILS);
+    let (address, _run) = self::start(config, on_cpu);
     let start = Instant::now();
     assert_eq!(Connection::open(address).rest(), 0);
     assert!(start.elapsed() >= 2 * HEAD);
