@@ -37,7 +37,7 @@ fn layer_by_layer() {
                 &mut trace,
             )
             .expect("a prefill");
-        for (tensor, found, expected) in family.compared(&trace.tensors) {
+        for (tensor, found, expected) in family.layers(&trace.tensors) {
             let error = relative_error(&found, &expected);
             assert!(
                 error < BOUND,

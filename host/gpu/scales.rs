@@ -1,7 +1,8 @@
 //! Powers of two that keep the f16 operands of products in f16's range.
 //!
 //! A norm's output is at most `sqrt(width)` times its largest weight, whatever its input, so that one scale
-//! serves all rows; so does one for a residual stream of nothing but embeddings and outputs of norms. Matrices that are not quantized may be of any range. Both are 1 in ordinary models.
+//! serves all rows; so does one for a residual stream of nothing but embeddings and outputs of norms. Matrices that
+//! are not quantized may be of any range. All are 1 in ordinary models.
 
 use half::bf16;
 use kernels_gpu::prim::scale::{F16_MAX, scale_to_range};

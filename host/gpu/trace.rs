@@ -132,8 +132,8 @@ impl<'a> DeviceTracer<'a> {
         Ok(())
     }
 
-    /// Reports the residual stream, which is divided by `scale`, as `sum`, and as `addend` what was added to it since the last
-    /// report: a product that is added in place exists nowhere else. One that the sum's own rounding
+    /// Reports the residual stream, which is divided by `scale`, as `sum`, and as `addend` what was added to it since
+    /// the last report: a product that is added in place exists nowhere else. One that the sum's own rounding
     /// to f32 would blur is left out.
     pub fn residual_and_addend(
         &self,

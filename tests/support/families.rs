@@ -56,11 +56,10 @@ impl Family {
         self.positions.iter().copied().zip(rows).collect()
     }
 
-    /// What the reference has of each layer and behind the last norm, rows one after the other, and the same rows
-    /// of `recorded`.
-    pub fn compared(&self, recorded: &[RecordedTensor]) -> Vec<(String, Vec<f32>, Vec<f32>)> {
-        let layers = (0..self.model.config.n_layers).map(|layer| format!("l_out-{layer}"));
-        let tensors = layers.chain(["result_norm".to_owned()]).map(|name| {
+    /// The rows of each layer's output that the reference has, one after the other, in `recorded` and there.
+    pub fn layers(&self, recorded: &[RecordedTensor]) -> Vec<(String, Vec<f32>, Vec<f32>)> {
+        let layers = (0..self.model.config.n_layers).map(|layer| {
+            let name = format!("l_out-{layer}");
             let ours = recorded
                 .iter()
                 .find(|tensor| tensor.name.to_string() == name);
@@ -74,6 +73,6 @@ impl Family {
             let expected = rows.iter().flat_map(|(_, row)| row).copied();
             (name, found.collect(), expected.collect())
         });
-        tensors.collect()
+        layers.collect()
     }
 }

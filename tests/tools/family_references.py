@@ -192,7 +192,7 @@ class Reference:
         def observe(tensor, ask, _):
             pointer = ctypes.c_void_p(int(self.ffi.cast("uintptr_t", tensor)))
             name = GGML.ggml_get_name(pointer).decode()
-            if not (name.startswith("l_out-") or name == "result_norm"):
+            if not name.startswith("l_out-"):
                 return not ask
             if not ask:
                 values = np.empty(GGML.ggml_nbytes(pointer) // 4, np.float32)
