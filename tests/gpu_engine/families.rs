@@ -5,6 +5,7 @@ use hyperion::backend::{ActivationPrecision, Ask, NoTrace, RecordedTensor, Recor
 use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Decode, Engine, Sequence};
 use hyperion::gpu::{Arithmetic, GpuBackend, Limits};
+use hyperion::sampling::argmax;
 
 use crate::setup::*;
 use crate::support::families::Family;
@@ -54,7 +55,7 @@ fn prompts_layer_by_layer_and_greedy_tokens() {
     for (name, context) in FAMILIES {
         let family = Family::open(name, context);
         let (mut engine, mut sequence) = (engine(&family), Sequence::new());
-        let (mut steps, mut logits, mut next) = (Vec::new(), Vec::new(), None);
+        let (mut steps, mut logits, mut token) = (Vec::new(), Vec::new(), 0);
         let chunks: Vec<&[u32]> = family.tokens.chunks(CHUNK).collect();
         for chunk in chunks {
             let mut trace = Recorder::new(|name| name.base == "l_out");
@@ -62,7 +63,7 @@ fn prompts_layer_by_layer_and_greedy_tokens() {
             let output = engine.prefill_traced(&mut sequence, chunk, Ask::ALL_LOGITS, &RUN, sink);
             let output = output.expect("a prefill");
             let vocab = family.model.vocab();
-            next = hyperion::sampling::argmax(&output.logits[output.logits.len() - vocab..]);
+            token = argmax(&output.logits[output.logits.len() - vocab..]);
             logits.extend(output.logits);
             steps.push(trace.tensors);
         }
@@ -83,7 +84,6 @@ fn prompts_layer_by_layer_and_greedy_tokens() {
 
         let mut follower = Follower::new(family.greedy_text());
         let mut runners_up = RunnersUp::new(family.model.clone());
-        let mut token = next.expect("a token");
         while follower.compared() < DECODED {
             let token_of_text = follower.next(token, 0.02, &mut runners_up);
             let item = Decode {
