@@ -282,19 +282,11 @@ impl Backend for GpuBackend {
     }
 
     fn read_weight(&self, name: &str) -> Option<Result<Vec<u16>, BackendError>> {
-        let matrices = self.graphs.memory().weights.matrices(name);
-        if matrices.is_empty() {
-            return None;
-        }
+        let matrix = self.graphs.memory().weights.matrix(name)?;
         let mut unheard = NoTrace;
         let trace = DeviceTracer::new(self.device(), &mut unheard, 0);
-        let pass = self.pass(&trace);
-        let parts = matrices.iter().map(|matrix| pass.unpacked_matrix(matrix));
-        let bits: Result<Vec<Vec<u16>>> = parts.collect();
-        Some(match bits {
-            Ok(bits) => Ok(bits.concat()),
-            Err(error) => Err(BackendError::Device(Box::new(error))),
-        })
+        let bits = self.pass(&trace).unpacked_matrix(matrix);
+        Some(bits.map_err(|error| BackendError::Device(Box::new(error))))
     }
 
     fn read_vector(&self, name: &str) -> Option<Result<Vec<f32>, BackendError>> {

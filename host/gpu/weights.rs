@@ -161,20 +161,10 @@ impl GpuWeights {
         self.linears().filter(is_missing)
     }
 
-    /// The matrices of tensor `name`: one, or those whose rows it has one after the other.
-    pub fn matrices(&self, name: &str) -> Vec<&GpuMatrix> {
-        let all = std::iter::once(&self.token_embd).chain(self.linears());
-        let mut found: Vec<&GpuMatrix> = Vec::new();
-        for matrix in all.filter(|matrix| matrix.name == name) {
-            // A tied one is there twice.
-            if !found
-                .iter()
-                .any(|other| Arc::ptr_eq(&other.blocks, &matrix.blocks))
-            {
-                found.push(matrix);
-            }
-        }
-        found
+    /// The matrix of tensor `name`.
+    pub fn matrix(&self, name: &str) -> Option<&GpuMatrix> {
+        let mut all = std::iter::once(&self.token_embd).chain(self.linears());
+        all.find(|matrix| matrix.name == name)
     }
 
     /// The matrices of all products.
