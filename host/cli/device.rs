@@ -84,6 +84,7 @@ pub fn backend_on(
     args: &RunArgs,
     room: Room,
 ) -> anyhow::Result<Box<dyn Backend>> {
+    let model = model.for_context(room.context);
     let Some(device) = device else {
         let backend = CpuBackend::new(model, room.n_pages).interrupted_by(interrupt::flag()?);
         return Ok(Box::new(backend));

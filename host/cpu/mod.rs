@@ -30,7 +30,7 @@ use attention::{Attention, attend};
 use interrupt::Interrupt;
 use kv_cache::{KvCache, Token, tokens_of};
 use linear::linear;
-use ops::{add, gated_activation, rms_norm, rms_norm_heads, rotate};
+use ops::{add_scaled, gated_activation, rms_norm, rms_norm_heads, rotate};
 use outputs::{Computed, wanted_tokens};
 
 /// A model on the CPU.
@@ -130,7 +130,7 @@ impl CpuBackend {
         }
         let mut x: Vec<f64> = embedded.iter().map(|&value| f64::from(value)).collect();
         trace.tensor("embd", config.width, &mut x);
-        if config.arch.scale_embeddings {
+        if config.embedding_scale != 1.0 {
             let scale = f64::from(config.embedding_scale);
             x.iter_mut().for_each(|value| *value *= scale);
             trace.tensor("inp_scaled", config.width, &mut x);
@@ -138,7 +138,24 @@ impl CpuBackend {
         x
     }
 
-    /// `x += attention(norm(x))`, with the norm after attention where the architecture has it.
+    /// What a block's products read: `x` normed, where there is a norm, or as it is.
+    fn input(
+        &self,
+        x: &[f64],
+        norm: Option<&Vec<f32>>,
+        [normed_name, name]: [&'static str; 2],
+        trace: &mut Tracer,
+    ) -> Vec<f64> {
+        let config = &self.model.config;
+        let (name, mut input) = match norm {
+            Some(norm) => (normed_name, rms_norm(x, norm, config.rms_eps)),
+            None => (name, x.to_vec()),
+        };
+        trace.tensor(name, config.width, &mut input);
+        input
+    }
+
+    /// `x += attention(norm(x))`, with norms before and after attention where the architecture has them.
     fn attention_block(
         &mut self,
         layer: usize,
@@ -151,8 +168,8 @@ impl CpuBackend {
         let (width, head_dim, eps) = (config.width, config.head_dim, config.rms_eps);
         let (q_width, kv_width) = (config.q_width(), config.kv_width());
 
-        let mut normed = rms_norm(x, &weights.attn_norm, eps);
-        trace.tensor("attn_norm", width, &mut normed);
+        let names = ["attn_norm", "attn_input"];
+        let normed = self.input(x, weights.attn_norm.as_ref(), names, trace);
         let (mut q, (mut k, mut v)) = join(
             || self.linear(&weights.q, &normed),
             || {
@@ -171,9 +188,10 @@ impl CpuBackend {
             trace.tensor("Qcur_normed", q_width, &mut q);
             trace.tensor("Kcur_normed", kv_width, &mut k);
         }
-        let rope = config.rope(layer);
-        rotate(&mut q, tokens, config.n_heads, head_dim, rope);
-        rotate(&mut k, tokens, config.n_kv_heads, head_dim, rope);
+        if let Some(rope) = config.rope(layer) {
+            rotate(&mut q, tokens, config.n_heads, head_dim, rope);
+            rotate(&mut k, tokens, config.n_kv_heads, head_dim, rope);
+        }
         trace.tensor("Qcur", q_width, &mut q);
         trace.tensor("Kcur", kv_width, &mut k);
 
@@ -195,18 +213,18 @@ impl CpuBackend {
             trace.tensor("attn_post_norm", width, &mut out);
             sum_name = "sa_out";
         }
-        add(x, &out);
+        add_scaled(x, &out, config.residual_scale);
         trace.tensor(sum_name, width, x);
     }
 
-    /// `x += down(activation(gate(norm(x))) * up(norm(x)))`.
+    /// `x += down(activation(gate(norm(x))) * up(norm(x)))`, with norms as for attention.
     fn feed_forward_block(&self, layer: usize, x: &mut [f64], trace: &mut Tracer) {
         let config = &self.model.config;
         let weights: &Layer = &self.model.weights.layers[layer];
         let (width, ffn, eps) = (config.width, config.ffn_width, config.rms_eps);
 
-        let mut normed = rms_norm(x, &weights.ffn_norm, eps);
-        trace.tensor("ffn_norm", width, &mut normed);
+        let names = ["ffn_norm", "ffn_input"];
+        let normed = self.input(x, weights.ffn_norm.as_ref(), names, trace);
         let (mut gate, mut up) = join(
             || self.linear(&weights.ffn_gate, &normed),
             || self.linear(&weights.ffn_up, &normed),
@@ -221,7 +239,7 @@ impl CpuBackend {
             out = rms_norm(&out, post_norm, eps);
             trace.tensor("ffn_post_norm", width, &mut out);
         }
-        add(x, &out);
+        add_scaled(x, &out, config.residual_scale);
         trace.tensor("l_out", width, x);
     }
 
@@ -248,6 +266,10 @@ impl CpuBackend {
             rms_norm(&wanted_of(x), &weights.output_norm, config.rms_eps)
         };
         let mut logits = self.linear(&weights.output, &normed);
+        if config.logit_factor != 1.0 {
+            let factor = f64::from(config.logit_factor);
+            logits.iter_mut().for_each(|logit| *logit *= factor);
+        }
         if let Some(cap) = config.logit_softcap.map(f64::from) {
             // What f32 cannot hold stays as it is: the cap would make an infinity look sound.
             let sound = logits

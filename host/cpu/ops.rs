@@ -47,9 +47,10 @@ pub fn rotate(x: &mut [f64], tokens: &[Token<'_>], n_heads: usize, head_dim: usi
     });
 }
 
-/// `x += y`.
-pub fn add(x: &mut [f64], y: &[f64]) {
-    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+/// `x += scale * y`.
+pub fn add_scaled(x: &mut [f64], y: &[f64], scale: f32) {
+    let scale = f64::from(scale);
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += scale * y);
 }
 
 /// `gate = activation(gate) * up`; gives llama.cpp's name of the result.

@@ -10,7 +10,8 @@ use crate::device::{Buffer, Result};
 use crate::model::GateFunction;
 
 impl Pass<'_> {
-    /// The attention norm and then Q, K and V of the step's `n_tokens` tokens, with their biases.
+    /// The attention norm and then Q, K and V of the step's `n_tokens` tokens, with their biases and the norms of all
+    /// heads together.
     pub fn project(&self, layer: usize, n_tokens: usize) -> Result<()> {
         let (config, w) = (self.config, self.workspace);
         let weights = &self.weights.layers[layer];
@@ -18,10 +19,14 @@ impl Pass<'_> {
 
         let norm = Norm {
             x_scales: self.stream_scales(layer, n_tokens),
-            ..Norm::new(&weights.attn_norm, self.norm_scales.attn[layer])
+            ..Norm::new(weights.attn_norm.as_deref(), self.norm_scales.attn[layer])
         };
         let normed = self.norm_rows(&w.x, 0, norm, n_tokens)?;
-        self.trace.half_rows("attn_norm", width, normed)?;
+        let name = weights
+            .attn_norm
+            .as_ref()
+            .map_or("attn_input", |_| "attn_norm");
+        self.trace.half_rows(name, width, normed)?;
         let products = [
             Product::new(&weights.q, &w.q),
             Product::new(&weights.k, &w.k),
@@ -30,7 +35,8 @@ impl Pass<'_> {
         self.multiply(normed, &products, false)?;
         self.trace.f32("Qcur_raw", q_width, &w.q)?;
         self.trace.f32("Kcur_raw", kv_width, &w.k)?;
-        self.trace.f32("Vcur", kv_width, &w.v)
+        self.trace.f32("Vcur", kv_width, &w.v)?;
+        self.norm_projections(layer, n_tokens)
     }
 
     /// What the rows of the residual stream were divided by when block `layer` finds them, where they were.
@@ -68,10 +74,14 @@ impl Pass<'_> {
             .then_some(&w.gated_maxima);
         let norm = Norm {
             cleared: maxima,
-            ..Norm::new(&weights.ffn_norm, self.norm_scales.ffn[layer])
+            ..Norm::new(weights.ffn_norm.as_deref(), self.norm_scales.ffn[layer])
         };
         let normed = self.norm_rows(&w.x, 0, norm, n_tokens)?;
-        self.trace.half_rows("ffn_norm", width, normed)?;
+        let name = weights
+            .ffn_norm
+            .as_ref()
+            .map_or("ffn_input", |_| "ffn_norm");
+        self.trace.half_rows(name, width, normed)?;
         let products = [
             Product::new(&weights.ffn_gate, &w.gate),
             Product::new(&weights.ffn_up, &w.up),
@@ -114,14 +124,12 @@ impl Pass<'_> {
             self.restore_rows(to, n_tokens)?;
         }
         let Some(post_norm) = post_norm else {
-            return self
-                .trace
-                .residual_and_addend(product_name, sum_name, width, &w.x);
+            return self.trace_sum(product_name, sum_name, &w.x);
         };
         self.trace.f32(product_name, width, &w.block_out)?;
         self.norm_block_output(post_norm, scales, n_tokens)?;
         self.trace.f32(norm_name, width, &w.block_normed)?;
         self.add_block_output(n_tokens)?;
-        self.trace.residual(sum_name, width, &w.x)
+        self.trace_stream(sum_name, &w.x)
     }
 }

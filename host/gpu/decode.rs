@@ -15,7 +15,7 @@ use super::weights::{GpuLayer, GpuLinear};
 use super::workspace::DECODE_SEQUENCES;
 use crate::backend::Row;
 use crate::device::{Buffer, Result};
-use crate::model::GateFunction;
+use crate::model::{BlockNorms, GateFunction};
 
 /// The residual stream between two products: where it lies, and what still has to be added to it.
 struct Stream<'a> {
@@ -26,8 +26,8 @@ struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// The stream as the input of a product with the norm `norm`; what is pending gets added.
-    fn vectors(&mut self, count: usize, norm: &'a Buffer) -> Vectors<'a> {
+    /// The stream as the input of a product behind `norm`, where there is one; what is pending gets added.
+    fn vectors(&mut self, count: usize, norm: Option<&'a Buffer>) -> Vectors<'a> {
         let x = self.x;
         let residual = self.pending.take().map(|(addend, weight)| {
             std::mem::swap(&mut self.x, &mut self.other);
@@ -40,7 +40,7 @@ impl<'a> Stream<'a> {
         Vectors {
             x,
             count,
-            norm: Some(norm),
+            norm,
             residual,
         }
     }
@@ -69,7 +69,7 @@ impl<'a> Pass<'a> {
         }
         self.trace.layer.set(None);
         let w = self.workspace;
-        let vectors = stream.vectors(key.n, &self.weights.output_norm);
+        let vectors = stream.vectors(key.n, Some(&self.weights.output_norm));
         let head = Product::new(&self.weights.output, &w.logits);
         self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn)?;
         self.cap_logits(key.n)?;
@@ -90,7 +90,7 @@ impl<'a> Pass<'a> {
         let (config, w) = (self.config, self.workspace);
         let weights = &self.weights.layers[layer];
 
-        let vectors = stream.vectors(key.n, &weights.attn_norm);
+        let vectors = stream.vectors(key.n, weights.attn_norm.as_deref());
         let products = [
             Product::new(&weights.q, &w.q),
             Product::new(&weights.k, &w.k),
@@ -105,6 +105,7 @@ impl<'a> Pass<'a> {
         self.trace.f32("Qcur_raw", config.q_width(), &w.q)?;
         self.trace.f32("Kcur_raw", config.kv_width(), &w.k)?;
         self.trace.f32("Vcur", config.kv_width(), &w.v)?;
+        self.norm_projections(layer, key.n)?;
 
         self.decode_attention(layer, key.splits, MixedType::F32, rows)?;
         self.spread.restart();
@@ -121,7 +122,7 @@ impl<'a> Pass<'a> {
             names,
         )?;
 
-        let vectors = stream.vectors(key.n, &weights.ffn_norm);
+        let vectors = stream.vectors(key.n, weights.ffn_norm.as_deref());
         self.gated_products(vectors, weights)?;
         self.trace_post_norm_sum("sa_out", stream)?;
         let gated = match config.gate_function() {
@@ -204,8 +205,7 @@ impl<'a> Pass<'a> {
                     MatvecEpilogue::Add,
                     MatvecOrder::InTurn,
                 )?;
-                self.trace
-                    .residual_and_addend(product_name, sum_name, width, stream.x)
+                self.trace_sum(product_name, sum_name, stream.x)
             }
             Some(weight) => {
                 let product = Product::new(linear, &w.block_out);
@@ -223,9 +223,9 @@ impl<'a> Pass<'a> {
 
     /// Reports the stream after a pending output was added by the product that followed.
     fn trace_post_norm_sum(&self, name: &'static str, stream: &Stream<'_>) -> Result<()> {
-        match self.config.arch.post_norms {
-            true => self.trace.residual(name, self.config.width, stream.x),
-            false => Ok(()),
+        match self.config.arch.norms {
+            BlockNorms::Before => Ok(()),
+            BlockNorms::Around | BlockNorms::Behind => self.trace_stream(name, stream.x),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::weights::GpuWeights;
 use super::workspace::Workspace;
 use crate::device::plan::{GRANULE, LOADED_LATER};
 use crate::device::{Device, Graph, Mailbox, Result};
-use crate::model::Config;
+use crate::model::{Config, QkNorm};
 
 /// Graphs that the memory plan reserves room for: a text takes one or two for each doubling of its length. Others
 /// are recorded where the device has memory to spare.
@@ -22,11 +22,17 @@ const MOST: usize = 48;
 const KERNEL_BYTES: u64 = 32 << 10;
 /// Most kernels of a step in a block of the model, and outside the blocks.
 const BLOCK_KERNELS: u64 = 16;
+/// Of these, more in a block with norms of all heads of Q and of K.
+const PROJECTION_NORMS: u64 = 2;
 const OTHER_KERNELS: u64 = 8;
 
 /// Bytes that a recorded step of a model takes at most.
 pub fn graph_bytes(config: &Config) -> u64 {
-    let kernels = BLOCK_KERNELS * config.n_layers as u64 + OTHER_KERNELS;
+    let of_block = match config.arch.qk_norm {
+        QkNorm::Projection => BLOCK_KERNELS + PROJECTION_NORMS,
+        QkNorm::None | QkNorm::Head => BLOCK_KERNELS,
+    };
+    let kernels = of_block * config.n_layers as u64 + OTHER_KERNELS;
     (kernels * KERNEL_BYTES).next_multiple_of(GRANULE)
 }
 

@@ -5,6 +5,7 @@ use kernels_gpu::abi::{MatvecEpilogue, MatvecOrder};
 use super::choices::Choices;
 use super::ops::matvec::{Product, Vectors};
 use super::pass::Pass;
+use super::scales::stream_epsilon;
 use super::workspace::DECODE_SEQUENCES;
 use crate::backend::{NotFinite, Output, Pooling, Report, Row, RowResult};
 use crate::device::Result;
@@ -184,7 +185,8 @@ impl Pass<'_> {
         let mut sum = vec![0f64; width];
         for x in x.chunks_exact(width) {
             let squares: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum();
-            let scale = 1.0 / (squares / width as f64 + f64::from(self.config.rms_eps)).sqrt();
+            let epsilon = f64::from(stream_epsilon(self.config));
+            let scale = 1.0 / (squares / width as f64 + epsilon).sqrt();
             for ((sum, &x), &weight) in sum.iter_mut().zip(x).zip(weight) {
                 *sum += f64::from(x) * scale * f64::from(weight);
             }

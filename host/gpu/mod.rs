@@ -212,6 +212,16 @@ fn check_model(model: &Model) -> Result<()> {
             config.head_dim
         ));
     }
+    let of_stream = [
+        scales::stream_epsilon(config),
+        scales::stream_embedding_scale(config),
+    ];
+    if !of_stream.iter().all(|x| x.is_normal()) {
+        return unsupported(format!(
+            "the residual scale {} takes the residual stream out of the range of f32",
+            config.residual_scale
+        ));
+    }
     for (name, elements) in [
         ("embedding", config.width),
         ("feed-forward", config.ffn_width),

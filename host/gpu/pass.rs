@@ -14,7 +14,7 @@ use super::trace::DeviceTracer;
 use super::weights::GpuWeights;
 use super::workspace::Workspace;
 use crate::backend::{ActivationPrecision, Row};
-use crate::device::Result;
+use crate::device::{Buffer, Result};
 use crate::model::{Config, Model};
 
 /// What no step of a backend changes, except for its memory.
@@ -69,6 +69,19 @@ impl<'a> Pass<'a> {
             trace,
             spread: Spread::default(),
         }
+    }
+
+    /// Reports the residual stream `x` as `name`.
+    pub fn trace_stream(&self, name: &'static str, x: &Buffer) -> Result<()> {
+        let scale = self.config.residual_scale;
+        self.trace.residual(name, self.config.width, x, scale)
+    }
+
+    /// Reports the residual stream `x` as `sum`, and what was last added to it as `addend`.
+    pub fn trace_sum(&self, addend: &'static str, sum: &'static str, x: &Buffer) -> Result<()> {
+        let scale = self.config.residual_scale;
+        let width = self.config.width;
+        self.trace.residual_and_addend(addend, sum, width, x, scale)
     }
 
     /// Reports keys and values from where the kernels put them in the cache, so that a wrong page

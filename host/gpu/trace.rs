@@ -116,18 +116,24 @@ impl<'a> DeviceTracer<'a> {
         self.values(base, elements, &data);
     }
 
-    /// Reports the residual stream as `base`.
-    pub fn residual(&self, base: &'static str, elements: usize, x: &Buffer) -> Result<()> {
+    /// Reports the residual stream, which is divided by `scale`, as `base`.
+    pub fn residual(
+        &self,
+        base: &'static str,
+        elements: usize,
+        x: &Buffer,
+        scale: f32,
+    ) -> Result<()> {
         if self.is_active() {
             let data = self.read(elements, x)?;
-            self.values(base, elements, &data);
+            self.values(base, elements, &scaled(&data, scale));
             *self.residual.borrow_mut() = data;
         }
         Ok(())
     }
 
-    /// Reports the residual stream as `sum`, and as `addend` what was added to it since the last
-    /// report: a product that is added in place exists nowhere else. One that the sum's own rounding
+    /// Reports the residual stream, which is divided by `scale`, as `sum`, and as `addend` what was added to it since
+    /// the last report: a product that is added in place exists nowhere else. One that the sum's own rounding
     /// to f32 would blur is left out.
     pub fn residual_and_addend(
         &self,
@@ -135,6 +141,7 @@ impl<'a> DeviceTracer<'a> {
         sum: &'static str,
         elements: usize,
         x: &Buffer,
+        scale: f32,
     ) -> Result<()> {
         if self.is_active() {
             let data = self.read(elements, x)?;
@@ -146,7 +153,7 @@ impl<'a> DeviceTracer<'a> {
                     self.values(addend, elements, &added);
                 }
             }
-            self.values(sum, elements, &data);
+            self.values(sum, elements, &scaled(&data, scale));
             *self.residual.borrow_mut() = data;
         }
         Ok(())
@@ -159,6 +166,10 @@ impl<'a> DeviceTracer<'a> {
             .download(bytemuck::cast_slice_mut(&mut data), from)?;
         Ok(data)
     }
+}
+
+fn scaled(values: &[f32], scale: f32) -> Vec<f32> {
+    values.iter().map(|value| value * scale).collect()
 }
 
 /// The 2-norm.

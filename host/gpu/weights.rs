@@ -56,7 +56,7 @@ pub fn optional(vector: &Option<Arc<Buffer>>) -> DevicePtr<f32> {
 
 /// The weights of one block; the fields are those of [`Layer`].
 pub struct GpuLayer {
-    pub attn_norm: Arc<Buffer>,
+    pub attn_norm: Option<Arc<Buffer>>,
     pub q: GpuLinear,
     pub k: GpuLinear,
     pub v: GpuLinear,
@@ -64,7 +64,7 @@ pub struct GpuLayer {
     pub q_norm: Option<Arc<Buffer>>,
     pub k_norm: Option<Arc<Buffer>>,
     pub post_attn_norm: Option<Arc<Buffer>>,
-    pub ffn_norm: Arc<Buffer>,
+    pub ffn_norm: Option<Arc<Buffer>>,
     pub ffn_gate: GpuLinear,
     pub ffn_up: GpuLinear,
     pub ffn_down: GpuLinear,
@@ -75,6 +75,7 @@ pub struct GpuLayer {
 pub struct GpuWeights {
     pub token_embd: GpuMatrix,
     pub layers: Vec<GpuLayer>,
+    /// With the factor on the logits.
     pub output_norm: Arc<Buffer>,
     pub output: GpuLinear,
     /// All vectors by their names in the file.
@@ -137,7 +138,7 @@ impl GpuWeights {
                 .enumerate()
                 .map(|(index, layer)| transfer.layer(index, layer))
                 .collect::<Result<_>>()?,
-            output_norm: transfer.vector(&weights.output_norm, "output_norm.weight".to_owned())?,
+            output_norm: transfer.vector(&model.logit_norm(), logit_norm_name(model))?,
             output: transfer.linear(&weights.output)?,
             vectors: HashMap::new(),
         };
@@ -183,6 +184,14 @@ impl GpuWeights {
     }
 }
 
+/// The last norm's name: the file's, where the device has it as it is there.
+fn logit_norm_name(model: &Model) -> String {
+    match model.config.logit_factor {
+        1.0 => "output_norm.weight".to_owned(),
+        factor => format!("output_norm.weight times {factor}"),
+    }
+}
+
 /// Where a tensor's bytes begin in the mapping, and how many they are. Tensors of a file may begin at the same
 /// byte and differ in length.
 type Extent = (*const u8, usize);
@@ -198,15 +207,16 @@ fn matrices(model: &Model) -> impl Iterator<Item = &Tensor> {
 }
 
 fn vectors(layer: &Layer) -> impl Iterator<Item = &[f32]> {
-    let norms = [Some(&layer.attn_norm), Some(&layer.ffn_norm)];
-    let optional = [
+    let norms = [
+        layer.attn_norm.as_ref(),
+        layer.ffn_norm.as_ref(),
         layer.q_norm.as_ref(),
         layer.k_norm.as_ref(),
         layer.post_attn_norm.as_ref(),
         layer.post_ffn_norm.as_ref(),
     ];
     let biases = layer.linears().map(|linear| linear.bias.as_ref());
-    let all = norms.into_iter().chain(optional).chain(biases);
+    let all = norms.into_iter().chain(biases);
     all.flatten().map(Vec::as_slice)
 }
 
@@ -222,7 +232,7 @@ impl Transfer<'_> {
     fn layer(&mut self, index: usize, layer: &Layer) -> Result<GpuLayer> {
         let name = |part: &str| format!("blk.{index}.{part}.weight");
         Ok(GpuLayer {
-            attn_norm: self.vector(&layer.attn_norm, name("attn_norm"))?,
+            attn_norm: self.optional(&layer.attn_norm, name("attn_norm"))?,
             q: self.linear(&layer.q)?,
             k: self.linear(&layer.k)?,
             v: self.linear(&layer.v)?,
@@ -230,7 +240,7 @@ impl Transfer<'_> {
             q_norm: self.optional(&layer.q_norm, name("attn_q_norm"))?,
             k_norm: self.optional(&layer.k_norm, name("attn_k_norm"))?,
             post_attn_norm: self.optional(&layer.post_attn_norm, name("post_attention_norm"))?,
-            ffn_norm: self.vector(&layer.ffn_norm, name("ffn_norm"))?,
+            ffn_norm: self.optional(&layer.ffn_norm, name("ffn_norm"))?,
             ffn_gate: self.linear(&layer.ffn_gate)?,
             ffn_up: self.linear(&layer.ffn_up)?,
             ffn_down: self.linear(&layer.ffn_down)?,

@@ -21,13 +21,82 @@ pub enum GateFunction {
     GeluTanh,
 }
 
+/// Where a block's RMSNorms are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockNorms {
+    /// Before attention and before the feed-forward network.
+    Before,
+    /// There, and behind both, before the residual ("sandwich").
+    Around,
+    /// Behind both alone: they read the residual stream as it is.
+    Behind,
+}
+
+/// What the RMSNorms of Q and K run over, before RoPE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QkNorm {
+    /// There are none.
+    None,
+    /// Each head.
+    Head,
+    /// All heads of a token together.
+    Projection,
+}
+
+/// Factors beside those that follow from the shapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scales {
+    /// None.
+    None,
+    /// Embeddings are multiplied by `sqrt(width)`.
+    SqrtWidth,
+    /// The file's own: `embedding_scale`, `attention.scale` and `residual_scale`, which are factors, and `logit_scale`,
+    /// by which logits are divided.
+    File,
+}
+
+/// Tensors whose factors divide the frequencies of RoPE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopeFactors {
+    /// There are none.
+    None,
+    /// `rope_freqs.weight`, where the file has it.
+    One,
+    /// `rope_factors_short.weight` and `rope_factors_long.weight`, where the file has them: the long ones where
+    /// the context is longer than that of the original training.
+    ShortAndLong,
+}
+
+/// Layers whose queries and keys are not rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unrotated {
+    /// None.
+    None,
+    /// The last of each so many.
+    EachLastOf(usize),
+    /// All, where the file says `rope.scaling.finetuned = false`, which this family's writers mean by it.
+    UnlessFinetuned,
+}
+
 /// Layers with a sliding attention window, where an architecture has them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SlidingLayers {
-    /// Every `period`-th layer is global, the others are local, unless the file has a pattern of its own.
+    /// Every `period`-th layer is global, the others are local, unless the file has a pattern of its own; 0 for
+    /// local layers alone.
     pub period: usize,
-    /// RoPE base of the local layers unless the file names one.
-    pub local_rope_base: f32,
+    /// RoPE of the local layers.
+    pub rope: LocalRope,
+}
+
+/// How layers with a window rotate. None of them stretches positions but by [`LocalRope::Global`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LocalRope {
+    /// As the global ones.
+    Global,
+    /// With the global ones' base unless the file names another, and no attention factor.
+    Plain,
+    /// With this base unless the file names another, and the global ones' attention factor.
+    Base(f32),
 }
 
 /// One row of the table.
@@ -39,16 +108,20 @@ pub struct Architecture {
     pub rope_pairing: RopePairing,
     /// Feed-forward activation.
     pub activation: GateFunction,
-    /// RMSNorm over each head of Q and K before RoPE.
-    pub qk_norm: bool,
-    /// RMSNorm after attention and after the feed-forward block, before the residual ("sandwich").
-    pub post_norms: bool,
-    /// Embeddings are multiplied by `sqrt(width)`.
-    pub scale_embeddings: bool,
+    /// The gate's matrix is the first half of `ffn_up`.
+    pub gate_in_up: bool,
+    /// RMSNorms of Q and K.
+    pub qk_norm: QkNorm,
+    /// RMSNorms of a block.
+    pub norms: BlockNorms,
+    /// Factors on embeddings, scores, sums and logits.
+    pub scales: Scales,
     /// Local and global layers alternate, where the file names a window.
     pub sliding: Option<SlidingLayers>,
-    /// The frequencies of RoPE are divided by the factors in `rope_freqs.weight`, where the file has it.
-    pub rope_factors: bool,
+    /// Factors on the frequencies of RoPE.
+    pub rope_factors: RopeFactors,
+    /// Layers without RoPE.
+    pub unrotated: Unrotated,
     /// Logits are capped by `final_logit_softcapping`, where the file names it.
     pub logit_softcap: bool,
 }
@@ -57,11 +130,13 @@ const LLAMA: Architecture = Architecture {
     name: "llama",
     rope_pairing: RopePairing::Adjacent,
     activation: GateFunction::Silu,
-    qk_norm: false,
-    post_norms: false,
-    scale_embeddings: false,
+    gate_in_up: false,
+    qk_norm: QkNorm::None,
+    norms: BlockNorms::Before,
+    scales: Scales::None,
     sliding: None,
-    rope_factors: true,
+    rope_factors: RopeFactors::One,
+    unrotated: Unrotated::None,
     logit_softcap: false,
 };
 
@@ -71,33 +146,75 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "qwen2",
         rope_pairing: RopePairing::Halves,
-        rope_factors: false,
+        rope_factors: RopeFactors::None,
         ..LLAMA
     },
     Architecture {
         name: "qwen3",
         rope_pairing: RopePairing::Halves,
-        qk_norm: true,
-        rope_factors: false,
+        qk_norm: QkNorm::Head,
+        rope_factors: RopeFactors::None,
         ..LLAMA
     },
     Architecture {
         name: "gemma3",
         rope_pairing: RopePairing::Halves,
         activation: GateFunction::GeluTanh,
-        qk_norm: true,
-        post_norms: true,
-        scale_embeddings: true,
+        qk_norm: QkNorm::Head,
+        norms: BlockNorms::Around,
+        scales: Scales::SqrtWidth,
         sliding: Some(SlidingLayers {
             period: 6,
-            local_rope_base: 10_000.0,
+            rope: LocalRope::Base(10_000.0),
         }),
-        rope_factors: false,
+        rope_factors: RopeFactors::None,
         logit_softcap: true,
+        ..LLAMA
+    },
+    Architecture {
+        name: "granite",
+        scales: Scales::File,
+        unrotated: Unrotated::UnlessFinetuned,
+        ..LLAMA
+    },
+    Architecture {
+        name: "smollm3",
+        rope_factors: RopeFactors::None,
+        unrotated: Unrotated::EachLastOf(4),
+        ..LLAMA
+    },
+    Architecture {
+        name: "phi3",
+        rope_pairing: RopePairing::Halves,
+        gate_in_up: true,
+        // llama.cpp leaves the window out; the models were trained with it.
+        sliding: Some(SlidingLayers {
+            period: 0,
+            rope: LocalRope::Global,
+        }),
+        rope_factors: RopeFactors::ShortAndLong,
+        ..LLAMA
+    },
+    Architecture {
+        name: "olmo2",
+        rope_pairing: RopePairing::Halves,
+        qk_norm: QkNorm::Projection,
+        norms: BlockNorms::Behind,
+        sliding: Some(SlidingLayers {
+            period: 4,
+            rope: LocalRope::Plain,
+        }),
+        rope_factors: RopeFactors::None,
+        ..LLAMA
     },
 ];
 
 impl Architecture {
+    /// The names of all rows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        ARCHITECTURES.iter().map(|arch| arch.name)
+    }
+
     /// The row named `name`.
     pub fn find(name: &str) -> Option<&'static Architecture> {
         ARCHITECTURES.iter().find(|arch| arch.name == name)
@@ -122,7 +239,7 @@ impl Architecture {
         let arch = Architecture::find(found).ok_or_else(|| ModelError::UnknownArchitecture {
             found: found.to_owned(),
             what: what_it_is(found),
-            known: ARCHITECTURES.iter().map(|arch| arch.name).collect(),
+            known: Architecture::names().collect(),
         })?;
         no_model().map_or(Ok(arch), Err)
     }

@@ -5,16 +5,22 @@ mod config;
 mod error;
 mod keys;
 mod kv_layout;
+mod layers;
 mod rope;
 mod unused;
 mod weights;
 
 use std::path::Path;
+use std::sync::Arc;
 
-pub use arch::{ARCHITECTURES, Architecture, GateFunction, RopePairing, SlidingLayers};
-pub use config::{Config, LayerAttention};
+pub use arch::{
+    ARCHITECTURES, Architecture, BlockNorms, GateFunction, LocalRope, QkNorm, RopeFactors,
+    RopePairing, Scales, SlidingLayers, Unrotated,
+};
+pub use config::Config;
 pub use error::ModelError;
 pub use kv_layout::{KvLayout, KvPart};
+pub use layers::{LayerAttention, RopeByContext};
 pub use rope::{Rope, RopeScaling};
 pub use unused::Unused;
 pub use weights::{Layer, Linear, Weights};
@@ -55,6 +61,30 @@ impl Model {
             weights,
             unused,
         })
+    }
+
+    /// The same model for sequences of at most `context` tokens: some rotations depend on it. Before, they are those
+    /// for the context that the file names.
+    pub fn for_context(self: Arc<Model>, context: usize) -> Arc<Model> {
+        let Some(ropes) = &self.config.rope_by_context else {
+            return self;
+        };
+        let rope = ropes.of(context);
+        if *rope == self.config.ropes[0] {
+            return self;
+        }
+        let rope = rope.clone();
+        let mut model = Arc::unwrap_or_clone(self);
+        model.config.ropes[0] = rope;
+        Arc::new(model)
+    }
+
+    /// The weight of the last norm with the factor on the logits, for backends whose product with the output matrix has
+    /// none of its own.
+    pub fn logit_norm(&self) -> Vec<f32> {
+        let factor = self.config.logit_factor;
+        let weight = self.weights.output_norm.iter();
+        weight.map(|weight| weight * factor).collect()
     }
 
     /// Number of tokens in the vocabulary.

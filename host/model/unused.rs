@@ -291,7 +291,10 @@ fn refusal(name: &str, arch: &Architecture) -> String {
     } else if name.ends_with(".scale") {
         "scales of whole tensors are not supported"
     } else if name.starts_with("rope_factors_") {
-        "longrope is not supported"
+        return format!(
+            "factors of longrope, which hyperion does not have for {}",
+            arch.name
+        );
     } else {
         return format!(
             "it has no part in {}'s formula, so that the text would not be this model's",

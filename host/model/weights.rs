@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::config::{Config, ROPE_FACTORS};
+use super::arch::{BlockNorms, QkNorm};
+use super::config::Config;
 use super::error::ModelError;
+use super::layers::factor_tensors;
 use super::unused::{self, Unused};
 use crate::gguf::{Gguf, Tensor};
 
@@ -33,8 +35,8 @@ impl Linear {
 /// The weights of one transformer block. Norms are `[width]` unless said otherwise.
 #[derive(Clone)]
 pub struct Layer {
-    /// RMSNorm before attention.
-    pub attn_norm: Vec<f32>,
+    /// RMSNorm before attention, where there is one.
+    pub attn_norm: Option<Vec<f32>>,
     /// `[q_width, width]`.
     pub q: Linear,
     /// `[kv_width, width]`.
@@ -43,14 +45,14 @@ pub struct Layer {
     pub v: Linear,
     /// `[width, q_width]`.
     pub attn_output: Linear,
-    /// RMSNorm of each query head, `[head_dim]`.
+    /// RMSNorm of each query head, `[head_dim]`, or of all of them, `[q_width]`.
     pub q_norm: Option<Vec<f32>>,
-    /// RMSNorm of each key head, `[head_dim]`.
+    /// RMSNorm of each key head, `[head_dim]`, or of all of them, `[kv_width]`.
     pub k_norm: Option<Vec<f32>>,
     /// RMSNorm after attention.
     pub post_attn_norm: Option<Vec<f32>>,
-    /// RMSNorm before the feed-forward block.
-    pub ffn_norm: Vec<f32>,
+    /// RMSNorm before the feed-forward block, where there is one.
+    pub ffn_norm: Option<Vec<f32>>,
     /// `[ffn_width, width]`, goes through the activation.
     pub ffn_gate: Linear,
     /// `[ffn_width, width]`, multiplied by the activated gate.
@@ -101,19 +103,26 @@ impl Weights {
             gguf,
             taken: RefCell::default(),
         };
-        if config.arch.rope_factors {
+        for name in factor_tensors(config.arch.rope_factors) {
             // The configuration has read it.
-            tensors.find(ROPE_FACTORS);
+            tensors.find(name);
         }
         let token_embd = tensors.require("token_embd.weight")?.clone();
         let vocab = token_embd.n_rows();
         expect_shape(&token_embd, &[config.width, vocab])?;
         let output = match tensors.find("output.weight") {
-            Some(_) => tensors.linear("output", config.width, vocab)?,
-            None => Linear {
-                weight: token_embd.clone(),
-                bias: tensors.optional_vector("output.bias", vocab)?,
-            },
+            Some(output) => output.clone(),
+            None => token_embd.clone(),
+        };
+        expect_shape(&output, &[config.width, vocab])?;
+        // Models that scale their logits have none, and backends scale what the product reads.
+        let bias = match config.logit_factor {
+            1.0 => tensors.optional_vector("output.bias", vocab)?,
+            _ => None,
+        };
+        let output = Linear {
+            weight: output,
+            bias,
         };
         let weights = Weights {
             token_embd,
@@ -155,20 +164,34 @@ impl<'a> Tensors<'a> {
             |wanted: bool, part: &str, n: usize| wanted.then(|| norm(part, n)).transpose();
         let linear = |part: &str, n_in, n_out| self.linear(&name(part), n_in, n_out);
         let [q, k, v] = self.attention_inputs(index, config)?;
+        let [ffn_gate, ffn_up] = match arch.gate_in_up {
+            true => self.gate_in_up(index, config)?,
+            false => [
+                linear("ffn_gate", width, ffn)?,
+                linear("ffn_up", width, ffn)?,
+            ],
+        };
+        let before = arch.norms != BlockNorms::Behind;
+        let behind = arch.norms != BlockNorms::Before;
+        let qk_norm = arch.qk_norm != QkNorm::None;
+        let [q_normed, k_normed] = match arch.qk_norm {
+            QkNorm::Projection => [config.q_width(), config.kv_width()],
+            QkNorm::None | QkNorm::Head => [config.head_dim; 2],
+        };
         Ok(Layer {
-            attn_norm: norm("attn_norm", width)?,
+            attn_norm: optional_norm(before, "attn_norm", width)?,
             q,
             k,
             v,
             attn_output: linear("attn_output", config.q_width(), width)?,
-            q_norm: optional_norm(arch.qk_norm, "attn_q_norm", config.head_dim)?,
-            k_norm: optional_norm(arch.qk_norm, "attn_k_norm", config.head_dim)?,
-            post_attn_norm: optional_norm(arch.post_norms, "post_attention_norm", width)?,
-            ffn_norm: norm("ffn_norm", width)?,
-            ffn_gate: linear("ffn_gate", width, ffn)?,
-            ffn_up: linear("ffn_up", width, ffn)?,
+            q_norm: optional_norm(qk_norm, "attn_q_norm", q_normed)?,
+            k_norm: optional_norm(qk_norm, "attn_k_norm", k_normed)?,
+            post_attn_norm: optional_norm(behind, "post_attention_norm", width)?,
+            ffn_norm: optional_norm(before, "ffn_norm", width)?,
+            ffn_gate,
+            ffn_up,
             ffn_down: linear("ffn_down", ffn, width)?,
-            post_ffn_norm: optional_norm(arch.post_norms, "post_ffw_norm", width)?,
+            post_ffn_norm: optional_norm(behind, "post_ffw_norm", width)?,
         })
     }
 
@@ -198,6 +221,17 @@ impl<'a> Tensors<'a> {
             part("attn_k", q..q + kv)?,
             part("attn_v", q + kv..q + 2 * kv)?,
         ])
+    }
+
+    /// The gate and the other factor: the first and the last rows of `ffn_up`.
+    fn gate_in_up(&self, index: usize, config: &Config) -> Result<[Linear; 2], ModelError> {
+        let (width, ffn) = (config.width, config.ffn_width);
+        let fused = self.require(&format!("blk.{index}.ffn_up.weight"))?;
+        expect_shape(fused, &[width, 2 * ffn])?;
+        Ok([0..ffn, ffn..2 * ffn].map(|rows| Linear {
+            weight: fused.rows(rows),
+            bias: None,
+        }))
     }
 
     /// A matrix `{name}.weight`, and `{name}.bias` where the file has it: whether a model was trained with

@@ -178,6 +178,27 @@ mod tests {
         );
     }
 
+    /// Granite's names, SmolLM3's, Phi 3's and 4's, OLMo 2's.
+    #[test]
+    fn names_of_dense_families_are_known() {
+        for name in [
+            "refact",
+            "granite-docling",
+            "starcoder",
+            "llama-bpe",
+            "smaug-bpe",
+            "dbrx",
+            "gpt-4o",
+            "gpt-2",
+            "olmo",
+        ] {
+            assert!(find(name).is_ok(), "{name}");
+        }
+        assert_eq!(split("refact", "v 12"), ["v", " ", "1", "2"]);
+        assert_eq!(split("dbrx", "12345"), ["123", "45"]);
+        assert_eq!(split("olmo", "x 12345"), ["x", " 12345"]);
+    }
+
     #[test]
     fn a_run_of_spaces_leaves_its_last_to_the_word() {
         assert_eq!(split("gpt-2", "a   b  "), ["a", "  ", " b", "  "]);

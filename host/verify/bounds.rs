@@ -10,7 +10,7 @@ use super::noise::RoundedProduct;
 use super::products::products;
 use crate::backend::{ActivationPrecision, TensorName};
 use crate::gpu::DECODE_SEQUENCES;
-use crate::model::{Architecture, Model};
+use crate::model::{Architecture, BlockNorms, Model, QkNorm};
 
 /// How far a tensor may be off, and why that far.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +65,8 @@ pub struct Bounds {
     /// `None` for a backend that computes in f32 or better.
     activations: Option<ActivationPrecision>,
     arch: &'static Architecture,
+    /// Factor on what is added to the residual stream.
+    residual_scale: f64,
     products: HashMap<TensorName, Rounded>,
 }
 
@@ -73,6 +75,8 @@ struct Rounded {
     inputs: &'static [&'static str],
     /// Where its inputs may be rounded to 8 bits.
     q8: Option<RoundedProduct>,
+    /// What its result is multiplied by.
+    factor: f64,
 }
 
 impl Bounds {
@@ -83,12 +87,17 @@ impl Bounds {
             let quantized = product.linear.weight.ty().block_elements() > 1;
             let rounded = quantized && activations == Some(ActivationPrecision::Q8);
             let q8 = rounded.then(|| RoundedProduct::of(product.linear));
+            let factor = match product.output.layer {
+                Some(_) => 1.0,
+                None => f64::from(model.config.logit_factor),
+            };
             let inputs = product.inputs;
-            (product.output, Rounded { inputs, q8 })
+            (product.output, Rounded { inputs, q8, factor })
         });
         Bounds {
             activations,
             arch: model.config.arch,
+            residual_scale: model.config.residual_scale.into(),
             products: products.collect(),
         }
     }
@@ -113,7 +122,9 @@ impl Bounds {
             let fused = self.alone(before, n_rows, step);
             // Behind a sum, an error counts by the length of what it is an error of.
             let share = match (name.base, step.norms.get(&before), step.norms.get(&name)) {
-                ("ffn_inp" | "sa_out" | "l_out", Some(part), Some(sum)) => part / sum,
+                ("ffn_inp" | "sa_out" | "l_out", Some(part), Some(sum)) => {
+                    self.residual_scale * part / sum
+                }
                 // The errors of one factor are largest where the other one is, and the activation
                 // turns absolute errors near zero into relative ones.
                 ("ffn_swiglu" | "ffn_geglu", ..) => GATED_SPREAD,
@@ -135,10 +146,11 @@ impl Bounds {
         step: &Computed,
     ) -> f64 {
         let product = self.products.get(&name);
-        let rounded = product.and_then(|product| product.rounded(name, n_tokens, step));
-        rounded.map_or(0.0, |(product, input)| {
-            Q8_SPREAD * product.q8_error_of(rows, input, n_tokens)
-        })
+        let error = product.and_then(|this| {
+            let (product, input) = this.rounded(name, n_tokens, step)?;
+            Some(Q8_SPREAD * this.factor * product.q8_error_of(rows, input, n_tokens))
+        });
+        error.unwrap_or(0.0)
     }
 
     fn alone(&self, name: TensorName, n_rows: usize, step: &Computed) -> Bound {
@@ -174,7 +186,7 @@ impl Rounded {
     fn q8_error(&self, output: TensorName, n_rows: usize, step: &Computed) -> Option<f64> {
         let (product, input) = self.rounded(output, n_rows, step)?;
         let norm = step.norms.get(&output)?;
-        Some(product.q8_error(input, n_rows) / norm).filter(|error| error.is_finite())
+        Some(self.factor * product.q8_error(input, n_rows) / norm).filter(|error| error.is_finite())
     }
 
     /// The product with its input, where that is rounded to 8 bits in a step of `n_rows` tokens.
@@ -196,8 +208,8 @@ impl Rounded {
 /// The operations that a backend may run together with the one that writes `base`, last first.
 fn steps_before(arch: &Architecture, base: &str) -> &'static [&'static str] {
     match base {
-        "Qcur" if arch.qk_norm => &["Qcur_normed", "Qcur_raw"],
-        "Kcur" if arch.qk_norm => &["Kcur_normed", "Kcur_raw"],
+        "Qcur" if arch.qk_norm != QkNorm::None => &["Qcur_normed", "Qcur_raw"],
+        "Kcur" if arch.qk_norm != QkNorm::None => &["Kcur_normed", "Kcur_raw"],
         "Qcur" | "Qcur_normed" => &["Qcur_raw"],
         "Kcur" | "Kcur_normed" => &["Kcur_raw"],
         // Decoding attention rotates the queries itself; keys are read back from the cache.
@@ -205,7 +217,7 @@ fn steps_before(arch: &Architecture, base: &str) -> &'static [&'static str] {
         "ffn_inp" | "attn_post_norm" => &["attn_out"],
         "sa_out" => &["attn_post_norm", "attn_out"],
         "ffn_swiglu" | "ffn_geglu" => &["ffn_gate", "ffn_up"],
-        "l_out" if arch.post_norms => &["ffn_post_norm", "ffn_out"],
+        "l_out" if arch.norms != BlockNorms::Before => &["ffn_post_norm", "ffn_out"],
         "l_out" | "ffn_post_norm" => &["ffn_out"],
         _ => &[],
     }

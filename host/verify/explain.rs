@@ -27,14 +27,17 @@ pub fn depends_on(name: TensorName) -> String {
             .to_owned(),
         "inp_scaled" => "the embeddings times the embedding scale".to_owned(),
         "attn_norm" => norm("attn_norm.weight", "the residual stream"),
+        "attn_input" | "ffn_input" => {
+            "the residual stream as it is, in the type that the products read".to_owned()
+        }
         "Qcur_raw" => product("attn_q.weight", "attn_norm"),
         "Kcur_raw" => product("attn_k.weight", "attn_norm"),
         "Vcur" => product("attn_v.weight", "attn_norm"),
-        "Qcur_normed" => norm("attn_q_norm.weight", "each query head"),
-        "Kcur_normed" => norm("attn_k_norm.weight", "each key head"),
+        "Qcur_normed" => norm("attn_q_norm.weight", "each query head or all of them"),
+        "Kcur_normed" => norm("attn_k_norm.weight", "each key head or all of them"),
         "Qcur" | "Kcur" => {
-            "RoPE: the pairing of elements, the position of each token, the base and the scaling \
-             factors (and the norm of each head before it, where that is not reported apart)"
+            "RoPE: whether this layer has it, the pairing of elements, the position of each token, the \
+             base and the scaling factors (and the norm of each head before it, where that is not reported apart)"
                 .to_owned()
         }
         "kqv_out" => {
@@ -44,7 +47,7 @@ pub fn depends_on(name: TensorName) -> String {
         }
         "attn_out" => product("attn_output.weight", "kqv_out"),
         "attn_post_norm" => norm("post_attention_norm.weight", "the attention output"),
-        "ffn_inp" | "sa_out" => "the residual stream plus the attention output".to_owned(),
+        "ffn_inp" | "sa_out" => "the residual stream plus the attention output, with the residual scale".to_owned(),
         "ffn_norm" => norm("ffn_norm.weight", "the residual stream"),
         "ffn_gate" => product("ffn_gate.weight", "ffn_norm"),
         "ffn_up" => product("ffn_up.weight", "ffn_norm"),
@@ -54,7 +57,9 @@ pub fn depends_on(name: TensorName) -> String {
         }
         "ffn_out" => product("ffn_down.weight", "the gated activations"),
         "ffn_post_norm" => norm("post_ffw_norm.weight", "the feed-forward output"),
-        "l_out" => "the residual stream plus the feed-forward output".to_owned(),
+        "l_out" => {
+            "the residual stream plus the feed-forward output, with the residual scale".to_owned()
+        }
         "norm" | "result_norm" => norm("output_norm.weight", "the residual stream"),
         "result_output" => "the product of the output matrix (output.weight, or token_embd.weight \
                             where it is tied) with result_norm"

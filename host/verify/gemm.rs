@@ -80,11 +80,11 @@ pub fn check_step(
         if output.data.is_empty() {
             continue;
         }
-        let softcap = model
-            .config
-            .logit_softcap
-            .filter(|_| product.output.layer.is_none());
-        let mut recomputed = Recomputed::new(product.linear, input, output, n_rows, softcap);
+        let after = match product.output.layer {
+            Some(_) => After::NOTHING,
+            None => After::logits(model),
+        };
+        let mut recomputed = Recomputed::new(product.linear, input, output, n_rows, after);
         // The bound is a share of the whole result. A few rows may happen to be short, but their errors are as
         // large as those of other rows.
         let squares = output.data.iter().map(|&y| f64::from(y).powi(2));
@@ -104,6 +104,35 @@ pub fn check_step(
     (checked, skipped)
 }
 
+/// What happens to a product before it is reported.
+#[derive(Clone, Copy)]
+struct After {
+    factor: f64,
+    softcap: Option<f64>,
+}
+
+impl After {
+    const NOTHING: After = After {
+        factor: 1.0,
+        softcap: None,
+    };
+
+    fn logits(model: &Model) -> After {
+        After {
+            factor: model.config.logit_factor.into(),
+            softcap: model.config.logit_softcap.map(f64::from),
+        }
+    }
+
+    fn of(self, product: f64) -> f64 {
+        let scaled = product * self.factor;
+        match self.softcap {
+            Some(cap) => cap * (scaled / cap).tanh(),
+            None => scaled,
+        }
+    }
+}
+
 /// Rows of one product, found and expected.
 struct Recomputed {
     output: String,
@@ -120,7 +149,7 @@ impl Recomputed {
         input: &[f32],
         output: &RecordedTensor,
         n_rows: usize,
-        softcap: Option<f32>,
+        after: After,
     ) -> Recomputed {
         let (n_in, n_out) = (linear.n_in(), linear.n_out());
         let tokens = output.data.len() / n_out;
@@ -143,10 +172,7 @@ impl Recomputed {
                 .map_or(0.0, |bias| f64::from(bias[row]));
             for (token, x) in x.chunks_exact(n_in).enumerate() {
                 let products = weights.iter().zip(x).map(|(w, &x)| w * f64::from(x));
-                let mut expected = products.sum::<f64>() + bias;
-                if let Some(cap) = softcap.map(f64::from) {
-                    expected = cap * (expected / cap).tanh();
-                }
+                let expected = after.of(products.sum::<f64>() + bias);
                 let found = f64::from(output.data[token * n_out + row]);
                 let error = (found - expected).abs();
                 this.error += error * error;

@@ -23,6 +23,12 @@ impl Product<'_> {
     }
 }
 
+/// The inputs of Q, K and V, where a norm comes before them and where none does.
+const ATTENTION: &[&str] = &["attn_norm", "attn_input"];
+
+/// The same of the gate and the other factor.
+const FEED_FORWARD: &[&str] = &["ffn_norm", "ffn_input"];
+
 /// The inputs of `ffn_down`, under the names of both activations.
 const GATED: &[&str] = &["ffn_swiglu", "ffn_geglu"];
 
@@ -31,12 +37,12 @@ pub fn products(model: &Model) -> Vec<Product<'_>> {
     let mut found = Vec::new();
     for (index, layer) in model.weights.layers.iter().enumerate() {
         let names: [(&'static [&'static str], &'static str); 7] = [
-            (&["attn_norm"], "Qcur_raw"),
-            (&["attn_norm"], "Kcur_raw"),
-            (&["attn_norm"], "Vcur"),
+            (ATTENTION, "Qcur_raw"),
+            (ATTENTION, "Kcur_raw"),
+            (ATTENTION, "Vcur"),
             (&["kqv_out"], "attn_out"),
-            (&["ffn_norm"], "ffn_gate"),
-            (&["ffn_norm"], "ffn_up"),
+            (FEED_FORWARD, "ffn_gate"),
+            (FEED_FORWARD, "ffn_up"),
             (GATED, "ffn_out"),
         ];
         let matrices = names.into_iter().zip(layer.linears());

@@ -168,7 +168,10 @@ fn weights_mixed_up_or_missing() {
     assert_model("key bias", QWEN2, no_bias, "Kcur_raw-1");
     let no_bias = |model: &mut Model| model.weights.layers[0].v.bias = None;
     assert_model("value bias", QWEN2, no_bias, "Vcur-0");
-    let ones = |model: &mut Model| model.weights.layers[1].ffn_norm.fill(1.0);
+    let ones = |model: &mut Model| {
+        let norm = model.weights.layers[1].ffn_norm.as_mut();
+        norm.expect("a norm").fill(1.0);
+    };
     assert_model("norm weight", LLAMA, ones, "ffn_norm-1");
     let ones = |model: &mut Model| model.weights.output_norm.fill(1.0);
     assert_model("output norm", LLAMA, ones, "result_norm");

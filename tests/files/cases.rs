@@ -123,7 +123,7 @@ fn what_is_refused_names_the_reason() {
         ),
         (
             "gemma4-arch",
-            "\"gemma4\" is not supported; hyperion runs llama",
+            "\"gemma4\" is not supported; hyperion runs llama, qwen2, qwen3, gemma3, granite, smollm3, phi3, olmo2",
         ),
     ];
     for (name, reason) in cases {

@@ -1,7 +1,7 @@
 //! Keys and tensors: used, needless, or refused by name.
 
 use hyperion::gguf::{Array, Gguf, Value};
-use hyperion::model::{Model, ModelError};
+use hyperion::model::{Architecture, Model, ModelError};
 
 use crate::copy_of;
 use crate::support::gguf_writer::GgufWriter;
@@ -225,4 +225,64 @@ fn a_bias_of_tied_embeddings_is_used() {
     model.add_f32("output.bias", &[300], &[0.5; 300]);
     let model = open(&model).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(model.weights.output.bias.map(|bias| bias.len()), Some(300));
+}
+
+#[test]
+fn what_a_family_needs_or_lacks_is_named() {
+    let changed = |fixture: &str, change: &dyn Fn(&mut GgufWriter)| {
+        let mut model = copy_of(&format!("families/{fixture}.gguf"));
+        change(&mut model);
+        error(open(&model))
+    };
+    let missing = changed("granite-mixed", &|model| {
+        model.remove("granite.logit_scale")
+    });
+    assert!(missing.contains("granite.logit_scale"), "{missing}");
+    let biased = changed("granite-mixed", &|model| {
+        model.add_f32("output.bias", &[288], &[1.0; 288]);
+    });
+    assert!(biased.contains("output.bias"), "{biased}");
+    let short_alone = changed("phi3-mixed", &|model| {
+        model.take("rope_factors_long.weight");
+    });
+    assert!(short_alone.contains("rope_factors_long"), "{short_alone}");
+    let normed = changed("olmo2-gqa", &|model| {
+        model.add_f32("blk.0.attn_norm.weight", &[128], &[1.0; 128]);
+    });
+    assert!(normed.contains("blk.0.attn_norm.weight"), "{normed}");
+}
+
+#[test]
+fn windows_and_rotations_of_layers() {
+    let of = |model: Model| -> Vec<(Option<usize>, Option<usize>)> {
+        let layers = model.config.layers.into_iter();
+        layers.map(|layer| (layer.window, layer.rope)).collect()
+    };
+    let fixture = |name: &str| open(&copy_of(&format!("families/{name}.gguf"))).expect("a model");
+    let local = (Some(48), Some(1));
+    let global = (None, Some(0));
+    let olmo = of(fixture("olmo2-windows"));
+    assert_eq!(olmo, [local, local, local, global, local]);
+    let smollm = of(fixture("smollm3-mixed"));
+    assert_eq!(smollm, [global, global, global, (None, None), global]);
+    assert_eq!(of(fixture("granite-no-rope")), [(None, None); 2]);
+    // All layers have the window that Phi 3 was trained with, and one rotation.
+    let key = "phi3.attention.sliding_window";
+    let windows = with("families/phi3-mixed.gguf", key, Value::U32(48)).expect("a model");
+    assert_eq!(of(windows), [(Some(48), Some(0)); 3]);
+}
+
+/// `inspect` and the error for other architectures take the names from the table itself.
+#[test]
+fn the_readme_names_every_architecture() {
+    let names: Vec<String> = Architecture::names()
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let (last, others) = names.split_last().expect("a row");
+    let list = format!(
+        "of the architectures {} and {last}, with",
+        others.join(", ")
+    );
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    assert!(readme.expect("a README").contains(&list), "{list}");
 }

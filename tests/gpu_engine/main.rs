@@ -6,6 +6,7 @@ mod ahead;
 mod asks;
 mod batches;
 mod broken;
+mod families;
 mod memory;
 mod mixed;
 mod refused;

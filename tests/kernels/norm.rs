@@ -1,7 +1,7 @@
 //! Tests of `ops/norm.rs`.
 
 use kernels_gpu::abi::{DevicePtr, KernelDef, RmsNormParams};
-use kernels_gpu::ops::norm::{RMS_NORM_F16, RMS_NORM_F32};
+use kernels_gpu::ops::norm::{RMS_NORM_F16, RMS_NORM_F32, ROWS_F16};
 use kernels_gpu::prim::half::F16;
 
 use crate::harness::{Case, Element, Random, Shape, Tolerance};
@@ -166,5 +166,88 @@ fn scales_around_a_norm() {
             reason: "one rounding to f16, which may be subnormal",
         };
         case.check(y, &expected, tolerance);
+    }
+}
+
+#[test]
+fn rows_without_a_norm() {
+    for &Rows {
+        tokens,
+        heads,
+        width,
+        gap,
+        threads,
+    } in &ROWS
+    {
+        let stride = heads * width + gap;
+        let mut random = Random::new((tokens * stride) as u64);
+        let x = random.floats(tokens * stride, 1e5);
+        let factor = 1.0 / 256.0;
+        let name = format!("rows_f16, {tokens} tokens, {heads} rows of {width}, gap {gap}");
+        let mut case = Case::new(name);
+        let y = case.in_out("y", &vec![F16::from_f32(0.0); tokens * stride]);
+        let cleared = case.in_out("cleared", &vec![7u32; tokens]);
+        let params = RmsNormParams {
+            x: case.input("x", &x),
+            weight: DevicePtr::NULL,
+            y: y.cast(),
+            x_scales: DevicePtr::NULL,
+            cleared,
+            width: width as u32,
+            heads: heads as u32,
+            x_stride: stride as u32,
+            y_stride: stride as u32,
+            epsilon: EPSILON,
+            factor,
+        };
+        let shape = Shape::new([(tokens * heads) as u32, 1, 1], threads);
+        case.launch(&ROWS_F16, shape, params);
+
+        let is_gap = |i: usize| i % stride >= heads * width;
+        let expected = x.iter().enumerate().map(|(i, &x)| match is_gap(i) {
+            true => 0.0,
+            false => f64::from(x) * f64::from(factor),
+        });
+        case.check(cleared, &vec![0.0; tokens], Tolerance::EXACT);
+        let tolerance = Tolerance {
+            relative: 4.9e-4,
+            absolute: 3e-8,
+            reason: "one rounding to f16, which may be subnormal",
+        };
+        case.check(y, &expected.collect::<Vec<f64>>(), tolerance);
+    }
+}
+
+/// As the norms of all heads of Q and of K are.
+#[test]
+fn a_norm_in_place() {
+    for (tokens, width, threads) in [(1, 4, 32), (3, 96, 32), (5, 896, 256)] {
+        let mut random = Random::new((tokens * width) as u64);
+        let x = random.floats(tokens * width, 3.0);
+        let weight = random.floats(width, 2.0);
+        let mut case = Case::new(format!("rms_norm_f32 of {tokens} rows of {width} in place"));
+        let in_place = case.in_out("x", &x);
+        let params = RmsNormParams {
+            x: in_place,
+            weight: case.input("weight", &weight),
+            y: in_place.cast(),
+            x_scales: DevicePtr::NULL,
+            cleared: DevicePtr::NULL,
+            width: width as u32,
+            heads: 1,
+            x_stride: width as u32,
+            y_stride: width as u32,
+            epsilon: EPSILON,
+            factor: 1.0,
+        };
+        let shape = Shape::new([tokens as u32, 1, 1], threads);
+        case.launch(&RMS_NORM_F32, shape, params);
+        let normed = x.chunks(width).flat_map(|row| {
+            let squares: f64 = row.iter().map(|&v| f64::from(v).powi(2)).sum();
+            let scale = 1.0 / (squares / width as f64 + f64::from(EPSILON)).sqrt();
+            let outputs = row.iter().zip(&weight);
+            outputs.map(move |(&v, &w)| f64::from(v) * scale * f64::from(w))
+        });
+        case.check(in_place, &normed.collect::<Vec<f64>>(), F32_TOLERANCE);
     }
 }

@@ -7,6 +7,7 @@ pub mod broken;
 pub mod cropped;
 pub mod device;
 pub mod failing_device;
+pub mod families;
 pub mod gguf_writer;
 pub mod greedy;
 pub mod random;
@@ -27,6 +28,22 @@ pub const TINY_MODELS: [&str; 7] = [
     "tiny-qwen3-q5_k_m-2",
     "tiny-qwen3-q8_0-1",
     "tiny-gemma3-q4_k_m-1",
+];
+
+/// Tiny models of the families that `tests/tools/family_references.py` knows, and the contexts for which there is a
+/// reference.
+pub const FAMILIES: [(&str, usize); 11] = [
+    ("granite-mixed", 512),
+    ("granite-q8_0", 512),
+    ("granite-no-rope", 512),
+    ("smollm3-mixed", 512),
+    ("smollm3-q4_0", 512),
+    ("phi3-mixed", 256),
+    ("phi3-mixed", 512),
+    ("phi3-q4_1", 512),
+    ("olmo2-mixed", 512),
+    ("olmo2-gqa", 512),
+    ("olmo2-windows", 512),
 ];
 
 /// The path of a fixture, `name` relative to `tests/fixtures`. One that is kept as `NAME.gz` is

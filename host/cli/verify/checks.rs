@@ -94,7 +94,8 @@ pub fn weights(args: &VerifyArgs, opened: &Opened, name: &str) -> anyhow::Result
     };
     let mut checked: Vec<CheckedWeight> = Vec::new();
     let mut not_held = Vec::new();
-    let is_rope_factor = |name: &str| name == "rope_freqs.weight";
+    let is_rope_factor =
+        |name: &str| name == "rope_freqs.weight" || name.starts_with("rope_factors_");
     if name.is_empty() || is_rope_factor(name) {
         for index in 0..opened.model.config.ropes.len() {
             let table = weights::check_rope(&*subject, index, args.n);

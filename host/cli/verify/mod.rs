@@ -175,7 +175,8 @@ impl Opened {
     }
 
     fn reference(&self, n_tokens: usize) -> CpuBackend {
-        CpuBackend::new(self.model.clone(), n_tokens.div_ceil(PAGE_TOKENS))
+        let model = self.model.clone().for_context(n_tokens);
+        CpuBackend::new(model, n_tokens.div_ceil(PAGE_TOKENS))
     }
 }
 

@@ -11,7 +11,6 @@ use crate::backend::{PAGE_TOKENS, Row};
 use crate::device::{DeviceError, Result};
 use crate::gpu::launcher::{Geometry, at, untyped};
 use crate::gpu::pass::Pass;
-use crate::gpu::weights::optional;
 use crate::gpu::workspace::{SHARED_BLOCKS, grid_y};
 use crate::model::Config;
 
@@ -67,8 +66,8 @@ impl Pass<'_> {
         rows: &[Row<'_>],
     ) -> Result<()> {
         let (config, w) = (self.config, self.workspace);
-        let weights = &self.weights.layers[layer];
-        let rope = &self.ropes[config.layers[layer].rope];
+        let rotation = self.rotation(layer);
+        let [q_norm, k_norm] = self.head_norms(layer);
         let block = match splits {
             1 => decode_threads(config.head_dim as u32),
             _ => DECODE_SHARED_THREADS,
@@ -77,9 +76,9 @@ impl Pass<'_> {
             q: at(&w.q, 0),
             k: at(&w.k, 0),
             v: at(&w.v, 0),
-            q_norm: optional(&weights.q_norm),
-            k_norm: optional(&weights.k_norm),
-            rope: at(&rope.table, 0),
+            q_norm,
+            k_norm,
+            rope: rotation.table,
             kv: self.cache.layer(layer),
             page_table: self.inputs.page_table(0),
             positions: self.inputs.positions(0),
@@ -88,8 +87,8 @@ impl Pass<'_> {
             arrived: at(&w.arrived, 0),
             n_heads: config.n_heads as u32,
             n_kv_heads: config.n_kv_heads as u32,
-            pairs: rope.pairs,
-            pairing: self.pairing(layer),
+            pairs: rotation.pairs,
+            pairing: rotation.pairing,
             q_stride: config.q_width() as u32,
             kv_stride: config.kv_width() as u32,
             max_pages: self.inputs.max_pages(),

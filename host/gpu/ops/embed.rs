@@ -6,6 +6,7 @@ use kernels_gpu::ops::embed;
 use crate::device::Result;
 use crate::gpu::launcher::{Geometry, at};
 use crate::gpu::pass::Pass;
+use crate::gpu::scales::stream_embedding_scale;
 
 impl Pass<'_> {
     /// The residual stream before the first block.
@@ -23,7 +24,7 @@ impl Pass<'_> {
             y: at(&self.workspace.x, 0),
             width: config.width as u32,
             rows: table.n_out as u32,
-            scale: config.embedding_scale,
+            scale: stream_embedding_scale(config),
             reserved: 0,
         };
         // SAFETY: the plan is for this table, whose rows the token ids were checked against.
@@ -31,11 +32,10 @@ impl Pass<'_> {
             self.launcher
                 .launch(&embed::kernel(table.ty), geometry, &params)
         }?;
-        let name = if config.arch.scale_embeddings {
-            "inp_scaled"
-        } else {
-            "embd"
+        let name = match config.embedding_scale {
+            1.0 => "embd",
+            _ => "inp_scaled",
         };
-        self.trace.residual(name, config.width, &self.workspace.x)
+        self.trace_stream(name, &self.workspace.x)
     }
 }

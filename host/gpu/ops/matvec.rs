@@ -12,6 +12,7 @@ use crate::backend::ActivationPrecision;
 use crate::device::{Buffer, DeviceError, Result};
 use crate::gpu::launcher::{Geometry, at};
 use crate::gpu::pass::Pass;
+use crate::gpu::scales::stream_epsilon;
 use crate::gpu::weights::GpuLinear;
 
 /// The vectors that are multiplied: f32 rows of the residual stream's width or another, and what
@@ -204,7 +205,7 @@ impl Pass<'_> {
             n_in: matrix.n_in as u32,
             vectors: count as u32,
             x_stride: matrix.n_in as u32,
-            epsilon: self.config.rms_eps,
+            epsilon: stream_epsilon(self.config),
             epilogue: epilogue as u32,
             row_split_log2: plan.row_split_log2,
             pair_ends: matvec_pair_ends(&segments, epilogue),

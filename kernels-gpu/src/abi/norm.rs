@@ -22,7 +22,7 @@ kernel_params! {
     pub struct RmsNormParams [64] {
         /// Input, f32.
         pub x: DevicePtr<f32>,
-        /// `width` factors.
+        /// `width` factors; null for rows without a norm.
         pub weight: DevicePtr<f32>,
         /// Output, in the type that the kernel's name says.
         pub y: DevicePtr<()>,

@@ -1,11 +1,11 @@
-//! RMSNorm of rows, which may have been divided by a power of two.
+//! RMSNorm of rows, which may have been divided by a power of two; and rows as they are, for blocks without one.
 //!
 //! - Formula: `x = x * scale` (where given), then
-//!   `y = x / sqrt(mean(x^2) + epsilon) * weight * factor`.
+//!   `y = x / sqrt(mean(x^2) + epsilon) * weight * factor`; or `y = x * factor`.
 //! - Shapes: any number of rows of `width` elements; see [`RmsNormParams`] for where a row begins.
 //! - Threads: a block a row; each thread takes four neighbouring elements at a time.
 //! - Launch: grid = rows; block = a multiple of 32 up to [`NORM_MAX_THREADS`], 32 for the short rows of a head.
-//!   Buffers are aligned to 16 bytes; `x` does not overlap with `y`.
+//!   Buffers are aligned to 16 bytes; `x` does not overlap with `y`, but in f32 may be it.
 //! - Moves: `x` once from memory (the second reading hits a cache), `y` once.
 
 use cuda_std::prelude::*;
@@ -23,6 +23,36 @@ entry_points! {
     RMS_NORM_F32 = rms_norm_f32(RmsNormParams), max_threads = NORM_MAX_THREADS => rms_norm::<f32>;
     /// RMSNorm, f32 to f16.
     RMS_NORM_F16 = rms_norm_f16(RmsNormParams), max_threads = NORM_MAX_THREADS => rms_norm::<F16>;
+    /// No norm, f32 to f16.
+    ROWS_F16 = rows_f16(RmsNormParams), max_threads = NORM_MAX_THREADS => rows;
+}
+
+/// `y = x * factor` in f16, where a row has no norm: of the parameters it takes the shapes, `cleared` and `factor`.
+///
+/// # Safety
+/// The launch conditions in the module's header.
+#[inline(always)]
+pub unsafe fn rows(p: RmsNormParams) {
+    grid::wait();
+    let row = thread::block_idx_x();
+    let (token, head) = (div(row, p.heads) as usize, rem(row, p.heads) as usize);
+    let (thread, width) = (thread::thread_idx_x() as usize, p.width as usize);
+    // SAFETY: the row lies in the buffers by the launch conditions.
+    unsafe {
+        let x = p.x.ptr().add(token * p.x_stride as usize + head * width);
+        let y =
+            p.y.cast::<F16>()
+                .mut_ptr()
+                .add(token * p.y_stride as usize + head * width);
+        if !p.cleared.is_null() && thread == 0 {
+            *p.cleared.mut_ptr().add(token) = 0;
+        }
+        let mut i = thread;
+        while i < width {
+            *y.add(i) = F16::from_f32(*x.add(i) * p.factor);
+            i += thread::block_dim_x() as usize;
+        }
+    }
 }
 
 /// The body; `Y` is the output's element type.
