@@ -87,7 +87,9 @@ fn fault_of_ask(vocab: usize, row: &Row<'_>) -> Option<&'static str> {
         return Some("a mask that is not of the vocabulary's size");
     }
     let bias = bias.iter().map(|&(token, _)| token);
-    let counts = counts.iter().chain(drafts.iter().flat_map(|draft| &draft.counts));
+    let counts = counts
+        .iter()
+        .chain(drafts.iter().flat_map(|draft| &draft.counts));
     let mut named = bias.chain(counts.map(|&(token, _)| token));
     if named.any(|token| token as usize >= vocab) {
         return Some("a bias or a count of a token outside the vocabulary");

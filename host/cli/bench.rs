@@ -12,19 +12,21 @@ use super::device::{Room, backend_on, fits, open_device};
 use super::interrupt;
 use super::run_args::{MIXED_CHUNK, RunArgs, start_threads};
 use super::session::of_file;
+use super::speculate_args::SpeculateArgs;
 use super::warnings;
 use crate::backend::Draw;
 use crate::bench::{
     Figures, Format, Header, Load, Test, Traffic, measure, plot, profile, run_load, write,
     write_loads, write_profiles,
 };
+use crate::chat::{ChatTemplate, Message, Variables};
 use crate::device::{Device, copy_bandwidth};
 use crate::engine::{Engine, EngineError, Options, Scheduler};
 use crate::gguf::Gguf;
 use crate::gpu::MAX_SEQUENCES;
 use crate::model::Model;
 use crate::sampling::SamplingParams;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{EncodeOptions, Tokenizer};
 
 /// Measures prompts (pp) and decoding (tg) like llama-bench: random tokens, one repetition to warm
 /// up. Decoding is limited by memory, so its rows show the bytes of weights and of the KV cache that
@@ -67,6 +69,15 @@ pub struct BenchArgs {
     /// With --requests: temperature of the answers; 0 always takes the most probable token
     #[arg(long, value_name = "T", default_value_t = 0.0, requires = "requests")]
     pub temp: f32,
+    /// With --requests: the prompt of all of them, instead of random tokens: a user's message where the model has a chat
+    /// template
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "requests",
+        conflicts_with = "n_prompt"
+    )]
+    pub prompt_file: Option<PathBuf>,
     /// Sequences that decode together [default: 1; --plot: 1 to 64]
     #[arg(short = 'b', long, value_name = "N", value_delimiter = ',',
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
@@ -91,6 +102,8 @@ pub struct BenchArgs {
     pub plot: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    speculate: SpeculateArgs,
 }
 
 /// `--output`.
@@ -169,6 +182,10 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if let Some(requests) = args.requests {
         return loads(args, &gguf, model, device, requests);
     }
+    ensure!(
+        args.speculate.most() == 0,
+        "--speculate is measured with --requests: random tokens one by one have nothing to guess"
+    );
     let tests = args.tests(&model, device.as_deref())?;
     ensure!(
         !tests.is_empty(),
@@ -240,10 +257,18 @@ fn loads(
             "--requests takes one length above 0 for -p and one for -n"
         )),
     };
+    let text = match &args.prompt_file {
+        Some(file) => Some(prompt_tokens(gguf, &tokenizer, file)?),
+        None => None,
+    };
     let load = Load {
         requests,
         concurrency: args.concurrency.min(requests),
-        prompt: one(&args.n_prompt, 512)?,
+        prompt: match &text {
+            Some(text) => text.len(),
+            None => one(&args.n_prompt, 512)?,
+        },
+        text,
         answer: one(&args.n_gen, 128)?,
         long_prompt: args.long_prompt,
         sampling: SamplingParams::drawn(Draw {
@@ -257,6 +282,7 @@ fn loads(
         context: short.context.max(long),
         sequences: load.concurrency + usize::from(long > 0),
         n_pages: short.n_pages + Room::new(long, 1).n_pages,
+        drafts: args.speculate.most(),
     };
     let backend = backend_on(device, model, &args.run, room)?;
     let header = header(args, gguf, backend.description(), None);
@@ -268,6 +294,7 @@ fn loads(
         max_running: room.sequences,
     };
     let mut scheduler = Scheduler::new(backend, Arc::new(tokenizer), options);
+    args.speculate.apply(&mut scheduler);
     if scheduler.backend().overlaps() {
         scheduler.warm_up().context("warming up")?;
     }
@@ -282,6 +309,27 @@ fn loads(
         &[figures],
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The tokens of a prompt's file.
+fn prompt_tokens(gguf: &Gguf, tokenizer: &Tokenizer, file: &Path) -> anyhow::Result<Vec<u32>> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("reading the prompt from {}", file.display()))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let template = ChatTemplate::from_gguf(gguf, tokenizer)?;
+    let message = Message::new("user", text);
+    let tokens = match template.is_from_file() {
+        true => template.encode(tokenizer, &[message], true, &Variables::new())?,
+        false => tokenizer.encode(
+            text,
+            EncodeOptions {
+                add_special: true,
+                parse_special: false,
+            },
+        )?,
+    };
+    ensure!(!tokens.is_empty(), "the prompt is empty");
+    Ok(tokens)
 }
 
 /// Says before minutes of measuring that a later test cannot run.
@@ -307,6 +355,7 @@ fn room(tests: &[Test]) -> Room {
         context: most(Test::context),
         sequences: most(|test| test.batch),
         n_pages: most(|test| Engine::pages_for(test.context(), test.batch)),
+        drafts: 0,
     }
 }
 

@@ -21,6 +21,7 @@ mod run_args;
 mod sampling_args;
 mod serve;
 mod session;
+mod speculate_args;
 mod tokenize;
 mod verify;
 mod warnings;

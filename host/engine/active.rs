@@ -194,7 +194,8 @@ impl Active {
         };
         // The row's own token takes a position, and one is chosen behind the drafts.
         let most = self.limits.max_tokens.unwrap_or(usize::MAX);
-        let room = (context.saturating_sub(self.sent + 1)).min(most.saturating_sub(n_generated + 1));
+        let room =
+            (context.saturating_sub(self.sent + 1)).min(most.saturating_sub(n_generated + 1));
         let mut drafts = speculation.draft(&self.tokens, room);
         let may_end = !self.limits.ignore_end || self.constraint.is_some();
         let is_end = |&token: &u32| may_end && tokenizer.is_end_of_generation(token);
@@ -202,10 +203,13 @@ impl Active {
         if drafts.is_empty() {
             return;
         }
-        let constraint = self.constraint.as_deref().map(|constraint| match &self.mask {
-            Mask::Known(mask) => (constraint, mask.as_deref()),
-            Mask::Unknown => (constraint, None),
-        });
+        let constraint = self
+            .constraint
+            .as_deref()
+            .map(|constraint| match &self.mask {
+                Mask::Known(mask) => (constraint, mask.as_deref()),
+                Mask::Unknown => (constraint, None),
+            });
         self.guess = Guess::new(newest, &drafts, &self.sampler, constraint, vocab);
     }
 

@@ -48,7 +48,8 @@ impl Speculation {
     /// How many tokens drafts have where `most` are allowed, the largest first: few numbers, because a device
     /// prepares for each.
     pub fn lengths(most: usize) -> impl Iterator<Item = usize> {
-        std::iter::successors(Some(most), |&length| Some(length / 2)).take_while(|&length| length > 0)
+        std::iter::successors(Some(most), |&length| Some(length / 2))
+            .take_while(|&length| length > 0)
     }
 
     /// Whether it is worth waiting for the token behind `text`.

@@ -31,6 +31,8 @@ pub struct EngineMetrics {
     prompt_tokens: Counter,
     cached_tokens: Counter,
     generated_tokens: Counter,
+    drafted_tokens: Counter,
+    accepted_tokens: Counter,
     preemptions: Counter,
     cancellations: Counter,
     first_token: Histogram,
@@ -46,6 +48,8 @@ impl EngineMetrics {
             prompt_tokens: Counter::default(),
             cached_tokens: Counter::default(),
             generated_tokens: Counter::default(),
+            drafted_tokens: Counter::default(),
+            accepted_tokens: Counter::default(),
             preemptions: Counter::default(),
             cancellations: Counter::default(),
             first_token: Histogram::new(ANSWER_BUCKETS),
@@ -69,6 +73,16 @@ impl EngineMetrics {
             "generated_tokens",
             "Tokens generated",
             &metrics.generated_tokens,
+        );
+        counter(
+            "drafted_tokens",
+            "Tokens that were guessed, to be verified",
+            &metrics.drafted_tokens,
+        );
+        counter(
+            "accepted_tokens",
+            "Guessed tokens that were right",
+            &metrics.accepted_tokens,
         );
         counter(
             "preemptions",
@@ -123,6 +137,8 @@ impl EngineMetrics {
     pub fn finished(&self, finish: Finish, stats: &Stats, time: Duration) {
         self.prompt_tokens.inc_by(stats.prompt_tokens as u64);
         self.cached_tokens.inc_by(stats.cached_tokens as u64);
+        self.drafted_tokens.inc_by(stats.drafted as u64);
+        self.accepted_tokens.inc_by(stats.accepted as u64);
         self.preemptions.inc_by(stats.preemptions as u64);
         if finish != Finish::Interrupted {
             self.whole.observe(time.as_secs_f64());

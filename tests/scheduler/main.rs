@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod drafts;
 mod faults;
 mod on_device;
 mod prefixes;

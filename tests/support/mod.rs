@@ -7,6 +7,7 @@ pub mod broken;
 pub mod device;
 pub mod gguf_writer;
 pub mod greedy;
+pub mod oracle;
 pub mod random;
 
 use std::fs;

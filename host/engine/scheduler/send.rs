@@ -65,7 +65,8 @@ impl Scheduler {
 
     /// Lets those that run guess how their texts go on, one beside the other.
     fn find_drafts(&mut self) {
-        let (vocab, context, tokenizer) = (self.model().vocab(), self.options.context, &self.tokenizer);
+        let (vocab, context, tokenizer) =
+            (self.model().vocab(), self.options.context, &self.tokenizer);
         if self.speculates.is_some() {
             (self.running.par_iter_mut())
                 .for_each(|active| active.find_drafts(context, vocab, tokenizer));
@@ -114,7 +115,10 @@ impl Scheduler {
         let limits = self.backend.limits();
         let mut n_tokens = parts.len();
         for (at, n) in parts {
-            let room = limits.max_sequences.min(limits.max_tokens).saturating_sub(n_tokens);
+            let room = limits
+                .max_sequences
+                .min(limits.max_tokens)
+                .saturating_sub(n_tokens);
             // Each of the others will need a page soon.
             let spare = self.pages.n_free().saturating_sub(self.running.len());
             let active = &mut self.running[*at];
