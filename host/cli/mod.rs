@@ -8,6 +8,7 @@
 mod advice;
 mod batch;
 mod bench;
+mod bench_requests;
 mod chat;
 mod completions;
 mod device;

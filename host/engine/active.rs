@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
+use super::constrained::Constrained;
 use super::embedding::Embedding;
-use super::speculation::{Guess, Speculation, mask_of};
+use super::guess::Guess;
+use super::speculation::Speculation;
 use super::text::AnswerText;
 use super::{
-    Constraint, ConstraintError, Finish, Generation, Limits, PagePool, Request, RequestId,
-    Sequence, Stats,
+    ConstraintError, Finish, Generation, Limits, PagePool, Request, RequestId, Sequence, Stats,
 };
 use crate::backend::{
     Ask, Choice, Logprobs, NewTokens, Output, PAGE_TOKENS, Pooling, Report, Row, Ticket,
@@ -36,8 +37,7 @@ pub struct Active {
     logprobs: Option<usize>,
     token_logprobs: Vec<Logprobs>,
     embedding: Option<Embedding>,
-    constraint: Option<Box<dyn Constraint>>,
-    mask: Mask,
+    constrained: Constrained,
     speculation: Option<Speculation>,
     /// What the next row verifies, or the one under way.
     guess: Guess,
@@ -45,14 +45,6 @@ pub struct Active {
     pub is_cancelled: bool,
     arrived: Instant,
     stats: Stats,
-}
-
-/// The tokens that may come next, as the constraint says.
-enum Mask {
-    /// It was not asked since the last token.
-    Unknown,
-    /// As it says, as long as the vocabulary.
-    Known(Option<Vec<u32>>),
 }
 
 /// What a token did to its answer.
@@ -101,11 +93,7 @@ impl Active {
             logprobs: request.logprobs,
             token_logprobs: Vec::new(),
             embedding: request.embedding.map(Embedding::new),
-            mask: match request.constraint {
-                Some(_) => Mask::Unknown,
-                None => Mask::Known(None),
-            },
-            constraint: request.constraint,
+            constrained: Constrained::new(request.constraint),
             speculation,
             guess: Guess::default(),
             is_cancelled: false,
@@ -173,7 +161,7 @@ impl Active {
         }
         let will_have = self.n_generated() + self.n_choosing;
         let is_last = self.limits.max_tokens.is_some_and(|max| will_have >= max);
-        let depends = self.sampler.remembers() || self.constraint.is_some();
+        let depends = self.sampler.remembers() || self.constrained.is_any();
         let may_follow = self.n_choosing > 0 && self.guess.is_empty() && !depends && !is_last;
         let speculation = self.speculation.as_mut().filter(|_| may_follow);
         may_follow && !speculation.is_some_and(|speculation| speculation.waits(&self.tokens))
@@ -197,20 +185,13 @@ impl Active {
         let room =
             (context.saturating_sub(self.sent + 1)).min(most.saturating_sub(n_generated + 1));
         let mut drafts = speculation.draft(&self.tokens, room);
-        let may_end = !self.limits.ignore_end || self.constraint.is_some();
+        let may_end = !self.limits.ignore_end || self.constrained.is_any();
         let is_end = |&token: &u32| may_end && tokenizer.is_end_of_generation(token);
         drafts.truncate(drafts.iter().position(is_end).unwrap_or(drafts.len()));
         if drafts.is_empty() {
             return;
         }
-        let constraint = self
-            .constraint
-            .as_deref()
-            .map(|constraint| match &self.mask {
-                Mask::Known(mask) => (constraint, mask.as_deref()),
-                Mask::Unknown => (constraint, None),
-            });
-        self.guess = Guess::new(newest, &drafts, &self.sampler, constraint, vocab);
+        self.guess = Guess::new(newest, &drafts, &self.sampler, &self.constrained, vocab);
     }
 
     /// Keeps at most `most` drafts, for which there are `spare` pages in `pool`: how many these are. They have pages.
@@ -229,15 +210,12 @@ impl Active {
 
     /// Whether its constraint has to be asked before its next row.
     pub fn needs_mask(&self) -> bool {
-        matches!(self.mask, Mask::Unknown) && self.n_waiting() > 0
+        self.constrained.needs_mask() && self.n_waiting() > 0
     }
 
     /// Asks its constraint, in a vocabulary of `vocab` tokens.
     pub fn find_mask(&mut self, vocab: usize) -> Result<(), ConstraintError> {
-        if let Some(constraint) = &mut self.constraint {
-            self.mask = Mask::Known(mask_of(&mut **constraint, vocab)?);
-        }
-        Ok(())
+        self.constrained.find_mask(vocab)
     }
 
     /// Its next row, of `n` tokens, drafts included.
@@ -258,10 +236,7 @@ impl Active {
             pages: self.sequence.page_ids(),
             ask: Ask {
                 choose: chooses.then(|| Choice {
-                    mask: match &self.mask {
-                        Mask::Known(Some(mask)) => Some(mask),
-                        _ => None,
-                    },
+                    mask: self.constrained.mask(),
                     drafts: self.guess.drafts(),
                     ..self.sampler.choice()
                 }),
@@ -373,17 +348,12 @@ impl Active {
             logprobs,
             finish: None,
         };
-        let may_end = !self.limits.ignore_end || self.constraint.is_some();
+        let may_end = !self.limits.ignore_end || self.constrained.is_any();
         if may_end && tokenizer.is_end_of_generation(token) {
             taken.finish = Some(Finish::EndOfText);
             return Ok(taken);
         }
-        let mut is_complete = false;
-        if let Some(constraint) = &mut self.constraint {
-            constraint.take(token)?;
-            is_complete = constraint.is_complete();
-            self.mask = Mask::Unknown;
-        }
+        let is_complete = self.constrained.take(token)?;
         self.sampler.accept(token);
         let stopped;
         (taken.text, stopped) = self.text.push(token);

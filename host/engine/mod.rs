@@ -2,10 +2,12 @@
 //! sequences step by step, for what measures and compares.
 
 mod active;
+mod constrained;
 mod constraint;
 mod embedding;
 mod event;
 mod generate;
+mod guess;
 mod ngrams;
 mod pages;
 mod request;

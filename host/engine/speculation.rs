@@ -1,12 +1,7 @@
-//! Guesses of how a text goes on, which its next step verifies: where they come from, how many are worth it, and what
-//! the choice behind each of them depends on. A guess is right where it is the token that is chosen in any case, so
-//! that the text is the same without them.
+//! Guesses of how a text goes on, which its next step verifies: where they come from, and how many are worth it. A
+//! guess is right where it is the token that is chosen in any case, so that the text is the same without them.
 
 use std::fmt::Debug;
-
-use super::{Constraint, ConstraintError};
-use crate::backend::Draft;
-use crate::sampling::Sampler;
 
 /// Where guesses of one text come from.
 pub trait Drafter: Debug + Send {
@@ -29,8 +24,10 @@ pub struct Speculation {
     length: usize,
     /// Tokens until the next draft.
     pause: usize,
-    /// Drafts without a right token since the last one with some.
+    /// What was in vain since the last draft with a right token.
     misses: u32,
+    /// Whether the newest token was waited for.
+    has_waited: bool,
 }
 
 impl Speculation {
@@ -42,6 +39,7 @@ impl Speculation {
             length: most,
             pause: 0,
             misses: 0,
+            has_waited: false,
         }
     }
 
@@ -54,7 +52,8 @@ impl Speculation {
 
     /// Whether it is worth waiting for the token behind `text`.
     pub fn waits(&mut self, text: &[u32]) -> bool {
-        self.pause == 0 && self.drafter.expects(text)
+        self.has_waited = self.pause == 0 && self.drafter.expects(text);
+        self.has_waited
     }
 
     /// Guesses behind `text`, at most `room`.
@@ -65,6 +64,9 @@ impl Speculation {
         }
         let mut drafts = self.drafter.draft(text, most);
         drafts.truncate(most);
+        if std::mem::take(&mut self.has_waited) && drafts.is_empty() {
+            self.miss();
+        }
         drafts
     }
 
@@ -75,11 +77,9 @@ impl Speculation {
 
     /// Of `drafted` tokens `accepted` were right.
     pub fn verified(&mut self, drafted: usize, accepted: usize) {
-        if accepted == 0 {
-            self.misses = (self.misses + 1).min(MOST_MISSES);
-            self.pause = 1 << self.misses;
-        } else {
-            self.misses = 0;
+        match accepted {
+            0 => self.miss(),
+            _ => self.misses = 0,
         }
         let mut lengths = Self::lengths(self.most);
         if 2 * accepted < drafted {
@@ -90,109 +90,11 @@ impl Speculation {
             self.length = longer.unwrap_or(self.length);
         }
     }
-}
 
-/// The tokens of a row with drafts.
-#[derive(Default)]
-pub struct Guess {
-    /// The newest token of the text, and the drafts behind it.
-    tokens: Vec<u32>,
-    drafts: Vec<Draft>,
-}
-
-impl Guess {
-    /// `drafts` behind the token `newest`, as far as `sampler` and `constraint`, which allows `mask` behind it, say what
-    /// the choice behind each depends on.
-    pub fn new(
-        newest: u32,
-        drafts: &[u32],
-        sampler: &Sampler,
-        constraint: Option<(&dyn Constraint, Option<&[u32]>)>,
-        vocab: usize,
-    ) -> Guess {
-        let mut guess = Guess {
-            tokens: vec![newest],
-            drafts: Vec::new(),
-        };
-        let mut sampler = sampler.remembers().then(|| sampler.clone());
-        let mut constraint =
-            constraint.map(|(constraint, mask)| (constraint.fork(), mask.map(<[u32]>::to_vec)));
-        for &token in drafts.iter().take_while(|&&token| (token as usize) < vocab) {
-            let mask = match &mut constraint {
-                None => None,
-                Some((_, Some(mask))) if !allows(mask, token) => break,
-                Some((constraint, mask)) => {
-                    // What fails here fails again when its turn comes.
-                    if constraint.take(token).is_err() || constraint.is_complete() {
-                        break;
-                    }
-                    let Ok(next) = mask_of(&mut **constraint, vocab) else {
-                        break;
-                    };
-                    mask.clone_from(&next);
-                    next
-                }
-            };
-            let counts = sampler.as_mut().map(|sampler| {
-                sampler.accept(token);
-                sampler.choice().counts.to_vec()
-            });
-            guess.tokens.push(token);
-            guess.drafts.push(Draft {
-                mask,
-                counts: counts.unwrap_or_default(),
-            });
-        }
-        guess
+    fn miss(&mut self) {
+        self.misses = (self.misses + 1).min(MOST_MISSES);
+        self.pause = 1 << self.misses;
     }
-
-    /// The newest token of the text, and the drafts behind it; empty where there are none.
-    pub fn tokens(&self) -> &[u32] {
-        match self.drafts.is_empty() {
-            true => &[],
-            false => &self.tokens,
-        }
-    }
-
-    /// What the choices behind the drafts depend on.
-    pub fn drafts(&self) -> &[Draft] {
-        &self.drafts
-    }
-
-    /// Whether there is no draft.
-    pub fn is_empty(&self) -> bool {
-        self.drafts.is_empty()
-    }
-
-    /// Keeps the first `n` drafts.
-    pub fn truncate(&mut self, n: usize) {
-        self.drafts.truncate(n);
-        self.tokens.truncate(1 + n);
-    }
-
-    /// How many drafts are what was `chosen`, one behind the other.
-    pub fn n_right(&self, chosen: &[u32]) -> usize {
-        let drafts = self.tokens.iter().skip(1);
-        drafts.zip(chosen).take_while(|(a, b)| a == b).count()
-    }
-}
-
-/// What `constraint` allows next, as a mask of `vocab` tokens.
-pub fn mask_of(
-    constraint: &mut dyn Constraint,
-    vocab: usize,
-) -> Result<Option<Vec<u32>>, ConstraintError> {
-    let mask = constraint.mask()?;
-    Ok(mask.map(|mut mask| {
-        // A model may have more rows of logits than its tokenizer has tokens.
-        mask.resize(vocab.div_ceil(32), 0);
-        mask
-    }))
-}
-
-fn allows(mask: &[u32], token: u32) -> bool {
-    let word = mask.get(token as usize / 32);
-    word.is_some_and(|word| word >> (token % 32) & 1 == 1)
 }
 
 #[cfg(test)]

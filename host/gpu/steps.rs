@@ -76,9 +76,11 @@ impl GpuBackend {
             let trace = DeviceTracer::new(self.setup.launcher.device(), sink, n_tokens);
             self.pass(&trace).copy_matrices()?;
         }
-        let choices = Choices::of(rows, self.limits);
-        if choices.is_of_each {
-            return self.decode(rows, sources, &choices, sink);
+        if rows.iter().all(|row| row.first_chosen() == 0) {
+            let choices = Choices::of(rows, self.limits);
+            if choices.is_of_each {
+                return self.decode(rows, sources, &choices, sink);
+            }
         }
         // On the device those of one token come first, for which there is attention of their own. Traces show
         // tensors in the order of the rows, and queries where attention over many tokens leaves them.
