@@ -341,6 +341,8 @@ mod tests {
         let stats = Stats {
             prompt_tokens: 5,
             cached_tokens: 64,
+            drafted: 7,
+            accepted: 3,
             ..Stats::default()
         };
         let time = Duration::from_millis(20);
@@ -354,6 +356,8 @@ mod tests {
             "hyperion_answers_total{finish=\"error\"} 1",
             "hyperion_prefix_cache_hit_tokens_total 64",
             "hyperion_generated_tokens_total 2",
+            "hyperion_drafted_tokens_total 7",
+            "hyperion_accepted_tokens_total 3",
             "hyperion_inter_token_seconds_count 1",
             "hyperion_answer_seconds_bucket{le=\"0.025\"} 1",
         ] {
