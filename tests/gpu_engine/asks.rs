@@ -471,15 +471,6 @@ fn what_rows_ask_for_follows_from_their_logits() {
             let mut mixed = cases(backend, |s| [5, 1, 6, 1, 3, 4, 3][s % 7]);
             mixed.extend(drafts(backend, 2));
             compare(backend, &mixed, share);
-            // A token each, some with drafts: a step of decoding. With one that the host chooses it is none.
-            let mut guessed = drafts(backend, 1);
-            compare(backend, &guessed, share);
-            guessed.pop();
-            guessed.extend(cases(backend, |_| 1));
-            compare(backend, &guessed, share);
-            for case in drafts(backend, 1) {
-                compare(backend, &[case], share);
-            }
             // A token each, of many and of few.
             let mut decode = cases(backend, |_| 1);
             compare(backend, &decode, share);
@@ -488,6 +479,28 @@ fn what_rows_ask_for_follows_from_their_logits() {
                 compare(backend, &few, share);
             }
         }
+    }
+}
+
+/// A token each, some with drafts behind it: steps of decoding, of many tokens and of few.
+#[test]
+fn drafts_are_verified_in_steps_of_decoding() {
+    let _lock = device_lock();
+    let model = model("tiny-qwen3-q8_0-1");
+    let backends: [Box<dyn Backend>; 2] = [
+        Box::new(CpuBackend::new(model.clone(), PAGES)),
+        Box::new(gpu(&model, ActivationPrecision::F16)),
+    ];
+    for (mut backend, share) in backends.into_iter().zip(SHARES) {
+        let backend = &mut *backend;
+        let mut guessed = drafts(backend, 1);
+        // With one that the host chooses for it is no step of decoding.
+        compare(backend, &guessed, share);
+        guessed.pop();
+        let few = guessed.pop().expect("a case");
+        guessed.extend(cases(backend, |_| 1).into_iter().take(6));
+        compare(backend, &guessed, share);
+        compare(backend, &[few], share);
     }
 }
 

@@ -33,7 +33,7 @@ fn speculate(scheduler: &mut Scheduler, most: usize, oracle: &Oracle) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
     fn no_guess_changes_a_text(
