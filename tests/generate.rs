@@ -281,6 +281,40 @@ fn generation_ends_where_the_context_ends() {
 }
 
 #[test]
+fn guesses_are_counted_and_change_no_token() {
+    let model = tiny();
+    let run = |speculate| {
+        let args = [
+            &model,
+            "--raw",
+            "-p",
+            "he",
+            "--temp",
+            "0",
+            "--ignore-eos",
+            "-n",
+            "80",
+            "--json",
+            "--speculate",
+            speculate,
+        ];
+        let output = hyperion(&args).output().expect("a run");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (json, text(&output.stderr))
+    };
+    let (expected, _) = run("0");
+    assert_eq!(expected["drafted_tokens"], 0);
+    let (found, figures) = run("7");
+    assert_eq!(found["tokens"], expected["tokens"]);
+    // A model without sense repeats itself.
+    let count = |name: &str| found[name].as_u64().expect("a number");
+    let (drafted, accepted) = (count("drafted_tokens"), count("accepted_tokens"));
+    assert!(0 < accepted && accepted <= drafted);
+    let line = format!("{accepted} of {drafted} guesses right");
+    assert!(figures.contains(&line), "{figures}");
+}
+
+#[test]
 fn bad_input_gives_one_line() {
     let model = tiny();
     let long = "hello ".repeat(100);

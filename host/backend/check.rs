@@ -82,21 +82,19 @@ fn fault_of_ask(vocab: usize, row: &Row<'_>) -> Option<&'static str> {
     if draw.is_some_and(|draw| draw.temperature.is_nan() || draw.temperature <= 0.0) {
         return Some("a draw at a temperature that is not above 0");
     }
-    if mask.is_some_and(|mask| mask.len() != vocab.div_ceil(32)) {
+    let masks = drafts.iter().filter_map(|draft| draft.mask.as_deref());
+    if (mask.into_iter().chain(masks)).any(|mask| mask.len() != vocab.div_ceil(32)) {
         return Some("a mask that is not of the vocabulary's size");
     }
     let bias = bias.iter().map(|&(token, _)| token);
-    let mut named = bias.chain(counts.iter().map(|&(token, _)| token));
+    let counts = counts
+        .iter()
+        .chain(drafts.iter().flat_map(|draft| &draft.counts));
+    let mut named = bias.chain(counts.map(|&(token, _)| token));
     if named.any(|token| token as usize >= vocab) {
         return Some("a bias or a count of a token outside the vocabulary");
     }
-    if drafts >= row.tokens.len() {
-        return Some("no token before its drafts");
-    }
-    if drafts > 0 && (mask.is_some() || !counts.is_empty()) {
-        return Some("drafts under a mask or penalties, which depend on the tokens before");
-    }
-    None
+    (drafts.len() >= row.tokens.len()).then_some("no token before its drafts")
 }
 
 /// Every page that is written belongs to one place of one sequence. Pages that are only read may be shared.
@@ -169,7 +167,7 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Ask, Draw, NewTokens, Ticket};
+    use crate::backend::{Ask, Draft, Draw, NewTokens, Ticket};
 
     const TOKENS: [u32; 200] = [1; 200];
     const LIMITS: Limits = Limits {
@@ -290,11 +288,25 @@ mod tests {
             report: Report::TopLogprobs(2),
         };
         let (mask, counts) = ([u32::MAX], [(3, 1)]);
+        let free = [Draft::default(), Draft::default()];
+        let draft = |mask: &[u32], token| {
+            [Draft {
+                mask: Some(mask.to_vec()),
+                counts: vec![(token, 1)],
+            }]
+        };
+        let (sound_draft, narrow, unknown) = (draft(&mask, 3), draft(&[], 3), draft(&mask, 10));
         let sound = [
             choose(greedy),
             choose(Choice {
                 draw: Some(draw),
-                drafts: 1,
+                drafts: &free[..1],
+                ..greedy
+            }),
+            choose(Choice {
+                mask: Some(&mask),
+                counts: &counts,
+                drafts: &sound_draft,
                 ..greedy
             }),
             choose(Choice {
@@ -349,17 +361,15 @@ mod tests {
                 ..greedy
             }),
             choose(Choice {
-                drafts: 2,
+                drafts: &free,
                 ..greedy
             }),
             choose(Choice {
-                drafts: 1,
-                mask: Some(&mask),
+                drafts: &narrow,
                 ..greedy
             }),
             choose(Choice {
-                drafts: 1,
-                counts: &counts,
+                drafts: &unknown,
                 ..greedy
             }),
         ];

@@ -13,7 +13,7 @@ pub use check::check_step;
 pub use draw::{Candidate, Draw, softmax, top_k};
 pub use instrumented::{Instrumented, NotedLaunch};
 pub use row::{
-    Ask, Choice, Logprobs, MAX_LOGPROBS, NewTokens, Output, Penalties, Pooling, Report, Row,
+    Ask, Choice, Draft, Logprobs, MAX_LOGPROBS, NewTokens, Output, Penalties, Pooling, Report, Row,
     RowError, RowResult, Ticket,
 };
 pub use trace::{NoTrace, RecordedTensor, Recorder, TensorName, TraceSink, Tracer};
@@ -142,7 +142,7 @@ pub const IN_FLIGHT: usize = 2;
 /// What a backend has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Rows of a step.
+    /// Rows of a step, drafts counted as rows of their own.
     pub max_sequences: usize,
     /// New tokens of a step, of all rows together.
     pub max_tokens: usize,

@@ -19,7 +19,7 @@ pub struct Row<'a> {
     pub ask: Ask<'a>,
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
     /// Number of positions after this step.
     pub fn end(&self) -> usize {
         // A start near the largest integer must not wrap round.
@@ -28,8 +28,25 @@ impl Row<'_> {
 
     /// Index of the first of its tokens whose successor is chosen: the last one that is no draft.
     pub fn first_chosen(&self) -> usize {
-        let drafts = self.ask.choose.map_or(0, |choice| choice.drafts);
+        let drafts = self.ask.choose.map_or(0, |choice| choice.drafts.len());
         self.tokens.len().saturating_sub(1 + drafts)
+    }
+
+    /// Its tokens as rows of one each, where the first is no draft and all others are.
+    pub fn positions(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
+        let row = *self;
+        (0..row.tokens.len()).map(move |at| Row {
+            tokens: match row.tokens {
+                NewTokens::Known(tokens) => NewTokens::Known(&tokens[at..=at]),
+                chosen => chosen,
+            },
+            start: row.start + at,
+            ask: Ask {
+                choose: row.ask.choose.map(|choice| choice.behind(at)),
+                ..row.ask
+            },
+            ..row
+        })
     }
 }
 
@@ -107,12 +124,21 @@ pub struct Choice<'a> {
     pub counts: &'a [(u32, u32)],
     /// What occurrences cost.
     pub penalties: Penalties,
-    /// How many of the row's last tokens are guesses. A token is chosen behind each of them too, as far as
-    /// the guesses before it were right. Only for rows without mask and counts, which depend on the tokens.
-    pub drafts: usize,
+    /// As many of the row's last tokens are guesses. A token is chosen behind each of them too, as far as the guesses
+    /// before it were right.
+    pub drafts: &'a [Draft],
 }
 
-impl Choice<'_> {
+/// What differs in the choice behind a guess, because it depends on the tokens before.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Draft {
+    /// As [`Choice::mask`].
+    pub mask: Option<Vec<u32>>,
+    /// As [`Choice::counts`].
+    pub counts: Vec<(u32, u32)>,
+}
+
+impl<'a> Choice<'a> {
     /// The most probable token.
     pub const GREEDY: Choice<'static> = Choice {
         draw: None,
@@ -120,12 +146,23 @@ impl Choice<'_> {
         bias: &[],
         counts: &[],
         penalties: Penalties::NONE,
-        drafts: 0,
+        drafts: &[],
     };
 
-    /// Whether logits change before the choice.
-    pub fn adjusts(&self) -> bool {
-        self.mask.is_some() || !self.bias.is_empty() || !self.counts.is_empty()
+    /// The choice behind the first `n` drafts, none of which are left; none of them is the choice itself.
+    pub fn behind(&self, n: usize) -> Choice<'a> {
+        let own = Choice {
+            drafts: &[],
+            ..*self
+        };
+        match n.checked_sub(1).and_then(|last| self.drafts.get(last)) {
+            None => own,
+            Some(draft) => Choice {
+                mask: draft.mask.as_deref(),
+                counts: &draft.counts,
+                ..own
+            },
+        }
     }
 }
 
@@ -180,7 +217,8 @@ pub enum Pooling {
 /// What a row gave back.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Output {
-    /// The drafts that were right, and the token behind them; empty where nothing was to be chosen.
+    /// The drafts that were right, and the token behind them; empty where nothing was to be chosen. Where that token
+    /// cannot be chosen (a NaN, nothing allowed), the drafts alone: who asks again gets the error.
     pub tokens: Vec<u32>,
     /// For each of `tokens`, where they were asked for.
     pub logprobs: Vec<Logprobs>,
@@ -206,7 +244,7 @@ pub struct Logprobs {
     pub top: Vec<(u32, f32)>,
 }
 
-/// Why a row has no output. No other row of the step is concerned.
+/// Why a row has no output; what is behind its first choice is no reason. No other row of the step is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
     /// Logits that are not finite: any choice would hide it.

@@ -21,8 +21,10 @@ pub struct Load {
     pub requests: usize,
     /// How many of them are there at the same time: when one ends, the next one comes.
     pub concurrency: usize,
-    /// Tokens of a prompt; all prompts differ from the first token on.
+    /// Tokens of a prompt; all prompts differ from the first token on, unless there is a text.
     pub prompt: usize,
+    /// The prompt of all requests, instead of random tokens.
+    pub text: Option<Vec<u32>>,
     /// Tokens of an answer.
     pub answer: usize,
     /// A prompt of so many tokens that comes when all of the first requests write; what they wait for while it is
@@ -81,6 +83,10 @@ pub struct LoadFigures {
     pub beside_long_prompt: Option<Times>,
     /// How often pages ran out.
     pub preemptions: usize,
+    /// Tokens that were guessed.
+    pub drafted: usize,
+    /// Those of them that were right.
+    pub accepted: usize,
 }
 
 /// Runs `load` on a scheduler that has nothing else to do.
@@ -116,6 +122,8 @@ struct Run<'a> {
     beside: Vec<Duration>,
     generated: usize,
     preemptions: usize,
+    drafted: usize,
+    accepted: usize,
 }
 
 impl<'a> Run<'a> {
@@ -134,6 +142,8 @@ impl<'a> Run<'a> {
             beside: Vec::new(),
             generated: 0,
             preemptions: 0,
+            drafted: 0,
+            accepted: 0,
         }
     }
 
@@ -146,11 +156,16 @@ impl<'a> Run<'a> {
             }
             while self.sent < self.load.requests && self.n_short() < self.load.concurrency {
                 self.sent += 1;
-                self.send(self.load.prompt, self.load.answer)?;
+                let prompt = match &self.load.text {
+                    Some(text) => text.clone(),
+                    None => self.tokens.take(self.load.prompt),
+                };
+                self.send(prompt, self.load.answer)?;
             }
             let all_write = self.newest.values().all(|(_, token)| token.is_some());
             if let (None, Some(n), true) = (self.long, self.load.long_prompt, all_write) {
-                self.long = Some(self.send(n, 1)?);
+                let prompt = self.tokens.take(n);
+                self.long = Some(self.send(prompt, 1)?);
             }
             if !self.scheduler.is_busy() {
                 break;
@@ -179,6 +194,8 @@ impl<'a> Run<'a> {
             between_tokens: Times::of(&mut self.between),
             beside_long_prompt: Times::of(&mut self.beside),
             preemptions: self.preemptions,
+            drafted: self.drafted,
+            accepted: self.accepted,
         })
     }
 
@@ -188,9 +205,9 @@ impl<'a> Run<'a> {
         self.newest.len() - usize::from(long.is_some())
     }
 
-    fn send(&mut self, prompt: usize, answer: usize) -> Result<RequestId, EngineError> {
+    fn send(&mut self, prompt: Vec<u32>, answer: usize) -> Result<RequestId, EngineError> {
         let id = self.scheduler.add(Request {
-            prompt: self.tokens.take(prompt),
+            prompt,
             sampling: SamplingParams {
                 draw: Draw {
                     seed: self.sent as u64,
@@ -237,6 +254,8 @@ impl<'a> Run<'a> {
             Event::Finished { id, generation, .. } => {
                 self.newest.remove(&id);
                 self.preemptions += generation.stats.preemptions;
+                self.drafted += generation.stats.drafted;
+                self.accepted += generation.stats.accepted;
             }
             Event::Failed { error, .. } => {
                 self.stop();
@@ -283,6 +302,7 @@ fn markdown(out: &mut impl Write, header: &Header, loads: &[LoadFigures]) -> io:
         ("between tokens", Right),
         ("beside the long prompt", Right),
         ("preempted", Right),
+        ("guesses right", Right),
     ];
     let times = |times: Option<Times>| {
         times.map_or(String::new(), |times| {
@@ -305,6 +325,10 @@ fn markdown(out: &mut impl Write, header: &Header, loads: &[LoadFigures]) -> io:
                 times(load.between_tokens),
                 times(load.beside_long_prompt),
                 load.preemptions.to_string(),
+                match load.drafted {
+                    0 => String::new(),
+                    drafted => format!("{} of {drafted}", load.accepted),
+                },
             ]
         })
         .collect();
@@ -316,7 +340,7 @@ fn csv(out: &mut impl Write, header: &Header, loads: &[LoadFigures]) -> io::Resu
         out,
         "model,device,requests,concurrency,prompt,answer,seconds,generated_per_second,tokens_per_second,\
          first_token_median_ms,first_token_p99_ms,between_median_ms,between_p99_ms,beside_median_ms,\
-         beside_p99_ms,preemptions"
+         beside_p99_ms,preemptions,drafted,accepted"
     )?;
     let times = |times: Option<Times>| match times {
         None => ",".to_owned(),
@@ -325,7 +349,7 @@ fn csv(out: &mut impl Write, header: &Header, loads: &[LoadFigures]) -> io::Resu
     for load in loads {
         writeln!(
             out,
-            "{},{},{},{},{},{},{},{},{},{},{},{},{}",
+            "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
             quoted(&header.model),
             quoted(&header.device),
             load.requests,
@@ -338,7 +362,9 @@ fn csv(out: &mut impl Write, header: &Header, loads: &[LoadFigures]) -> io::Resu
             times(load.first_token),
             times(load.between_tokens),
             times(load.beside_long_prompt),
-            load.preemptions
+            load.preemptions,
+            load.drafted,
+            load.accepted
         )?;
     }
     Ok(())

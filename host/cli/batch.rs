@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::run_args::{MIXED_CHUNK, RunArgs};
 use super::session::{Session, Sizes};
+use super::speculate_args::SpeculateArgs;
 use super::{interrupt, model_name, warnings};
 use crate::batch::{
     Batch, BatchError, Identity, Journal, Progress, RequestFile, Summary, fingerprint,
@@ -66,6 +67,8 @@ pub struct BatchArgs {
     quiet: bool,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    speculate: SpeculateArgs,
 }
 
 /// Runs the command.
@@ -109,6 +112,7 @@ impl BatchArgs {
             parallel: self.parallel.map(usize::from),
             kv_tokens: self.kv_tokens.map(|tokens| tokens as usize),
             mixed_chunk: Some(self.budget as usize),
+            speculate: self.speculate,
         }
     }
 }

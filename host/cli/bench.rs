@@ -12,18 +12,16 @@ use super::device::{Room, backend_on, fits, open_device};
 use super::interrupt;
 use super::run_args::{MIXED_CHUNK, RunArgs, start_threads};
 use super::session::of_file;
-use super::warnings;
-use crate::backend::Draw;
+use super::speculate_args::SpeculateArgs;
+use super::{bench_requests, warnings};
 use crate::bench::{
-    Figures, Format, Header, Load, Test, Traffic, measure, plot, profile, run_load, write,
-    write_loads, write_profiles,
+    Figures, Format, Header, Test, Traffic, measure, plot, profile, write, write_profiles,
 };
 use crate::device::{Device, copy_bandwidth};
-use crate::engine::{Engine, EngineError, Options, Scheduler};
+use crate::engine::{Engine, EngineError};
 use crate::gguf::Gguf;
 use crate::gpu::MAX_SEQUENCES;
 use crate::model::Model;
-use crate::sampling::SamplingParams;
 use crate::tokenizer::Tokenizer;
 
 /// Measures prompts (pp) and decoding (tg) like llama-bench: random tokens, one repetition to warm
@@ -67,6 +65,15 @@ pub struct BenchArgs {
     /// With --requests: temperature of the answers; 0 always takes the most probable token
     #[arg(long, value_name = "T", default_value_t = 0.0, requires = "requests")]
     pub temp: f32,
+    /// With --requests: the prompt of all of them, instead of random tokens: a user's message where the model has a chat
+    /// template
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "requests",
+        conflicts_with = "n_prompt"
+    )]
+    pub prompt_file: Option<PathBuf>,
     /// Sequences that decode together [default: 1; --plot: 1 to 64]
     #[arg(short = 'b', long, value_name = "N", value_delimiter = ',',
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
@@ -90,7 +97,9 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "profile")]
     pub plot: Option<PathBuf>,
     #[command(flatten)]
-    run: RunArgs,
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub speculate: SpeculateArgs,
 }
 
 /// `--output`.
@@ -167,8 +176,12 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let model = Arc::new(model);
     let device = open_device(&args.run)?;
     if let Some(requests) = args.requests {
-        return loads(args, &gguf, model, device, requests);
+        return bench_requests::run(args, &gguf, model, device, requests);
     }
+    ensure!(
+        args.speculate.most() == 0,
+        "--speculate is measured with --requests: random tokens one by one have nothing to guess"
+    );
     let tests = args.tests(&model, device.as_deref())?;
     ensure!(
         !tests.is_empty(),
@@ -224,66 +237,6 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Runs requests through the scheduler.
-fn loads(
-    args: &BenchArgs,
-    gguf: &Gguf,
-    model: Arc<Model>,
-    device: Option<Arc<dyn Device>>,
-    requests: usize,
-) -> anyhow::Result<ExitCode> {
-    let tokenizer = Tokenizer::from_gguf(gguf).map_err(|error| of_file(gguf.path(), error))?;
-    let one = |list: &Option<Vec<usize>>, default: usize| match list.as_deref() {
-        None => Ok(default),
-        Some(&[n]) if n > 0 => Ok(n),
-        Some(_) => Err(anyhow!(
-            "--requests takes one length above 0 for -p and one for -n"
-        )),
-    };
-    let load = Load {
-        requests,
-        concurrency: args.concurrency.min(requests),
-        prompt: one(&args.n_prompt, 512)?,
-        answer: one(&args.n_gen, 128)?,
-        long_prompt: args.long_prompt,
-        sampling: SamplingParams::drawn(Draw {
-            temperature: args.temp,
-            ..Draw::default()
-        }),
-    };
-    let long = load.long_prompt.map_or(0, |n| n + 1);
-    let short = Room::new(load.prompt + load.answer, load.concurrency);
-    let room = Room {
-        context: short.context.max(long),
-        sequences: load.concurrency + usize::from(long > 0),
-        n_pages: short.n_pages + Room::new(long, 1).n_pages,
-    };
-    let backend = backend_on(device, model, &args.run, room)?;
-    let header = header(args, gguf, backend.description(), None);
-    let chunk = args.run.chunk(&*backend);
-    let options = Options {
-        context: room.context,
-        chunk,
-        mixed_chunk: chunk.min(args.budget),
-        max_running: room.sequences,
-    };
-    let mut scheduler = Scheduler::new(backend, Arc::new(tokenizer), options);
-    if scheduler.backend().overlaps() {
-        scheduler.warm_up().context("warming up")?;
-    }
-    let figures = match run_load(&mut scheduler, &load, interrupt::flag()?) {
-        Err(EngineError::Interrupted) => return Ok(ExitCode::from(super::INTERRUPTED)),
-        figures => figures.context("running the requests")?,
-    };
-    write_loads(
-        &mut io::stdout().lock(),
-        args.output.into(),
-        &header,
-        &[figures],
-    )?;
-    Ok(ExitCode::SUCCESS)
-}
-
 /// Says before minutes of measuring that a later test cannot run.
 fn check_batches(tests: &[Test], on_device: bool) -> anyhow::Result<()> {
     let batch = tests.iter().map(|test| test.batch).max().unwrap_or(1);
@@ -307,6 +260,7 @@ fn room(tests: &[Test]) -> Room {
         context: most(Test::context),
         sequences: most(|test| test.batch),
         n_pages: most(|test| Engine::pages_for(test.context(), test.batch)),
+        drafts: 0,
     }
 }
 
@@ -352,7 +306,13 @@ fn save(file: &Path, text: &str) -> anyhow::Result<()> {
     std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))
 }
 
-fn header(args: &BenchArgs, gguf: &Gguf, device: String, copy_bandwidth: Option<f64>) -> Header {
+/// What a table begins with.
+pub fn header(
+    args: &BenchArgs,
+    gguf: &Gguf,
+    device: String,
+    copy_bandwidth: Option<f64>,
+) -> Header {
     let stem = gguf.path().file_stem().map(|stem| stem.to_string_lossy());
     let tensors = gguf.tensors().iter();
     Header {

@@ -15,6 +15,7 @@ use super::interrupt;
 use super::run_args::RunArgs;
 use super::sampling_args::SamplingArgs;
 use super::session::{Session, show_progress};
+use super::speculate_args::SpeculateArgs;
 use crate::chat::Message;
 use crate::engine::{EngineError, Finish, Limits, Request};
 use crate::sampling::{CheckedParams, SamplingParams};
@@ -47,11 +48,13 @@ pub struct ChatArgs {
     sampling: SamplingArgs,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    speculate: SpeculateArgs,
 }
 
 /// Runs the command.
 pub fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
-    let session = Session::open(&args.model, &args.run)?;
+    let session = Session::open(&args.model, &args.run, args.speculate)?;
     session.template()?;
     let mut conversation = Conversation::new(session, args)?;
     let mut editor = DefaultEditor::new().context("starting the line editor")?;

@@ -23,6 +23,8 @@ pub struct Room {
     pub sequences: usize,
     /// Pages of the KV cache.
     pub n_pages: usize,
+    /// Drafts that a sequence may have in a step.
+    pub drafts: usize,
 }
 
 impl Room {
@@ -32,6 +34,7 @@ impl Room {
             context,
             sequences,
             n_pages: context.div_ceil(PAGE_TOKENS) * sequences,
+            drafts: 0,
         }
     }
 }
@@ -73,7 +76,7 @@ fn limits(args: &RunArgs, room: Room) -> Limits {
         context,
         n_pages: room.n_pages,
         max_tokens: args.most_chunk().min(room.n_pages * PAGE_TOKENS),
-        max_sequences: room.sequences,
+        max_sequences: room.sequences.max(1 + room.drafts),
     }
 }
 

@@ -12,6 +12,7 @@ use super::interrupt;
 use super::run_args::RunArgs;
 use super::sampling_args::SamplingArgs;
 use super::session::{Session, show_progress};
+use super::speculate_args::SpeculateArgs;
 use super::warnings;
 use crate::chat::Message;
 use crate::engine::{Finish, Generation, Limits, Request, Stats};
@@ -73,13 +74,15 @@ pub struct GenerateArgs {
     sampling: SamplingArgs,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    speculate: SpeculateArgs,
 }
 
 /// Runs the command.
 pub fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let prompt = read_prompt(args)?;
     let interrupt = interrupt::flag()?;
-    let mut session = Session::open(&args.model, &args.run)?;
+    let mut session = Session::open(&args.model, &args.run, args.speculate)?;
     let request = Request {
         prompt: prompt_tokens(args, &session, &prompt)?,
         sampling: args.sampling.params(),
@@ -203,8 +206,12 @@ pub fn summary(stats: &Stats, finish: Finish) -> String {
         0 => String::new(),
         _ => format!(" · first token {:.2} s", stats.first_token.as_secs_f64()),
     };
+    let guessed = match stats.drafted {
+        0 => String::new(),
+        drafted => format!(" · {} of {drafted} guesses right", stats.accepted),
+    };
     format!(
-        "prompt {}{cached} tokens, {:.1} tok/s · generated {} tokens, {:.1} tok/s{first}{end}",
+        "prompt {}{cached} tokens, {:.1} tok/s · generated {} tokens, {:.1} tok/s{guessed}{first}{end}",
         stats.prompt_tokens,
         stats.prefill_rate(),
         stats.generated_tokens,
@@ -232,6 +239,8 @@ fn print_json(generation: &Generation) -> io::Result<()> {
         "generated_tokens": stats.generated_tokens,
         "decode_seconds": stats.decode.as_secs_f64(),
         "decode_tokens_per_second": stats.decode_rate(),
+        "drafted_tokens": stats.drafted,
+        "accepted_tokens": stats.accepted,
         "first_token_seconds": stats.first_token.as_secs_f64(),
     });
     let mut stdout = io::stdout().lock();

@@ -8,6 +8,7 @@
 mod advice;
 mod batch;
 mod bench;
+mod bench_requests;
 mod chat;
 mod completions;
 mod device;
@@ -21,6 +22,7 @@ mod run_args;
 mod sampling_args;
 mod serve;
 mod session;
+mod speculate_args;
 mod tokenize;
 mod verify;
 mod warnings;

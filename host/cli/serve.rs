@@ -14,6 +14,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::run_args::{MIXED_CHUNK, RunArgs};
 use super::session::{Session, Sizes};
+use super::speculate_args::SpeculateArgs;
 use super::{interrupt, model_name, warnings};
 use crate::backend::Pooling;
 use crate::gguf::Gguf;
@@ -77,6 +78,8 @@ pub struct ServeArgs {
     log: LogArgs,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    speculate: SpeculateArgs,
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +167,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         parallel: args.parallel.map(usize::from),
         kv_tokens: args.kv_tokens.map(|tokens| tokens as usize),
         mixed_chunk: Some(args.budget as usize),
+        speculate: args.speculate,
     };
     // The first Ctrl-C is no reason to stop the step under way.
     let interrupt = interrupt::flag_alone();

@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow, ensure};
 
 use super::device::{Room, backend_on, fits, open_device};
 use super::run_args::{RunArgs, start_threads};
+use super::speculate_args::SpeculateArgs;
 use super::warnings;
 use crate::backend::PAGE_TOKENS;
 use crate::chat::{ChatTemplate, Message, Variables};
@@ -68,15 +69,20 @@ pub struct Sizes {
     pub kv_tokens: Option<usize>,
     /// Tokens of a step in which others write; `None` for as many as of any step.
     pub mixed_chunk: Option<usize>,
+    /// How their texts are guessed.
+    pub speculate: SpeculateArgs,
 }
 
 impl Sizes {
     /// One request at a time.
-    pub const ONE: Sizes = Sizes {
-        parallel: Some(1),
-        kv_tokens: None,
-        mixed_chunk: None,
-    };
+    pub fn one(speculate: SpeculateArgs) -> Sizes {
+        Sizes {
+            parallel: Some(1),
+            kv_tokens: None,
+            mixed_chunk: None,
+            speculate,
+        }
+    }
 
     /// The room for them on `device`, with a context of `context` tokens each.
     fn room(
@@ -94,7 +100,10 @@ impl Sizes {
         } else {
             CPU_PARALLEL
         };
-        let room = Room::new(context, self.parallel.unwrap_or(default));
+        let room = Room {
+            drafts: self.speculate.most(),
+            ..Room::new(context, self.parallel.unwrap_or(default))
+        };
         if let Some(tokens) = self.kv_tokens {
             ensure!(
                 tokens >= context,
@@ -130,7 +139,10 @@ fn largest_room(
         if is_fixed {
             return Ok(least(room));
         }
-        room = Room::new(room.context, room.sequences / 2);
+        room = Room {
+            drafts: room.drafts,
+            ..Room::new(room.context, room.sequences / 2)
+        };
     }
     if room.sequences == 1 || fits(room)? {
         return Ok(room);
@@ -161,9 +173,9 @@ pub struct Session {
 
 impl Session {
     /// Opens `model`, a path or a short name, for one request at a time.
-    pub fn open(model: &str, args: &RunArgs) -> anyhow::Result<Session> {
+    pub fn open(model: &str, args: &RunArgs, speculate: SpeculateArgs) -> anyhow::Result<Session> {
         let gguf = Gguf::open(&model_cache::resolve(model)?)?;
-        Session::open_for(&gguf, args, Sizes::ONE)
+        Session::open_for(&gguf, args, Sizes::one(speculate))
     }
 
     /// Opens the model of a file for as many requests as `sizes` say.
@@ -191,6 +203,7 @@ impl Session {
         };
         let tokenizer = Arc::new(tokenizer);
         let mut scheduler = Scheduler::new(backend, tokenizer.clone(), options);
+        sizes.speculate.apply(&mut scheduler);
         if room.sequences > 1 && scheduler.backend().overlaps() {
             scheduler.warm_up().context("warming up")?;
         }

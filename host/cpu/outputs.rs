@@ -1,7 +1,7 @@
 //! From logits and hidden states to what the rows of a step asked for.
 
 use crate::backend::{NotFinite, Output, Pooling, Report, Row, RowError, RowResult};
-use crate::sampling::{choose, logprobs};
+use crate::sampling::{check_finite, choose_behind};
 
 /// Indices, among all tokens of a step, of those whose logits somebody wants.
 pub fn wanted_tokens(rows: &[Row<'_>]) -> Vec<usize> {
@@ -22,7 +22,7 @@ fn n_logits(row: &Row<'_>) -> usize {
         Report::Logits => 1,
         Report::Nothing | Report::TopLogprobs(_) | Report::Hidden(_) => 0,
     };
-    let chosen = row.ask.choose.map_or(0, |choice| 1 + choice.drafts);
+    let chosen = row.ask.choose.map_or(0, |choice| 1 + choice.drafts.len());
     reported.max(chosen)
 }
 
@@ -54,25 +54,14 @@ impl Computed<'_> {
 
     fn result(&self, row: &Row<'_>, ids: &[u32], logits: &[f32], first_token: usize) -> RowResult {
         let mut output = Output::default();
-        let first_position = row.end() - logits.len() / self.vocab;
-        if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
-            let position = first_position + index / self.vocab;
-            let sequence = 0;
-            return Err(NotFinite { sequence, position }.into());
-        }
         if let Some(choice) = &row.ask.choose {
-            for at in row.first_chosen()..ids.len() {
-                let position = row.start + at;
-                let logits = &logits[(position - first_position) * self.vocab..][..self.vocab];
-                let token = choose(logits, choice, position)?;
-                output.tokens.push(token);
-                if let Report::TopLogprobs(most) = row.ask.report {
-                    output.logprobs.push(logprobs(logits, token, most));
-                }
-                if ids.get(at + 1) != Some(&token) {
-                    break;
-                }
-            }
+            let first = row.first_chosen();
+            let chosen_from = &logits[logits.len() - (ids.len() - first) * self.vocab..];
+            let place = (row.start + first, &ids[first + 1..]);
+            output = choose_behind(chosen_from, choice, place, row.ask.report)?;
+        }
+        if matches!(row.ask.report, Report::Logits | Report::AllLogits) {
+            check_finite(logits, row.end() - logits.len() / self.vocab, self.vocab)?;
         }
         let last = logits.len().saturating_sub(self.vocab);
         match row.ask.report {

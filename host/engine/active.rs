@@ -2,13 +2,17 @@
 
 use std::time::Instant;
 
+use super::constrained::Constrained;
 use super::embedding::Embedding;
+use super::guess::Guess;
+use super::speculation::Speculation;
 use super::text::AnswerText;
 use super::{
-    Constraint, ConstraintError, Finish, Generation, Limits, PagePool, Request, RequestId,
-    Sequence, Stats,
+    ConstraintError, Finish, Generation, Limits, PagePool, Request, RequestId, Sequence, Stats,
 };
-use crate::backend::{Ask, Choice, Logprobs, NewTokens, Output, Pooling, Report, Row, Ticket};
+use crate::backend::{
+    Ask, Choice, Logprobs, NewTokens, Output, PAGE_TOKENS, Pooling, Report, Row, Ticket,
+};
 use crate::sampling::{Sampler, SamplingError};
 use crate::tokenizer::Tokenizer;
 
@@ -33,20 +37,14 @@ pub struct Active {
     logprobs: Option<usize>,
     token_logprobs: Vec<Logprobs>,
     embedding: Option<Embedding>,
-    constraint: Option<Box<dyn Constraint>>,
-    mask: Mask,
+    constrained: Constrained,
+    speculation: Option<Speculation>,
+    /// What the next row verifies, or the one under way.
+    guess: Guess,
     text: AnswerText,
     pub is_cancelled: bool,
     arrived: Instant,
     stats: Stats,
-}
-
-/// The tokens that may come next, as the constraint says.
-enum Mask {
-    /// It was not asked since the last token.
-    Unknown,
-    /// As it says, as long as the vocabulary.
-    Known(Option<Vec<u32>>),
 }
 
 /// What a token did to its answer.
@@ -67,6 +65,7 @@ impl Active {
         request: Request,
         tokenizer: &Tokenizer,
         vocab: usize,
+        speculation: Option<Speculation>,
     ) -> Result<Active, SamplingError> {
         let mut sampler = Sampler::new(request.sampling, vocab)?;
         request
@@ -94,11 +93,9 @@ impl Active {
             logprobs: request.logprobs,
             token_logprobs: Vec::new(),
             embedding: request.embedding.map(Embedding::new),
-            mask: match request.constraint {
-                Some(_) => Mask::Unknown,
-                None => Mask::Known(None),
-            },
-            constraint: request.constraint,
+            constrained: Constrained::new(request.constraint),
+            speculation,
+            guess: Guess::default(),
             is_cancelled: false,
             arrived: Instant::now(),
             stats: Stats::default(),
@@ -141,6 +138,7 @@ impl Active {
         debug_assert_eq!(self.n_under_way, 0);
         self.sequence = Sequence::new();
         self.sent = 0;
+        self.guess = Guess::default();
         if let Some(embedding) = &mut self.embedding {
             *embedding = Embedding::new(embedding.pooling);
         }
@@ -154,7 +152,7 @@ impl Active {
 
     /// Whether its next row can be sent, in a context of `context`: there is a token that is known, or one that is
     /// on its way and that nothing but the model depends on.
-    pub fn can_go(&self, context: usize) -> bool {
+    pub fn can_go(&mut self, context: usize) -> bool {
         if self.sent >= context {
             return false;
         }
@@ -163,33 +161,69 @@ impl Active {
         }
         let will_have = self.n_generated() + self.n_choosing;
         let is_last = self.limits.max_tokens.is_some_and(|max| will_have >= max);
-        let depends = self.sampler.remembers() || self.constraint.is_some();
-        self.n_choosing > 0 && !depends && !is_last
+        let depends = self.sampler.remembers() || self.constrained.is_any();
+        let may_follow = self.n_choosing > 0 && self.guess.is_empty() && !depends && !is_last;
+        let speculation = self.speculation.as_mut().filter(|_| may_follow);
+        may_follow && !speculation.is_some_and(|speculation| speculation.waits(&self.tokens))
+    }
+
+    /// Guesses how its text goes on, in a context of `context`, where its newest token is known and its mask is too.
+    pub fn find_drafts(&mut self, context: usize, vocab: usize, tokenizer: &Tokenizer) {
+        let (n_generated, n_waiting) = (self.n_generated(), self.n_waiting());
+        let Some(speculation) = &mut self.speculation else {
+            return;
+        };
+        if self.n_under_way > 0 {
+            return;
+        }
+        self.guess = Guess::default();
+        let (1, 1.., Some(&newest)) = (n_waiting, n_generated, self.tokens.last()) else {
+            return;
+        };
+        // The row's own token takes a position, and one is chosen behind the drafts.
+        let most = self.limits.max_tokens.unwrap_or(usize::MAX);
+        let room =
+            (context.saturating_sub(self.sent + 1)).min(most.saturating_sub(n_generated + 1));
+        let mut drafts = speculation.draft(&self.tokens, room);
+        let may_end = !self.limits.ignore_end || self.constrained.is_any();
+        let is_end = |&token: &u32| may_end && tokenizer.is_end_of_generation(token);
+        drafts.truncate(drafts.iter().position(is_end).unwrap_or(drafts.len()));
+        if drafts.is_empty() {
+            return;
+        }
+        self.guess = Guess::new(newest, &drafts, &self.sampler, &self.constrained, vocab);
+    }
+
+    /// Keeps at most `most` drafts, for which there are `spare` pages in `pool`: how many these are. They have pages.
+    pub fn keep_drafts(&mut self, most: usize, spare: usize, pool: &PagePool) -> usize {
+        let end = self.sent + 1;
+        let mut n = self.guess.drafts().len().min(most);
+        if self.sequence.missing_pages(end + n) > spare {
+            n = n.min((self.sequence.page_ids().len() * PAGE_TOKENS).saturating_sub(end));
+        }
+        if !self.sequence.reserve(end + n, pool) {
+            n = 0;
+        }
+        self.guess.truncate(n);
+        n
     }
 
     /// Whether its constraint has to be asked before its next row.
     pub fn needs_mask(&self) -> bool {
-        matches!(self.mask, Mask::Unknown) && self.n_waiting() > 0
+        self.constrained.needs_mask() && self.n_waiting() > 0
     }
 
     /// Asks its constraint, in a vocabulary of `vocab` tokens.
     pub fn find_mask(&mut self, vocab: usize) -> Result<(), ConstraintError> {
-        if let Some(constraint) = &mut self.constraint {
-            let mask = constraint.mask()?.map(|mut mask| {
-                // A model may have more rows of logits than its tokenizer has tokens.
-                mask.resize(vocab.div_ceil(32), 0);
-                mask
-            });
-            self.mask = Mask::Known(mask);
-        }
-        Ok(())
+        self.constrained.find_mask(vocab)
     }
 
-    /// Its next row, of `n` tokens.
+    /// Its next row, of `n` tokens, drafts included.
     pub fn row(&self, n: usize) -> Row<'_> {
         let start = self.sent;
         let known = self.tokens.get(start..start + n).map(NewTokens::Known);
         let tokens = match (known, self.newest) {
+            _ if !self.guess.is_empty() => NewTokens::Known(self.guess.tokens()),
             (Some(known), _) => known,
             (None, Some((ticket, row))) => NewTokens::ChosenBy(ticket, row),
             // `can_go` says which rows there are.
@@ -202,10 +236,8 @@ impl Active {
             pages: self.sequence.page_ids(),
             ask: Ask {
                 choose: chooses.then(|| Choice {
-                    mask: match &self.mask {
-                        Mask::Known(Some(mask)) => Some(mask),
-                        _ => None,
-                    },
+                    mask: self.constrained.mask(),
+                    drafts: self.guess.drafts(),
                     ..self.sampler.choice()
                 }),
                 report: match (self.logprobs, &self.embedding) {
@@ -247,8 +279,7 @@ impl Active {
     ) -> Result<Vec<Taken>, ConstraintError> {
         self.n_under_way -= 1;
         let start = self.sequence.len();
-        let computed = self.tokens[start..start + n].to_vec();
-        self.sequence.append(&computed);
+        self.append_computed(n, &output.tokens);
         if start < self.n_prompt && self.n_generated() == 0 {
             self.stats.prompt_tokens += n;
             self.stats.prefill = self.arrived.elapsed();
@@ -272,6 +303,30 @@ impl Active {
         Ok(all_taken)
     }
 
+    /// Notes that the row of `n` tokens behind its sequence is computed, behind which these were `chosen`. Of drafts
+    /// only those that were right count: what is behind them will be overwritten.
+    fn append_computed(&mut self, n: usize, chosen: &[u32]) {
+        let start = self.sequence.len();
+        let guess = std::mem::take(&mut self.guess);
+        if guess.is_empty() {
+            self.sequence.append(&self.tokens[start..start + n]);
+            if let Some(speculation) = &mut self.speculation {
+                speculation.passed();
+            }
+            return;
+        }
+        // All that was chosen but the last token, which nothing has computed yet.
+        let n_computed = chosen.len().clamp(1, guess.tokens().len());
+        self.sequence.append(&guess.tokens()[..n_computed]);
+        self.sent = self.sequence.len();
+        let (drafted, accepted) = (guess.drafts().len(), guess.n_right(chosen));
+        self.stats.drafted += drafted;
+        self.stats.accepted += accepted;
+        if let Some(speculation) = &mut self.speculation {
+            speculation.verified(drafted, accepted);
+        }
+    }
+
     fn take(
         &mut self,
         token: u32,
@@ -293,17 +348,12 @@ impl Active {
             logprobs,
             finish: None,
         };
-        let may_end = !self.limits.ignore_end || self.constraint.is_some();
+        let may_end = !self.limits.ignore_end || self.constrained.is_any();
         if may_end && tokenizer.is_end_of_generation(token) {
             taken.finish = Some(Finish::EndOfText);
             return Ok(taken);
         }
-        let mut is_complete = false;
-        if let Some(constraint) = &mut self.constraint {
-            constraint.take(token)?;
-            is_complete = constraint.is_complete();
-            self.mask = Mask::Unknown;
-        }
+        let is_complete = self.constrained.take(token)?;
         self.sampler.accept(token);
         let stopped;
         (taken.text, stopped) = self.text.push(token);

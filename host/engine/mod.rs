@@ -2,14 +2,18 @@
 //! sequences step by step, for what measures and compares.
 
 mod active;
+mod constrained;
 mod constraint;
 mod embedding;
 mod event;
 mod generate;
+mod guess;
+mod ngrams;
 mod pages;
 mod request;
 mod scheduler;
 mod sequence;
+mod speculation;
 mod text;
 
 use std::sync::Arc;
@@ -17,10 +21,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use constraint::{Constraint, ConstraintError};
 pub use event::Event;
+pub use ngrams::Ngrams;
 pub use pages::{ContentId, Page, PagePool};
 pub use request::{Finish, Generation, Limits, Request, RequestId, Stats};
 pub use scheduler::{Options, Scheduler};
 pub use sequence::Sequence;
+pub use speculation::Drafter;
 
 use crate::backend::{
     Ask, Backend, BackendError, MAX_LOGPROBS, NewTokens, NoTrace, Output, PAGE_TOKENS, Row,

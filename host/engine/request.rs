@@ -70,6 +70,10 @@ pub struct Stats {
     pub decode: Duration,
     /// Time from the request to the first generated token.
     pub first_token: Duration,
+    /// Tokens that were guessed, to be verified.
+    pub drafted: usize,
+    /// Those of them that were right.
+    pub accepted: usize,
     /// How often it had to give its pages to older requests, to be computed again.
     pub preemptions: usize,
 }

@@ -9,14 +9,16 @@ use super::graphs::Choosing;
 use super::workspace::{Limits, MAX_ENTRIES};
 use crate::backend::{Choice, Penalties, Report, Row};
 
-/// The rows of logits that tokens are chosen from, and how. In a step of one token for each sequence these are all
-/// rows of the step in their order, so that they do not have to be moved.
+/// The rows of logits that tokens are chosen from, and how. In a step of one token for each sequence, and perhaps
+/// drafts behind it, these are all tokens of the step in their order, so that they do not have to be moved.
 #[derive(Default)]
 pub struct Choices {
     /// For each row of the step those that its tokens are chosen from; `None` where the device chooses none.
     of_row: Vec<Option<Range<usize>>>,
     /// The token of the step that each of them belongs to.
     pub tokens: Vec<u32>,
+    /// Whether each token of the step has one, in the order of the tokens.
+    pub is_of_each: bool,
     /// How tokens are drawn.
     pub settings: Vec<SampleSettings>,
     /// Log-probabilities that are wanted: 0 for none, else 1 and how many of the likeliest.
@@ -33,7 +35,9 @@ impl Choices {
     /// Those of a step of `rows`, as far as a device with `limits` chooses them. The host chooses where more than tokens
     /// and log-probabilities are asked for, where surprise decides, and where there is no room.
     pub fn of(rows: &[Row<'_>], limits: Limits) -> Choices {
-        let is_decode = rows.iter().all(|row| row.tokens.len() == 1);
+        let n_tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
+        let are_all_first = rows.iter().all(|row| row.first_chosen() == 0);
+        let may_be_of_each = are_all_first && n_tokens <= limits.sequences();
         let most = limits.logit_rows().min(POSTED_ROWS as usize);
         let mut choices = Choices::default();
         let mut first_token = 0;
@@ -47,13 +51,13 @@ impl Choices {
                 .filter(|choice| begin + chosen.len() <= most && choices.can_take(row, choice));
             match choice {
                 Some(choice) => {
-                    for at in chosen {
-                        choices.push(first_token + at, row, choice);
+                    for (behind, at) in chosen.enumerate() {
+                        choices.push(first_token + at, row, &choice.behind(behind));
                     }
                     choices.of_row.push(Some(begin..choices.tokens.len()));
                 }
                 None => {
-                    if is_decode {
+                    if may_be_of_each && row.tokens.len() == 1 {
                         choices.push(first_token, row, &Choice::GREEDY);
                     }
                     choices.of_row.push(None);
@@ -61,12 +65,15 @@ impl Choices {
             }
             first_token += row.tokens.len();
         }
+        choices.is_of_each = may_be_of_each && choices.tokens.len() == n_tokens;
         choices
     }
 
     fn can_take(&self, row: &Row<'_>, choice: &Choice<'_>) -> bool {
         let is_plain = matches!(row.ask.report, Report::Nothing | Report::TopLogprobs(_));
-        let entries = choice.bias.len() + choice.counts.len();
+        let of_drafts = choice.drafts.iter().map(|draft| draft.counts.len());
+        let counts = choice.counts.len() + of_drafts.sum::<usize>();
+        let entries = (1 + choice.drafts.len()) * choice.bias.len() + counts;
         is_plain
             && choice.draw.is_none_or(|draw| draw.settings().is_some())
             && self.entries.len() + entries <= MAX_ENTRIES
@@ -80,7 +87,7 @@ impl Choices {
             bias,
             counts,
             penalties,
-            drafts: _, // a row of logits each
+            drafts: _, // of `behind`
         } = *choice;
         let begin = self.entries.len();
         self.entries

@@ -73,7 +73,7 @@ impl<'a> Pass<'a> {
         let head = Product::new(&self.weights.output, &w.logits);
         self.matvec(vectors, &[head], MatvecEpilogue::Store, MatvecOrder::InTurn)?;
         self.cap_logits(key.n)?;
-        self.choose(key.n, key.choosing, true)?;
+        self.choose(key.n, key.choosing, key.moves_on())?;
         self.trace.layer.set(Some(self.config.n_layers - 1));
         self.trace_post_norm_sum("l_out", &stream)?;
         self.trace.layer.set(None);
@@ -107,7 +107,10 @@ impl<'a> Pass<'a> {
         self.trace.f32("Vcur", config.kv_width(), &w.v)?;
         self.norm_projections(layer, key.n)?;
 
-        self.decode_attention(layer, key.splits, MixedType::F32, rows)?;
+        if key.has_drafts {
+            self.rotate_and_cache(layer, 0..key.n)?;
+        }
+        self.decode_attention(layer, key.splits, MixedType::F32, rows, key.has_drafts)?;
         self.spread.restart();
         self.trace_cache(layer, rows)?;
         self.trace.f32("kqv_out", config.q_width(), &w.mixed)?;

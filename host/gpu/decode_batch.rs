@@ -14,7 +14,7 @@ impl Pass<'_> {
         let (n, w) = (key.n, self.workspace);
         // Attention over tiles of tokens reads a context in one order, however long it is.
         let n_decode = if self.is_deterministic { 0 } else { n };
-        self.send_blocks(rows, n_decode, key.splits)?;
+        self.send_blocks(rows, n_decode, key.splits, key.has_drafts)?;
         let norm = Norm {
             x_scales: self.stream_scales(self.config.n_layers, n),
             ..self.output_norm()
@@ -23,6 +23,6 @@ impl Pass<'_> {
         let head = Product::new(&self.weights.output, &w.logits);
         self.multiply(normed, &[head], false)?;
         self.cap_logits(n)?;
-        self.choose(n, key.choosing, true)
+        self.choose(n, key.choosing, key.moves_on())
     }
 }

@@ -46,14 +46,16 @@ enum Recording {
     Graph(Box<dyn Graph>, Cell<u64>),
 }
 
-/// Whether steps of `n` sequences are recorded. Of small steps all are: the host would take longer to send their kernels
+/// Whether such steps are recorded. Of small steps all are: the host would take longer to send their kernels
 /// than they run. Among many sequences one more or less takes another graph, so that only some numbers of them have
 /// one; steps of the others are long enough for the host to send the next one meanwhile.
-fn is_recorded(n: usize) -> bool {
-    match n {
+fn is_recorded(key: GraphKey) -> bool {
+    match key.n {
         ..=8 => true,
-        9..=64 => n.is_multiple_of(8),
-        _ => n.is_multiple_of(32),
+        // Mostly one sequence with its drafts.
+        n @ 9..=17 if key.has_drafts => n % 8 <= 1,
+        n @ 9..=64 => n.is_multiple_of(8),
+        n => n.is_multiple_of(32),
     }
 }
 
@@ -76,12 +78,21 @@ pub struct Memory {
 /// What a recorded step depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GraphKey {
-    /// Sequences.
+    /// Sequences, each draft counted as one.
     pub n: usize,
     /// Blocks that share the context of a sequence.
     pub splits: u32,
     /// How the tokens are chosen.
     pub choosing: Choosing,
+    /// Whether some of the tokens are drafts, which see keys and values of the step itself.
+    pub has_drafts: bool,
+}
+
+impl GraphKey {
+    /// Whether the tokens that it chooses are those of the next step: not where some may be wrong.
+    pub fn moves_on(&self) -> bool {
+        !self.has_drafts
+    }
 }
 
 /// Which kernels the choice of a step's tokens takes.
@@ -143,7 +154,7 @@ impl Graphs {
         key: GraphKey,
         send: &dyn Fn(&Memory) -> Result<()>,
     ) -> Result<()> {
-        if !is_recorded(key.n) {
+        if !is_recorded(key) {
             return send(&self.memory);
         }
         match self.recordings.get(&key) {

@@ -7,9 +7,9 @@ use super::ops::matvec::{Product, Vectors};
 use super::pass::Pass;
 use super::scales::stream_epsilon;
 use super::workspace::DECODE_SEQUENCES;
-use crate::backend::{NotFinite, Output, Pooling, Report, Row, RowResult};
+use crate::backend::{Output, Pooling, Report, Row, RowResult};
 use crate::device::Result;
-use crate::sampling::{choose, logprobs};
+use crate::sampling::{check_finite, choose_behind};
 
 /// A token whose logits the host needs.
 #[derive(Clone, Copy)]
@@ -66,17 +66,20 @@ impl Pass<'_> {
         Ok(results)
     }
 
-    /// What the host makes of a decode step, each of whose rows has a row of logits.
+    /// What the host makes of a decode step, each of whose tokens has a row of logits. The host chooses for no row that
+    /// has drafts.
     pub fn made_of_rows(
         &self,
         rows: &[Row<'_>],
         choices: &Choices,
     ) -> Result<Vec<Option<RowResult>>> {
         if self.trace.wants("result_output") {
-            let logits = self.read_logits(0, rows.len())?;
+            let n_tokens = rows.iter().map(|row| row.tokens.len()).sum();
+            let logits = self.read_logits(0, n_tokens)?;
             self.trace
                 .values("result_output", self.model.vocab(), &logits);
         }
+        let mut token = 0;
         let mut results = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().enumerate() {
             results.push(match choices.of_row(index) {
@@ -84,11 +87,12 @@ impl Pass<'_> {
                 None => {
                     let logits = match n_logits(row) {
                         0 => Vec::new(),
-                        _ => self.read_logits(index, 1)?,
+                        _ => self.read_logits(token, 1)?,
                     };
-                    Some(self.made_by_host(row, index, logits)?)
+                    Some(self.made_by_host(row, token, logits)?)
                 }
             });
+            token += row.tokens.len();
         }
         Ok(results)
     }
@@ -133,26 +137,16 @@ impl Pass<'_> {
     /// What `row` asks of the logits of its last tokens.
     fn made_of_logits(&self, row: &Row<'_>, logits: Vec<f32>) -> RowResult {
         let vocab = self.model.vocab();
-        let first_position = row.end() - logits.len() / vocab;
-        if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
-            let position = first_position + index / vocab;
-            let sequence = 0;
-            return Err(NotFinite { sequence, position }.into());
-        }
         let mut output = Output::default();
         if let Some(choice) = &row.ask.choose {
-            for at in row.first_chosen()..row.tokens.len() {
-                let position = row.start + at;
-                let logits = &logits[(position - first_position) * vocab..][..vocab];
-                let token = choose(logits, choice, position)?;
-                output.tokens.push(token);
-                if let Report::TopLogprobs(most) = row.ask.report {
-                    output.logprobs.push(logprobs(logits, token, most));
-                }
-                if row.tokens.known().get(at + 1) != Some(&token) {
-                    break;
-                }
-            }
+            let first = row.first_chosen();
+            let chosen_from = &logits[logits.len() - (row.tokens.len() - first) * vocab..];
+            let drafts = row.tokens.known().get(first + 1..).unwrap_or_default();
+            let place = (row.start + first, drafts);
+            output = choose_behind(chosen_from, choice, place, row.ask.report)?;
+        }
+        if matches!(row.ask.report, Report::Logits | Report::AllLogits) {
+            check_finite(&logits, row.end() - logits.len() / vocab, vocab)?;
         }
         match row.ask.report {
             Report::AllLogits => output.logits = logits,

@@ -17,7 +17,7 @@ impl Pass<'_> {
         splits: u32,
         choices: &Choices,
     ) -> Result<Vec<Option<RowResult>>> {
-        self.send_blocks(rows, n_decode, splits)?;
+        self.send_blocks(rows, n_decode, splits, false)?;
         let n_tokens = rows.iter().map(|row| row.tokens.len()).sum();
         if self.stream_scales(self.config.n_layers, n_tokens).is_some() {
             self.restore_rows(&self.workspace.x, n_tokens)?;
@@ -25,19 +25,29 @@ impl Pass<'_> {
         self.outputs(rows, choices)
     }
 
-    /// Sends the kernels of all blocks of the model.
-    pub fn send_blocks(&self, rows: &[Row<'_>], n_decode: usize, splits: u32) -> Result<()> {
+    /// Sends the kernels of all blocks of the model. Where `has_drafts`, some of the first rows see keys and values of
+    /// others.
+    pub fn send_blocks(
+        &self,
+        rows: &[Row<'_>],
+        n_decode: usize,
+        splits: u32,
+        has_drafts: bool,
+    ) -> Result<()> {
         let n_tokens = rows.iter().map(|row| row.tokens.len()).sum();
+        let first_cached = if has_drafts { 0 } else { n_decode };
         let (decoding, reading) = rows.split_at(n_decode);
         self.embed(n_tokens)?;
         for layer in 0..self.config.n_layers {
             self.trace.layer.set(Some(layer));
             self.project(layer, n_tokens)?;
+            if first_cached < n_tokens {
+                self.rotate_and_cache(layer, first_cached..n_tokens)?;
+            }
             if !decoding.is_empty() {
-                self.decode_attention(layer, splits, MixedType::F16, decoding)?;
+                self.decode_attention(layer, splits, MixedType::F16, decoding, has_drafts)?;
             }
             if !reading.is_empty() {
-                self.rotate_and_cache(layer, n_decode..n_tokens)?;
                 self.trace
                     .f16("Qcur", self.config.q_width(), &self.workspace.q_rotated)?;
                 self.attention_prefill(layer, n_decode, reading)?;

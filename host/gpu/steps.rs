@@ -80,8 +80,11 @@ impl GpuBackend {
             let trace = DeviceTracer::new(self.setup.launcher.device(), sink, n_tokens);
             self.pass(&trace).copy_matrices()?;
         }
-        if n_tokens == rows.len() {
-            return self.decode(rows, sources, sink);
+        if rows.iter().all(|row| row.first_chosen() == 0) {
+            let choices = Choices::of(rows, self.limits);
+            if choices.is_of_each {
+                return self.decode(rows, sources, &choices, sink);
+            }
         }
         // On the device those of one token come first, for which there is attention of their own. Traces show
         // tensors in the order of the rows, and queries where attention over many tokens leaves them.
@@ -123,23 +126,29 @@ impl GpuBackend {
         Ok(placed.into_iter().flatten().collect())
     }
 
-    /// Sends a step of one token for each sequence.
+    /// Sends a step of one token for each sequence, and perhaps drafts behind it. To the kernels a draft is a sequence
+    /// of its own, with the pages of the one that it belongs to.
     fn decode(
         &mut self,
         rows: &[Row<'_>],
         sources: &[Option<usize>],
+        choices: &Choices,
         sink: &mut dyn TraceSink,
     ) -> Result<Vec<Pending>> {
-        let n = rows.len();
-        let choices = Choices::of(rows, self.limits);
+        let with_sources = rows.iter().zip(sources);
+        let (positions, sources): (Vec<Row<'_>>, Vec<Option<usize>>) = with_sources
+            .flat_map(|(row, source)| row.positions().map(|position| (position, *source)))
+            .unzip();
+        let n = positions.len();
         let longest = rows.iter().map(Row::end).max().unwrap_or(1);
         let key = GraphKey {
             n,
             splits: self.splits(n, longest),
             choosing: choices.choosing(),
+            has_drafts: n > rows.len(),
         };
         let is_observed = sink.is_active() || self.setup.launcher.is_noting();
-        let gathers = self.upload(rows, sources, &choices)?;
+        let gathers = self.upload(&positions, &sources, choices)?;
         let turns = self.graphs.memory().inputs.turns().to_vec();
         if gathers {
             let mut unheard = NoTrace;
@@ -147,17 +156,18 @@ impl GpuBackend {
             self.pass(&trace).gather_tokens(n)?;
         }
         if !is_observed {
-            self.run_step(key, rows)?;
+            self.run_step(key, &positions)?;
         }
         let trace = DeviceTracer::new(self.setup.launcher.device(), sink, n);
         let pass = self.pass(&trace);
         if is_observed {
-            pass.send_decode_step(key, rows)?;
+            pass.send_decode_step(key, &positions)?;
         }
-        let made = pass.made_of_rows(rows, &choices)?;
+        let made = pass.made_of_rows(rows, choices)?;
         let n_chosen = if key.choosing.is_any { n } else { 0 };
-        self.graphs.inputs().was_sent(rows, n_chosen, true);
-        let pending = pending(rows, made, &choices, &turns);
+        let inputs = self.graphs.inputs();
+        inputs.was_sent(&positions, n_chosen, key.moves_on());
+        let pending = pending(rows, made, choices, &turns);
         let placed = pending.into_iter().enumerate();
         Ok(placed
             .map(|(index, pending)| in_row(index, pending))

@@ -4,7 +4,8 @@ use kernels_gpu::abi::sample_order;
 
 use super::uniform;
 use crate::backend::{
-    Candidate, Choice, Draw, Logprobs, NotFinite, Penalties, RowError, softmax, top_k,
+    Candidate, Choice, Draw, Logprobs, NotFinite, Output, Penalties, Report, RowError, RowResult,
+    softmax, top_k,
 };
 
 /// The token that `choice` takes behind position `position` of a sequence with these logits.
@@ -13,10 +14,7 @@ use crate::backend::{
 /// Logits that are not finite, or a choice that forbids all of them.
 pub fn choose(logits: &[f32], choice: &Choice<'_>, position: usize) -> Result<u32, RowError> {
     // The model's own, before anything is forbidden.
-    if !logits.iter().all(|logit| logit.is_finite()) {
-        let sequence = 0;
-        return Err(NotFinite { sequence, position }.into());
-    }
+    check_finite(logits, position, logits.len())?;
     let mut candidates = adjusted(logits, choice);
     // What is forbidden must not come back as the rounding error of a draw.
     candidates.retain(|candidate| candidate.logit > f32::NEG_INFINITY);
@@ -27,6 +25,50 @@ pub fn choose(logits: &[f32], choice: &Choice<'_>, position: usize) -> Result<u3
         None => top_k(candidates, 1)[0].token,
         Some(draw) => drawn(candidates, draw, position),
     })
+}
+
+/// What a row gets whose first choice is behind position `position` of its sequence and that has these `drafts`:
+/// `logits` are those behind the position and behind each draft, and `report` says whether log-probabilities are told.
+///
+/// # Errors
+/// Of the first choice. What fails behind a draft that was right ends the tokens.
+pub fn choose_behind(
+    logits: &[f32],
+    choice: &Choice<'_>,
+    (position, drafts): (usize, &[u32]),
+    report: Report,
+) -> RowResult {
+    let mut output = Output::default();
+    let vocab = logits.len() / (1 + drafts.len());
+    for (at, logits) in logits.chunks_exact(vocab).enumerate() {
+        let token = match choose(logits, &choice.behind(at), position + at) {
+            Ok(token) => token,
+            Err(error) if at == 0 => return Err(error),
+            Err(_) => break,
+        };
+        output.tokens.push(token);
+        if let Report::TopLogprobs(most) = report {
+            output.logprobs.push(logprobs(logits, token, most));
+        }
+        if drafts.get(at) != Some(&token) {
+            break;
+        }
+    }
+    Ok(output)
+}
+
+/// Looks for what is not finite in the rows `logits` of `vocab` each, the first of which is of position `first`.
+///
+/// # Errors
+/// There is one.
+pub fn check_finite(logits: &[f32], first: usize, vocab: usize) -> Result<(), NotFinite> {
+    match logits.iter().position(|logit| !logit.is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(NotFinite {
+            sequence: 0,
+            position: first + index / vocab,
+        }),
+    }
 }
 
 /// A random one of `candidates`.

@@ -8,7 +8,7 @@ mod stop;
 use std::collections::VecDeque;
 
 use crate::backend::{Choice, Penalties};
-pub use choose::{argmax, choose, logprobs};
+pub use choose::{argmax, check_finite, choose, choose_behind, logprobs};
 pub use kernels_gpu::prim::random::uniform;
 pub use params::{CheckedParams, SamplingParams};
 pub use stop::{StopStrings, Stopped};
@@ -78,7 +78,7 @@ impl Sampler {
                 presence: presence_penalty,
                 frequency: frequency_penalty,
             },
-            drafts: 0,
+            drafts: &[],
         }
     }
 

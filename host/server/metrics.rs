@@ -31,6 +31,8 @@ pub struct EngineMetrics {
     prompt_tokens: Counter,
     cached_tokens: Counter,
     generated_tokens: Counter,
+    drafted_tokens: Counter,
+    accepted_tokens: Counter,
     preemptions: Counter,
     cancellations: Counter,
     first_token: Histogram,
@@ -46,6 +48,8 @@ impl EngineMetrics {
             prompt_tokens: Counter::default(),
             cached_tokens: Counter::default(),
             generated_tokens: Counter::default(),
+            drafted_tokens: Counter::default(),
+            accepted_tokens: Counter::default(),
             preemptions: Counter::default(),
             cancellations: Counter::default(),
             first_token: Histogram::new(ANSWER_BUCKETS),
@@ -69,6 +73,16 @@ impl EngineMetrics {
             "generated_tokens",
             "Tokens generated",
             &metrics.generated_tokens,
+        );
+        counter(
+            "drafted_tokens",
+            "Tokens that were guessed, to be verified",
+            &metrics.drafted_tokens,
+        );
+        counter(
+            "accepted_tokens",
+            "Guessed tokens that were right",
+            &metrics.accepted_tokens,
         );
         counter(
             "preemptions",
@@ -123,6 +137,8 @@ impl EngineMetrics {
     pub fn finished(&self, finish: Finish, stats: &Stats, time: Duration) {
         self.prompt_tokens.inc_by(stats.prompt_tokens as u64);
         self.cached_tokens.inc_by(stats.cached_tokens as u64);
+        self.drafted_tokens.inc_by(stats.drafted as u64);
+        self.accepted_tokens.inc_by(stats.accepted as u64);
         self.preemptions.inc_by(stats.preemptions as u64);
         if finish != Finish::Interrupted {
             self.whole.observe(time.as_secs_f64());
@@ -331,6 +347,8 @@ mod tests {
         let stats = Stats {
             prompt_tokens: 5,
             cached_tokens: 64,
+            drafted: 7,
+            accepted: 3,
             ..Stats::default()
         };
         let time = Duration::from_millis(20);
@@ -344,6 +362,8 @@ mod tests {
             "hyperion_answers_total{finish=\"error\"} 1",
             "hyperion_prefix_cache_hit_tokens_total 64",
             "hyperion_generated_tokens_total 2",
+            "hyperion_drafted_tokens_total 7",
+            "hyperion_accepted_tokens_total 3",
             "hyperion_inter_token_seconds_count 1",
             "hyperion_answer_seconds_bucket{le=\"0.025\"} 1",
         ] {

@@ -13,6 +13,7 @@ use hyperion::sampling::SamplingParams;
 use hyperion::tokenizer::Tokenizer;
 
 use crate::support;
+use crate::support::oracle::Oracle;
 
 /// Takes every token whose id leaves the same rest as the number of tokens before it, and then nothing, or an end.
 #[derive(Debug, Clone)]
@@ -207,4 +208,51 @@ fn a_constraint_that_fails_or_allows_nothing_is_its_requests_error() {
         Ok(&neighbour.tokens),
         alone[0].as_ref().map(|answer| &answer.tokens)
     );
+}
+
+#[test]
+fn guesses_change_no_constrained_answer_and_no_error() {
+    let tiny = Tiny::open();
+    let broken = |seed: u64| Residues {
+        hole: (seed == 1).then_some(9),
+        failure: (seed == 2).then_some(8),
+        ..tiny.constraint(20 + 10 * seed as u32)
+    };
+    let whole = |seed| tiny.request(seed, Some(tiny.constraint(60)));
+    let texts = (0..6).map(|seed| {
+        let alone = run(&mut tiny.scheduler(4, 1), vec![whole(seed)]);
+        let answer = alone[0].as_ref().expect("an answer");
+        [whole(seed).prompt, answer.tokens.clone()].concat()
+    });
+    let texts = Arc::new(texts.collect::<Vec<_>>());
+    let requests = || {
+        (0..6)
+            .map(|seed| tiny.request(seed, Some(broken(seed))))
+            .collect()
+    };
+    let expected = run(&mut tiny.scheduler(24, 6), requests());
+    for wrong in [0, 3, 8] {
+        let oracle = Oracle {
+            texts: texts.clone(),
+            wrong,
+            vocab: tiny.model.vocab(),
+            seed: 1,
+        };
+        // One request fits, and a bit of others.
+        let mut scheduler = tiny.scheduler(6, 6);
+        scheduler.speculate(5, move || Box::new(oracle.clone()));
+        let mut accepted = 0;
+        for (found, expected) in run(&mut scheduler, requests()).iter().zip(&expected) {
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => {
+                    accepted += found.stats.accepted;
+                    assert_eq!(found.tokens, expected.tokens);
+                    assert_eq!(found.finish, expected.finish);
+                }
+                (Err(found), Err(expected)) => assert_eq!(found, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(accepted > 50 || wrong > 0, "{accepted} guesses were right");
+    }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::forms::{check_calls, read, tools};
 use crate::support;
+use crate::support::oracle::Oracle;
 use crate::vocabulary::{grammars, template};
 use crate::walk::parsed;
 
@@ -135,6 +136,47 @@ fn random_models_write_by_a_schema() {
             validator.is_valid(&value) && generation.finish == Finish::EndOfText,
             "{text:?}"
         );
+    }
+}
+
+/// The same answer, whatever is guessed of it.
+#[test]
+fn guesses_keep_to_a_schema() {
+    let body = json!({
+        "messages": [{"role": "user", "content": "Some numbers, as JSON."}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {
+            "type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 99}, "minItems": 9, "maxItems": 12,
+        }}},
+        "seed": 3,
+        "frequency_penalty": 0.3,
+        "max_tokens": 200,
+    });
+    let answer = |speculate: &dyn Fn(&mut Scheduler)| {
+        let mut service = Service::tiny("tiny-qwen3-q8_0-1", ToolFormat::Hermes);
+        speculate(&mut service.scheduler);
+        service.answer(body.clone())
+    };
+    let (prepared, expected) = answer(&|_| {});
+    let request = ChatRequest::from_body(body.clone()).expect("a request");
+    let prompt = prepared.request(&request.settings, 1).prompt;
+    for wrong in [0, 4] {
+        let oracle = Oracle {
+            texts: Arc::new(vec![[&prompt[..], &expected.tokens].concat()]),
+            wrong,
+            vocab: 300,
+            seed: 1,
+        };
+        let (_, found) = answer(&|scheduler| {
+            let oracle = oracle.clone();
+            scheduler.speculate(6, move || Box::new(oracle.clone()));
+        });
+        assert_eq!(found.tokens, expected.tokens);
+        assert_eq!(
+            (&found.text, found.finish),
+            (&expected.text, expected.finish)
+        );
+        // Wrong guesses are mostly forbidden, and so no guesses.
+        assert!(found.stats.accepted > 0);
     }
 }
 

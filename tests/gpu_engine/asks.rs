@@ -1,7 +1,7 @@
 //! What rows ask for, all of it in one step, against what this file computes from the logits of the same tokens.
 
 use hyperion::backend::{
-    ActivationPrecision, Ask, Backend, Choice, Draw, Logprobs, NewTokens, NoTrace, Output,
+    ActivationPrecision, Ask, Backend, Choice, Draft, Draw, Logprobs, NewTokens, NoTrace, Output,
     Penalties, Pooling, Report, Row,
 };
 use hyperion::cpu::CpuBackend;
@@ -265,17 +265,45 @@ fn prepared(backend: &mut dyn Backend, case: &Case) -> Vec<f32> {
     outputs.into_iter().map(logits).next().expect("logits")
 }
 
-/// Rows of `n_drafts` guesses, of which the first `n_right` are what the choice takes.
-fn drafts(backend: &mut dyn Backend) -> Vec<Case> {
+/// What the choice depends on in a row of the kind `what` where the logits are these: the likeliest tokens are
+/// forbidden or penalized.
+fn draft(what: &str, logits: &[f32]) -> Draft {
+    let mut likeliest: Vec<u32> = (0..logits.len() as u32).collect();
+    likeliest.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+    let mut draft = Draft::default();
+    if what.starts_with("masked") {
+        let mask = draft.mask.insert(vec![u32::MAX; logits.len().div_ceil(32)]);
+        for &token in &likeliest[..3] {
+            mask[token as usize / 32] &= !(1 << (token % 32));
+        }
+    } else if what.starts_with("penalized") {
+        draft.counts = likeliest[..2].iter().map(|&token| (token, 2)).collect();
+        draft.counts.sort_unstable();
+    }
+    draft
+}
+
+/// Rows of `n_drafts` guesses behind `n_known` other tokens, of which the first `n_right` are what the choice takes.
+fn drafts(backend: &mut dyn Backend, n_known: usize) -> Vec<Case> {
     let vocab = backend.model().vocab();
     let drawn = Choice {
         draw: Some(DRAW),
+        ..GREEDY
+    };
+    let penalized = Choice {
+        penalties: Penalties {
+            repeat: 1.3,
+            presence: 0.5,
+            frequency: 0.75,
+        },
         ..GREEDY
     };
     let shapes = [
         ("all drafts right", GREEDY, 2, 2, NOTHING),
         ("one draft right", GREEDY, 3, 1, Report::TopLogprobs(2)),
         ("no draft right", drawn, 2, 0, NOTHING),
+        ("masked drafts", drawn, 3, 3, NOTHING),
+        ("penalized drafts", penalized, 2, 2, Report::TopLogprobs(1)),
         ("drawn drafts", drawn, 3, 2, Report::Logits),
     ];
     let cases = shapes.into_iter().enumerate();
@@ -284,22 +312,35 @@ fn drafts(backend: &mut dyn Backend) -> Vec<Case> {
             let start = 3 + 2 * s;
             let mut case = Case {
                 what,
-                // Two tokens before the guesses.
-                text: text(20 + s, start + 2, vocab),
+                text: text(20 + s, start + n_known, vocab),
                 start,
                 pages: [(30 + s) as u32],
                 ask: Ask::NOTHING,
             };
-            for draft in 0..n_drafts {
+            let mut behind = Vec::new();
+            for at in 0..=n_drafts {
                 let logits = prepared(backend, &case);
-                let right = chosen(&logits, &choice, case.text.len() - 1);
-                case.text.push(match draft < n_right {
-                    true => right,
-                    false => (right + 1) % vocab as u32,
-                });
+                behind.push(draft(what, &logits));
+                if at < n_drafts {
+                    let choice = Choice {
+                        mask: behind[at].mask.as_deref(),
+                        counts: &behind[at].counts,
+                        ..choice
+                    };
+                    let right = chosen(&logits, &choice, case.text.len() - 1);
+                    case.text.push(match at < n_right {
+                        true => right,
+                        false => (right + 1) % vocab as u32,
+                    });
+                }
             }
+            let [first, drafts @ ..] = leaked(behind) else {
+                panic!("no choice");
+            };
             let choose = Some(Choice {
-                drafts: n_drafts,
+                mask: first.mask.as_deref(),
+                counts: &first.counts,
+                drafts,
                 ..choice
             });
             case.ask = Ask { choose, report };
@@ -320,13 +361,13 @@ fn check(model: &Model, case: &Case, output: &Output, reference: &[Vec<f32>], sh
     let what = case.what;
     let n = case.text.len() - case.start;
     let last = &reference[n - 1];
-    let n_drafts = case.ask.choose.map_or(0, |choice| choice.drafts);
+    let n_drafts = case.ask.choose.map_or(0, |choice| choice.drafts.len());
     let first = n - 1 - n_drafts;
     if let Some(choice) = &case.ask.choose {
         assert!(!output.tokens.is_empty(), "{what}: no token");
         for (i, &token) in output.tokens.iter().enumerate() {
             let logits = &reference[first + i];
-            let off = distance(token, logits, choice, case.start + first + i);
+            let off = distance(token, logits, &choice.behind(i), case.start + first + i);
             let slack = slack(logits, share);
             assert!(off <= slack, "{what}: token {i} is {off} off, not {slack}");
         }
@@ -449,7 +490,7 @@ fn what_rows_ask_for_follows_from_their_logits() {
             let backend = &mut *backend;
             // Chunks and tokens in one step.
             let mut mixed = cases(backend, |s| [5, 1, 6, 1, 3, 4, 3][s % 7]);
-            mixed.extend(drafts(backend));
+            mixed.extend(drafts(backend, 2));
             compare(backend, &mixed, share);
             // A token each, of many and of few.
             let mut decode = cases(backend, |_| 1);
@@ -459,6 +500,28 @@ fn what_rows_ask_for_follows_from_their_logits() {
                 compare(backend, &few, share);
             }
         }
+    }
+}
+
+/// A token each, some with drafts behind it: steps of decoding, of many tokens and of few.
+#[test]
+fn drafts_are_verified_in_steps_of_decoding() {
+    let _lock = device_lock();
+    let model = model("tiny-qwen3-q8_0-1");
+    let backends: [Box<dyn Backend>; 2] = [
+        Box::new(CpuBackend::new(model.clone(), PAGES)),
+        Box::new(gpu(&model, ActivationPrecision::F16)),
+    ];
+    for (mut backend, share) in backends.into_iter().zip(SHARES) {
+        let backend = &mut *backend;
+        let mut guessed = drafts(backend, 1);
+        // With one that the host chooses for it is no step of decoding.
+        compare(backend, &guessed, share);
+        guessed.pop();
+        let few = guessed.pop().expect("a case");
+        guessed.extend(cases(backend, |_| 1).into_iter().take(6));
+        compare(backend, &guessed, share);
+        compare(backend, &[few], share);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyperion::backend::{
-    ActivationPrecision, Ask, Backend, Choice, NewTokens, NoTrace, NotFinite, Report, Row,
+    ActivationPrecision, Ask, Backend, Choice, Draft, NewTokens, NoTrace, NotFinite, Report, Row,
     RowError, RowResult,
 };
 use hyperion::cpu::CpuBackend;
@@ -70,6 +70,41 @@ fn texts(n: usize, length: usize, vocab: usize, token: u32) -> Vec<Vec<u32>> {
     (0..n)
         .map(|s| text(s, length, vocab).iter().map(other).collect())
         .collect()
+}
+
+/// Behind a guess that was wrong nothing matters; behind one that was right it is the next step's error.
+#[test]
+fn what_breaks_behind_a_guess_spoils_no_token_before() {
+    let _lock = device_lock();
+    const TOKEN: u32 = 77;
+    for name in &NAMES[..1] {
+        let model = broken_model(name, TOKEN);
+        let mut texts = texts(2, 8, model.vocab(), TOKEN);
+        texts.iter_mut().for_each(|text| text.extend([TOKEN, 5]));
+        let drafts = [Draft::default(), Draft::default()];
+        for (kind, mut backend) in backends(&model) {
+            // A prompt with guesses at its end, and a step of decoding.
+            for start in [0, 7] {
+                for (bias, is_right) in [(f32::NEG_INFINITY, false), (1e6, true)] {
+                    let bias = [(TOKEN, bias)];
+                    let choice = Choice {
+                        bias: &bias,
+                        drafts: &drafts,
+                        ..Choice::GREEDY
+                    };
+                    let ask = Ask {
+                        choose: Some(choice),
+                        report: Report::Nothing,
+                    };
+                    for result in step(&mut *backend, &texts, start, ask) {
+                        let tokens = result.expect("tokens").tokens;
+                        assert_eq!(tokens.len(), 1, "{name}, {kind}");
+                        assert_eq!(tokens[0] == TOKEN, is_right, "{name}, {kind}");
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -49,6 +49,8 @@ struct Decode<'a> {
     size: f32,
     /// Sequences and tokens whose values are no numbers.
     broken: &'a [(usize, usize)],
+    /// Whether the new tokens, which follow each other in one sequence, are in the cache already.
+    is_cached: bool,
 }
 
 impl Decode<'_> {
@@ -65,8 +67,13 @@ impl Decode<'_> {
         );
         let mut random = Random::new(n_heads as u64 * 1000 + head_dim as u64);
         let n = self.positions.len();
-        let capacities: Vec<usize> = self.positions.iter().map(|position| position + 1).collect();
-        let mut cache = Cache::new(heads, &capacities, self.positions, &mut random);
+        let mut capacities: Vec<usize> = self.positions.iter().map(|p| p + 1).collect();
+        let mut filled = self.positions;
+        if self.is_cached {
+            capacities.drain(..n - 1);
+            filled = &filled[..1];
+        }
+        let mut cache = Cache::new(heads, &capacities, filled, &mut random);
         cache.break_values(self.broken);
         // As where Q, K and V are one product's result.
         let (q_width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
@@ -82,10 +89,11 @@ impl Decode<'_> {
         let scale = self.scale / (head_dim as f32).sqrt();
 
         let mut case = Case::new(name);
-        let kv = case.in_out("kv", &cache.data);
+        let before = cache.data.clone();
         let mut expected = Vec::new();
-        for (sequence, &position) in self.positions.iter().enumerate() {
-            let row = &qkv[sequence * stride..][..stride];
+        for (token, &position) in self.positions.iter().enumerate() {
+            let row = &qkv[token * stride..][..stride];
+            let sequence = if self.is_cached { 0 } else { token };
             let turns = &table[2 * self.pairs * position..][..2 * self.pairs];
             let reference = |norm: Option<usize>| HeadReference {
                 norm: norm.filter(|_| self.norm).map(|i| norms[i].as_slice()),
@@ -112,6 +120,13 @@ impl Decode<'_> {
             }
         }
 
+        let kv = match self.is_cached {
+            true => {
+                cache.page_table = cache.page_table.repeat(n);
+                case.in_out("kv", &cache.data)
+            }
+            false => case.in_out("kv", &before),
+        };
         let qkv = case.input("qkv", &qkv);
         let at = |offset: usize| DevicePtr::from_address(qkv.address() + 4 * offset as u64);
         let grid_y = decode_grid_y(n_heads as u32, n_kv_heads as u32);
@@ -158,6 +173,8 @@ impl Decode<'_> {
             scale,
             epsilon,
             out_f16: self.out_f16.into(),
+            is_cached: self.is_cached.into(),
+            reserved: 0,
         };
         let shape = Shape {
             grid: [self.splits as u32, grid_y, n as u32],
@@ -212,6 +229,7 @@ const QWEN: Decode = Decode {
     out_f16: false,
     size: 1.0,
     broken: &[],
+    is_cached: false,
 };
 
 #[test]
@@ -241,6 +259,26 @@ fn results_in_f16() {
             ..QWEN
         }
         .run();
+    }
+}
+
+/// Tokens of one sequence, each of which sees those before it in the same step.
+#[test]
+fn positions_of_one_sequence() {
+    for positions in [&[0, 1, 2][..], &[61, 62, 63, 64, 65], &[255, 256], &[700]] {
+        for (splits, out_f16) in [(1, true), (4, false)] {
+            for window in [None, Some(3)] {
+                Decode {
+                    positions,
+                    splits,
+                    out_f16,
+                    window,
+                    is_cached: true,
+                    ..QWEN
+                }
+                .run();
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod support;
 
 mod driver_calls;
+mod drafts;
 mod faults;
 mod on_device;
 mod prefixes;

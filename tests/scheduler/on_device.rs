@@ -1,5 +1,6 @@
 //! Deterministic steps of a device: bits that depend on nothing but a sequence's own tokens.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use hyperion::backend::{ActivationPrecision, Ask, Backend, NewTokens, NoTrace, PAGE_TOKENS, Row};
@@ -9,6 +10,7 @@ use hyperion::gpu::{Arithmetic, GpuBackend, Limits};
 use crate::setup::{CONTEXT, Outcome, Random, Tiny, alone_on, assert_same, request, run};
 use crate::support::TINY_MODELS;
 use crate::support::device::{device, device_lock};
+use crate::support::oracle::Oracle;
 
 static RUN: AtomicBool = AtomicBool::new(false);
 
@@ -151,6 +153,53 @@ fn beside_each_other(tiny: &Tiny, n_requests: usize) {
     for (id, request) in &sent {
         let expected = alone_on(&mut alone, request);
         assert_same(&outcome.answers[id], &expected, &format!("{name} {id:?}"));
+    }
+}
+
+#[test]
+fn guesses_change_no_bit() {
+    let _alone = device_lock();
+    for name in ["tiny-qwen3-q8_0-1"] {
+        let tiny = Tiny::open(name);
+        let mut random = Random(4);
+        let mut requests: Vec<Request> = (0..4)
+            .map(|_| request(&mut random, tiny.model.vocab(), &[]))
+            .collect();
+        for request in &mut requests {
+            request.limits.max_tokens = Some(14);
+        }
+        let answers = |speculate: Option<Oracle>| -> Vec<Generation> {
+            let mut scheduler =
+                tiny.scheduler(deterministic(&tiny, CONTEXT / PAGE_TOKENS + 1, 8), 3);
+            if let Some(oracle) = speculate {
+                scheduler.speculate(4, move || Box::new(oracle.clone()));
+            }
+            let mut outcome = Outcome::default();
+            let ids: Vec<RequestId> = requests
+                .iter()
+                .map(|request| scheduler.add(request.clone()).expect("a request"))
+                .collect();
+            run(&mut scheduler, &mut outcome);
+            ids.iter()
+                .filter_map(|id| outcome.answers.remove(id))
+                .collect()
+        };
+        let expected = answers(None);
+        let texts = requests.iter().zip(&expected);
+        let texts = texts.map(|(request, answer)| [&request.prompt[..], &answer.tokens].concat());
+        let oracle = Oracle {
+            texts: Arc::new(texts.collect()),
+            wrong: 2,
+            vocab: tiny.model.vocab(),
+            seed: 1,
+        };
+        let found = answers(Some(oracle));
+        let mut accepted = 0;
+        for (found, expected) in found.iter().zip(&expected) {
+            accepted += found.stats.accepted;
+            assert_same(found, expected, name);
+        }
+        assert!(accepted > 0, "{name}: no guess was right");
     }
 }
 

@@ -10,6 +10,7 @@ pub mod failing_device;
 pub mod families;
 pub mod gguf_writer;
 pub mod greedy;
+pub mod oracle;
 pub mod random;
 
 use std::fs;

@@ -12,7 +12,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::active::Active;
-use super::{EngineError, Event, Finish, PagePool, Request, RequestId, Sequence};
+use super::speculation::Speculation;
+use super::{Drafter, EngineError, Event, Finish, PagePool, Request, RequestId, Sequence};
 use crate::backend::{Backend, BackendError, IN_FLIGHT, MAX_LOGPROBS, PAGE_TOKENS, Ticket};
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
@@ -48,6 +49,15 @@ pub struct Scheduler {
     /// Nothing is sent until all steps are complete: pages have to be given back.
     must_drain: bool,
     n_requests: u64,
+    speculates: Option<Speculates>,
+}
+
+/// How requests guess their tokens.
+struct Speculates {
+    /// Tokens at a time.
+    most: usize,
+    /// Makes a request's drafter.
+    drafter: Box<dyn Fn() -> Box<dyn Drafter> + Send>,
 }
 
 /// A step under way.
@@ -90,7 +100,19 @@ impl Scheduler {
             retired: Vec::new(),
             must_drain: false,
             n_requests: 0,
+            speculates: None,
         }
+    }
+
+    /// Lets each request guess up to `most` tokens at a time, by a drafter of its own that `drafter` makes, and verify
+    /// them in one step: its text is the same, and may be there sooner. With 0 none does.
+    pub fn speculate(
+        &mut self,
+        most: usize,
+        drafter: impl Fn() -> Box<dyn Drafter> + Send + 'static,
+    ) {
+        let drafter = Box::new(drafter);
+        self.speculates = (most > 0).then_some(Speculates { most, drafter });
     }
 
     /// The model.
@@ -168,7 +190,11 @@ impl Scheduler {
             return Err(EngineError::Logprobs);
         }
         let id = RequestId(self.n_requests);
-        let active = Active::new(id, request, &self.tokenizer, vocab)?;
+        let speculation = self.speculates.as_ref().map(|speculates| {
+            let Speculates { most, drafter } = speculates;
+            Speculation::new(drafter(), *most)
+        });
+        let active = Active::new(id, request, &self.tokenizer, vocab, speculation)?;
         self.n_requests += 1;
         self.waiting.push_back(active);
         Ok(id)

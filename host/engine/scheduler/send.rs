@@ -18,6 +18,7 @@ impl Scheduler {
         }
         self.must_drain = false;
         self.find_masks(events);
+        self.find_drafts();
         let parts = self.plan();
         if parts.is_empty() {
             return Ok(false);
@@ -62,6 +63,16 @@ impl Scheduler {
         }
     }
 
+    /// Lets those that run guess how their texts go on, one beside the other.
+    fn find_drafts(&mut self) {
+        let (vocab, context, tokenizer) =
+            (self.model().vocab(), self.options.context, &self.tokenizer);
+        if self.speculates.is_some() {
+            (self.running.par_iter_mut())
+                .for_each(|active| active.find_drafts(context, vocab, tokenizer));
+        }
+    }
+
     /// Which of those that run take part in the next step, and with how many tokens. Their pages are theirs.
     fn plan(&mut self) -> Vec<(usize, usize)> {
         let mut parts = Vec::new();
@@ -69,17 +80,18 @@ impl Scheduler {
         let writes = |active: &Active| active.n_waiting() <= 1;
         let mut at = 0;
         while at < self.running.len() && parts.len() < most_rows {
-            let active = &self.running[at];
+            let active = &mut self.running[at];
             if writes(active) && active.can_go(self.options.context) && self.make_room(at, 1) {
                 parts.push((at, 1));
             }
             at += 1;
         }
+        let n_writing = self.add_drafts(&mut parts);
         let mut budget = match parts.is_empty() {
             true => self.options.chunk,
-            false => (self.options.mixed_chunk.saturating_sub(parts.len())).max(LEAST_CHUNK),
+            false => (self.options.mixed_chunk.saturating_sub(n_writing)).max(LEAST_CHUNK),
         };
-        budget = budget.min(self.backend.limits().max_tokens - parts.len());
+        budget = budget.min(self.backend.limits().max_tokens - n_writing);
         let mut at = 0;
         while at < self.running.len() && parts.len() < most_rows && budget > 0 {
             let active = &self.running[at];
@@ -93,6 +105,28 @@ impl Scheduler {
         // Those that had to give their pages back are behind all others.
         parts.retain(|&(at, _)| at < self.running.len());
         parts
+    }
+
+    /// Adds drafts to the rows of one token in `parts`, as far as there is room that nobody else needs: the tokens of
+    /// all.
+    fn add_drafts(&mut self, parts: &mut Vec<(usize, usize)>) -> usize {
+        // Those that had to give their pages back are behind all others.
+        parts.retain(|&(at, _)| at < self.running.len());
+        let limits = self.backend.limits();
+        let mut n_tokens = parts.len();
+        for (at, n) in parts {
+            let room = limits
+                .max_sequences
+                .min(limits.max_tokens)
+                .saturating_sub(n_tokens);
+            // Each of the others will need a page soon.
+            let spare = self.pages.n_free().saturating_sub(self.running.len());
+            let active = &mut self.running[*at];
+            let drafts = active.keep_drafts(room, spare, &self.pages);
+            *n += drafts;
+            n_tokens += drafts;
+        }
+        n_tokens
     }
 
     /// Finds pages for the next `n` tokens of `running[at]`: free ones, or those of younger requests. False where it

@@ -57,13 +57,15 @@ impl Pass<'_> {
     }
 
     /// Attention of the step's first rows, of one token each, from Q, K and V as the products left them, to `mixed`
-    /// in type `ty`; `splits` blocks share a context.
+    /// in type `ty`; `splits` blocks share a context. Where their keys and values are cached already (`is_cached`), rows
+    /// may be positions of one sequence.
     pub fn decode_attention(
         &self,
         layer: usize,
         splits: u32,
         ty: MixedType,
         rows: &[Row<'_>],
+        is_cached: bool,
     ) -> Result<()> {
         let (config, w) = (self.config, self.workspace);
         let rotation = self.rotation(layer);
@@ -97,6 +99,8 @@ impl Pass<'_> {
             scale: config.attention_scale,
             epsilon: config.rms_eps,
             out_f16: (ty == MixedType::F16).into(),
+            is_cached: is_cached.into(),
+            reserved: 0,
         };
         let (n_heads, n_kv_heads) = (config.n_heads as u32, config.n_kv_heads as u32);
         let geometry = Geometry {

@@ -109,7 +109,7 @@ kernel_params! {
     }
 
     /// Attention of one new token of each sequence; see `ops/attention_decode.rs`.
-    pub struct AttentionDecodeParams [144] {
+    pub struct AttentionDecodeParams [152] {
         /// f32 `[n][q_stride]`, with biases added.
         pub q: DevicePtr<f32>,
         /// f32 `[n][kv_stride]`, with biases added.
@@ -158,6 +158,11 @@ kernel_params! {
         pub epsilon: f32,
         /// 1 where the result is f16, 0 where it is f32.
         pub out_f16: u32,
+        /// 1 where the step's keys and values are in the cache already, by the kernel before: rows may then be positions
+        /// of one sequence.
+        pub is_cached: u32,
+        /// 0.
+        pub reserved: u32,
     }
 }
 

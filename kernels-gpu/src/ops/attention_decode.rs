@@ -11,6 +11,8 @@
 //!   Fragments come straight from global memory, 16 bytes a lane: any order of a head's elements is
 //!   good for a sum over them, if both factors have it. The block of the newest pages also does the
 //!   new token's K and V. The last block to finish merges all results.
+//! - Where the launch says that the new tokens' K and V are cached, rows may be positions of one sequence: they
+//!   read what the step itself has written, and write nothing there.
 //! - Launch: grid = [up to [`DECODE_MAX_SPLITS`](crate::abi::DECODE_MAX_SPLITS),
 //!   [`decode_grid_y`](crate::abi::decode_grid_y), sequences], block = 128 or
 //!   [`decode_threads`], [`decode_shared_bytes`](crate::abi::decode_shared_bytes) of dynamic shared memory. Buffers are
@@ -110,6 +112,10 @@ pub unsafe fn attention_decode<const DIM: usize>(p: AttentionDecodeParams) {
     // SAFETY: addresses are of this sequence's pages and of this launch's heads; whole warps take
     // each branch; the barriers order the uses of shared memory.
     unsafe {
+        if p.is_cached != 0 {
+            // The kernel before this one has written some of the pages.
+            grid::wait();
+        }
         // The first page comes while the queries are computed and prepared.
         if pages.has_visible(page) && loads_ahead::<DIM>() {
             let tokens = pages.tokens(page);
@@ -253,7 +259,7 @@ unsafe fn prepare<const DIM: usize>(
             new.for_each(new_raw, new_rotation, &new_turns, |i, x| {
                 let rounded = F16::from_f32(saturate(x));
                 new_shared.add(i).store(rounded.to_f32());
-                if heads.first_of_group == 0 {
+                if heads.first_of_group == 0 && p.is_cached == 0 {
                     *cached.add(i as usize) = rounded;
                 }
             });
