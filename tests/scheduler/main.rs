@@ -4,8 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod driver_calls;
 mod drafts;
+mod driver_calls;
 mod faults;
 mod on_device;
 mod prefixes;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use hyperion::backend::{ActivationPrecision, Ask, Backend, NewTokens, NoTrace, PAGE_TOKENS, Row};
-use hyperion::engine::{Limits as RequestLimits, Request, RequestId};
+use hyperion::engine::{Generation, Limits as RequestLimits, Request, RequestId};
 use hyperion::gpu::{Arithmetic, GpuBackend, Limits};
 
 use crate::setup::{CONTEXT, Outcome, Random, Tiny, alone_on, assert_same, request, run};
