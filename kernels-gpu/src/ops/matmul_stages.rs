@@ -210,7 +210,7 @@ impl<'a, W: Weights, const TILES: usize> Stages<'a, W, TILES> {
             let lane = thread & (lanes - 1);
             let rounds = const { copy_rounds(W::TYPE) };
             let tile = Tile::<W>::new(self.tile(slot, row));
-            tile.copy_blocks::<false>(lane, lanes, rounds, from, bytes);
+            tile.copy_blocks(lane, lanes, rounds, from, bytes);
         }
     }
 

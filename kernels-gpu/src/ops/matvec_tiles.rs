@@ -176,7 +176,7 @@ unsafe fn copy<W: Weights>(slot: Shared<u32>, lane: u32, start: *const u8, bytes
             tile.copy(lane, start, bytes);
         } else {
             let rounds = const { matvec_slot_bytes(W::TYPE).div_ceil(16 * 32) };
-            tile.copy_blocks::<true>(lane, 32, rounds, start, bytes);
+            tile.copy_blocks(lane, 32, rounds, start, bytes);
         }
     }
 }

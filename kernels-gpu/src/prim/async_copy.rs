@@ -45,48 +45,6 @@ pub unsafe fn copy16_zero_fill<T>(to: Shared<T>, from: *const u32, bytes: u32) {
     }
 }
 
-/// [`copy16`] of what a step reads once: in the L2 cache it makes room for others first, so that vectors, keys and the
-/// kernels' own code stay there while weights stream through.
-///
-/// # Safety
-/// As for [`copy16`].
-#[gpu_only]
-#[inline(always)]
-pub unsafe fn copy16_once<T>(to: Shared<T>, from: *const u32) {
-    // SAFETY: the caller's.
-    unsafe {
-        asm!(
-            "{{ .reg .b64 policy;",
-            "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;",
-            "cp.async.cg.shared.global.L2::cache_hint.L2::128B [{0}], [{1}], 16, policy; }}",
-            in(reg32) to.address(),
-            in(reg64) from,
-            options(nostack, preserves_flags)
-        );
-    }
-}
-
-/// [`copy16_zero_fill`] of what is read once in a step, as [`copy16_once`].
-///
-/// # Safety
-/// As for [`copy16_zero_fill`].
-#[gpu_only]
-#[inline(always)]
-pub unsafe fn copy16_zero_fill_once<T>(to: Shared<T>, from: *const u32, bytes: u32) {
-    // SAFETY: the caller's.
-    unsafe {
-        asm!(
-            "{{ .reg .b64 policy;",
-            "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;",
-            "cp.async.cg.shared.global.L2::cache_hint.L2::128B [{0}], [{1}], 16, {2}, policy; }}",
-            in(reg32) to.address(),
-            in(reg64) from,
-            in(reg32) bytes,
-            options(nostack, preserves_flags)
-        );
-    }
-}
-
 /// Ends a group of the copies that this thread started.
 #[gpu_only]
 #[inline(always)]

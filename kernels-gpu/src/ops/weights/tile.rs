@@ -11,7 +11,7 @@ use cuda_std::shared::Shared;
 
 use super::Weights;
 use super::bytes::Bytes;
-use crate::prim::async_copy::{copy16, copy16_once, copy16_zero_fill, copy16_zero_fill_once};
+use crate::prim::async_copy::{copy16, copy16_zero_fill};
 
 /// Bytes of a copy.
 const PIECE: u32 = 16;
@@ -47,19 +47,19 @@ impl<W: Weights> Tile<W> {
             let piece = offset + lane;
             if piece < span.pieces {
                 // SAFETY: the caller's.
-                unsafe { self.copy_piece::<true>(&span, piece) };
+                unsafe { self.copy_piece(&span, piece) };
             }
             offset += 32;
         }
     }
 
     /// [`copy`](Self::copy) of any number of blocks by `lanes` lanes, of which
-    /// this is number `lane`, in at most `rounds` rounds; `ONCE` where nothing else in the step reads them.
+    /// this is number `lane`, in at most `rounds` rounds.
     ///
     /// # Safety
     /// As for [`copy`](Self::copy); the slot has room for them, and the rounds suffice.
     #[inline(always)]
-    pub unsafe fn copy_blocks<const ONCE: bool>(
+    pub unsafe fn copy_blocks(
         &self,
         lane: u32,
         lanes: u32,
@@ -73,7 +73,7 @@ impl<W: Weights> Tile<W> {
             let piece = lane + round * lanes;
             if piece < span.pieces {
                 // SAFETY: the caller's.
-                unsafe { self.copy_piece::<ONCE>(&span, piece) };
+                unsafe { self.copy_piece(&span, piece) };
             }
             round += 1;
         }
@@ -82,18 +82,17 @@ impl<W: Weights> Tile<W> {
     /// # Safety
     /// As for [`copy`](Self::copy).
     #[inline(always)]
-    unsafe fn copy_piece<const ONCE: bool>(&self, span: &Span, piece: u32) {
+    unsafe fn copy_piece(&self, span: &Span, piece: u32) {
         let from = span.first.wrapping_add((piece * PIECE) as usize);
         let from = from.cast::<u32>();
         let to = self.slot.byte_add(piece * PIECE);
         // SAFETY: the caller's; only bytes up to the end are read.
         unsafe {
-            let inside = || span.end.saturating_sub(piece * PIECE).min(PIECE);
-            match const { (W::TYPE.is_aligned(), ONCE) } {
-                (true, true) => copy16_once(to, from),
-                (true, false) => copy16(to, from),
-                (false, true) => copy16_zero_fill_once(to, from, inside()),
-                (false, false) => copy16_zero_fill(to, from, inside()),
+            if W::TYPE.is_aligned() {
+                copy16(to, from);
+            } else {
+                let inside = span.end.saturating_sub(piece * PIECE).min(PIECE);
+                copy16_zero_fill(to, from, inside);
             }
         }
     }
