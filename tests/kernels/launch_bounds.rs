@@ -17,7 +17,7 @@ use kernels_gpu::ops::gated_rows::{
 use kernels_gpu::ops::gather_tokens::GATHER_TOKENS;
 use kernels_gpu::ops::group_maxima::GROUP_MAXIMA;
 use kernels_gpu::ops::logprobs::{CHOSEN_LOGPROB, LOGPROBS};
-use kernels_gpu::ops::norm::{RMS_NORM_F16, RMS_NORM_F32};
+use kernels_gpu::ops::norm::{RMS_NORM_F16, RMS_NORM_F32, ROWS_F16};
 use kernels_gpu::ops::rope_kv::ROPE_KV;
 use kernels_gpu::ops::sample::SAMPLE;
 use kernels_gpu::ops::soft_cap::SOFT_CAP;
@@ -57,6 +57,7 @@ impl Launches {
         for width in (0..=8192).step_by(4).skip(1) {
             self.add(RMS_NORM_F32, norm_threads(width));
             self.add(RMS_NORM_F16, norm_threads(width));
+            self.add(ROWS_F16, norm_threads(width));
             for (knows_maxima, alone) in [(true, true), (false, true), (false, false)] {
                 let (_, threads) = gated_rows_geometry(width, knows_maxima, alone);
                 let kernels = match knows_maxima {

@@ -185,7 +185,7 @@ fn rows_without_a_norm() {
         let factor = 1.0 / 256.0;
         let name = format!("rows_f16, {tokens} tokens, {heads} rows of {width}, gap {gap}");
         let mut case = Case::new(name);
-        let y = case.in_out("y", &vec![F16::from_f32(0.0); tokens * stride]);
+        let y = case.in_out("y", &vec![F16(0); tokens * stride]);
         let cleared = case.in_out("cleared", &vec![7u32; tokens]);
         let params = RmsNormParams {
             x: case.input("x", &x),

@@ -180,13 +180,12 @@ fn wrong_gqa_head() {
     // The place of a KV head's keys in a page; a block has one KV head, and all queries that share it.
     let kv_head = kernel.only(|found| found.operands.get(1) == Some(&"%ctaid.y"));
     let kv_head = kernel.operand(kv_head, 0);
-    let place = kernel.only(|found| found.opcode == "shl.b32" && found.operands[1] == kv_head);
-    let offset = kernel.operand(place, 0);
+    let place = kernel.only(|found| found.opcode == "mul.wide.u32" && found.operands[1] == kv_head);
+    let [offset, bytes] = [0, 2].map(|index| kernel.operand(place, index));
     // As if twice as many queries shared one: those of KV head 1 see the keys and values of head 0.
-    let shift = kernel.operand(place, 2);
     kernel.set(
         place,
-        &format!("shr.u32 {offset}, {kv_head}, 1; shl.b32 {offset}, {offset}, {shift};"),
+        &format!("shr.u32 {kv_head}, {kv_head}, 1; mul.wide.u32 {offset}, {kv_head}, {bytes};"),
     );
     let parts = [
         "attention_prefill_64, 14/2 heads, sequences [(0, 17)]",
