@@ -202,7 +202,7 @@ fn hyperparameters_wrong() {
     assert_model("window off by one", GEMMA, window, "kqv_out-3");
     let global = |model: &mut Model| model.config.layers[5].window = Some(8);
     assert_model("window on a global layer", GEMMA, global, "kqv_out-5");
-    let scale = |model: &mut Model| model.config.embedding_scale = 1.0;
+    let scale = |model: &mut Model| model.config.embedding_scale *= 2.0;
     assert_model("embedding scale", GEMMA, scale, "inp_scaled");
 }
 
