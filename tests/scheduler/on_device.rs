@@ -115,7 +115,7 @@ fn each_request_gets_the_text_that_it_gets_alone() {
     let asked: Option<usize> = asked.map(|n| n.parse().expect("a number of requests"));
     beside_each_other(&Tiny::cropped(), asked.unwrap_or(40));
     for name in TINY_MODELS {
-        beside_each_other(&Tiny::open(name), asked.unwrap_or(5));
+        beside_each_other(&Tiny::open(name), asked.unwrap_or(3));
     }
 }
 
