@@ -31,6 +31,7 @@ pub mod norm;
 mod order;
 pub mod rope_kv;
 pub mod sample;
+mod sample_block;
 mod sample_few;
 mod sample_kept;
 mod sample_tokens;

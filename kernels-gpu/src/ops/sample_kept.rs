@@ -1,5 +1,6 @@
 //! What the filters of the sampling kernel keep of a row: `top_k`, `top_p` and `min_p`, one after the other.
 
+#[cfg_attr(test, allow(unused_imports))] // where there is std, f32 has these functions itself
 use cuda_std::GpuFloat;
 
 use super::order;
