@@ -44,11 +44,14 @@ const LACKING: &[&str] = &[
     "atomic::atomic_fetch_max_relaxed_u64_device",
     "misc::trap",
     "shared::Shared",
+    "shared::SharedValue",
     "shared::dynamic",
     "warp::FULL_MASK",
+    "warp::warp_reduce_add_i32",
     "warp::warp_reduce_max_u32",
     "warp::warp_shuffle_up",
     "warp::warp_shuffle_xor",
+    "warp::warp_vote_any",
     "warp::warp_vote_ballot",
 ];
 
