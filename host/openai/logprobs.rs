@@ -47,7 +47,7 @@ pub struct TopLogprob {
 /// Of a continued text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CompletionLogprobs {
-    /// The tokens of the text.
+    /// The tokens of the text; `bytes:\xe2\x80` where they are no text of their own.
     pub tokens: Vec<String>,
     /// The natural logarithm of each one's probability.
     #[serde(serialize_with = "all_shortest")]
@@ -115,16 +115,30 @@ impl CompletionLogprobs {
         for shown in tokens {
             let mut top = LogprobByText::default();
             for &(token, logprob) in &shown.logprobs.top {
-                top.add(tokenizer.token_text(token), logprob);
+                top.add(text_or_bytes(token, tokenizer), logprob);
             }
-            top.add(tokenizer.token_text(shown.token), shown.logprobs.chosen);
-            all.tokens.push(tokenizer.token_text(shown.token));
+            let text = text_or_bytes(shown.token, tokenizer);
+            top.add(text.clone(), shown.logprobs.chosen);
+            all.tokens.push(text);
             all.token_logprobs.push(finite(shown.logprobs.chosen));
             all.top_logprobs.push(top);
             all.text_offset.push(shown.offset);
         }
         all
     }
+}
+
+/// A token's text, or its bytes in OpenAI's form where they are no text, such as a part of a character: so that tokens
+/// with other bytes have other names.
+fn text_or_bytes(token: u32, tokenizer: &Tokenizer) -> String {
+    named(&tokenizer.token_bytes(token)).unwrap_or_else(|| tokenizer.token_text(token))
+}
+
+/// The name of bytes that are no text.
+fn named(bytes: &[u8]) -> Option<String> {
+    let is_text = std::str::from_utf8(bytes).is_ok();
+    let escaped = bytes.iter().map(|byte| format!("\\x{byte:02x}"));
+    (!is_text).then(|| format!("bytes:{}", escaped.collect::<String>()))
 }
 
 /// A token of an answer's text.
@@ -218,4 +232,17 @@ fn all_shortest<S: Serializer>(logprobs: &[f32], serializer: S) -> Result<S::Ok,
 
 fn decimal(logprob: f32) -> f64 {
     logprob.to_string().parse().unwrap_or(f64::from(logprob))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_have_names_of_their_own() {
+        assert_eq!(named("é".as_bytes()), None);
+        assert_eq!(named(b""), None);
+        assert_eq!(named(&[0x9d]).as_deref(), Some(r"bytes:\x9d"));
+        assert_eq!(named(&[0xe2, 0x80]).as_deref(), Some(r"bytes:\xe2\x80"));
+    }
 }
