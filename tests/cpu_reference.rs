@@ -11,7 +11,7 @@ use hyperion::engine::{Decode, Engine, Limits, Options, Request, Scheduler, Sequ
 use hyperion::gguf::Gguf;
 use hyperion::model::Model;
 use hyperion::tokenizer::Tokenizer;
-use support::greedy::{Follower, GreedyText, RunnersUp};
+use support::greedy::{GreedyText, RunnersUp, compare_texts};
 use support::{Reference, TINY_MODELS, fixture, relative_error};
 
 const CONTEXT: usize = 512;
@@ -103,34 +103,9 @@ fn tiny_models_greedy() {
             greedy: &greedy,
             gaps: &reference.f32("greedy_gap").1,
         };
-        assert_eq!(compare_greedy(&mut engine, text, 0.01), 64, "{name}");
-    }
-}
-
-/// Decodes the reference's text; gives the number of tokens compared.
-fn compare_greedy(engine: &mut Engine, text: GreedyText, least_gap: f32) -> usize {
-    let model = Model::open(&fixture(&format!("tiny/{}.gguf", text.name))).expect("a model");
-    let mut runners_up = RunnersUp::new(Arc::new(model));
-    let mut follower = Follower::new(text);
-    let mut sequence = Sequence::new();
-    let mut output = engine
-        .prefill(&mut sequence, text.prompt, Ask::GREEDY, &RUN)
-        .expect("a prefill");
-    loop {
-        let token = output.token().expect("a token");
-        let Some(token) = follower.next(token, least_gap, &mut runners_up) else {
-            return follower.compared();
-        };
-        let item = Decode {
-            sequence: &mut sequence,
-            token,
-            ask: Ask::GREEDY,
-        };
-        output = engine
-            .decode(&mut [item])
-            .expect("a step")
-            .remove(0)
-            .expect("room");
+        let mut runners_up = RunnersUp::new(engine.model().clone());
+        let compared = compare_texts(&mut engine, &[text], 0.01, &mut runners_up);
+        assert_eq!(compared, 64, "{name}");
     }
 }
 

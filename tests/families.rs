@@ -8,10 +8,10 @@ use std::sync::atomic::AtomicBool;
 
 use hyperion::backend::{Ask, Recorder};
 use hyperion::cpu::CpuBackend;
-use hyperion::engine::{Decode, Engine, Sequence};
+use hyperion::engine::{Engine, Sequence};
 use hyperion::model::Model;
 use support::families::Family;
-use support::greedy::{Follower, RunnersUp};
+use support::greedy::{RunnersUp, compare_texts};
 use support::{FAMILIES, fixture, relative_error};
 
 static RUN: AtomicBool = AtomicBool::new(false);
@@ -62,29 +62,10 @@ fn greedy_tokens_behind_a_prompt_in_chunks() {
     for (name, context) in FAMILIES {
         let family = Family::open(name, context);
         let text = family.greedy_text();
-        let mut engine = engine(&family, 70);
         let mut runners_up = RunnersUp::new(family.model.clone());
-        let (mut sequence, mut follower) = (Sequence::new(), Follower::new(text));
-        let mut output = engine
-            .prefill(&mut sequence, text.prompt, Ask::GREEDY, &RUN)
-            .expect("a prefill");
-        loop {
-            let token = output.token().expect("a token");
-            let Some(token) = follower.next(token, 1e-3, &mut runners_up) else {
-                break;
-            };
-            let item = Decode {
-                sequence: &mut sequence,
-                token,
-                ask: Ask::GREEDY,
-            };
-            output = engine
-                .decode(&mut [item])
-                .expect("a step")
-                .remove(0)
-                .expect("room");
-        }
-        assert_eq!(follower.compared(), text.greedy.len(), "{name}");
+        let mut engine = engine(&family, 70);
+        let compared = compare_texts(&mut engine, &[text], 1e-3, &mut runners_up);
+        assert_eq!(compared, text.greedy.len(), "{name}");
     }
 }
 

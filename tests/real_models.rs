@@ -6,15 +6,14 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hyperion::backend::{ActivationPrecision, Ask, Backend, Output};
+use hyperion::backend::{ActivationPrecision, Backend};
 use hyperion::cpu::CpuBackend;
 use hyperion::device::choice;
-use hyperion::engine::{Decode, Engine, Sequence};
+use hyperion::engine::Engine;
 use hyperion::gpu::{GpuBackend, Limits};
 use hyperion::model::Model;
 use hyperion::ptx;
-use support::GreedyCase;
-use support::greedy::{Follower, RunnersUp};
+use support::greedy::{GreedyText, RunnersUp, compare_texts};
 
 const CONTEXT: usize = 128;
 /// Sequences side by side: a GPU multiplies with few of them and with more of them in different ways, the CPU in one.
@@ -60,63 +59,6 @@ fn engines(model: &Arc<Model>) -> Vec<(Engine, f32)> {
     .into()
 }
 
-/// One sequence and the text that it follows.
-struct Run<'a> {
-    follower: Follower<'a>,
-    prompt: &'a [u32],
-    sequence: Sequence,
-    next: Option<u32>,
-}
-
-impl Run<'_> {
-    fn check(&mut self, output: Output, least_gap: f32, runners_up: &mut RunnersUp) {
-        let token = output.token().expect("a token");
-        self.next = self.follower.next(token, least_gap, runners_up);
-    }
-}
-
-/// Runs `cases` side by side to their ends; gives the number of tokens compared.
-fn compare_greedy(
-    engine: &mut Engine,
-    cases: &[&GreedyCase],
-    least_gap: f32,
-    runners_up: &mut RunnersUp,
-) -> usize {
-    let mut runs: Vec<Run<'_>> = cases
-        .iter()
-        .map(|&case| Run {
-            follower: Follower::new(case.greedy_text()),
-            prompt: &case.tokens,
-            sequence: Sequence::new(),
-            next: None,
-        })
-        .collect();
-    for run in &mut runs {
-        let output = engine.prefill(&mut run.sequence, run.prompt, Ask::GREEDY, &RUN);
-        run.check(output.expect("a prefill"), least_gap, runners_up);
-    }
-    loop {
-        let (mut batch, mut going) = (Vec::new(), Vec::new());
-        for (index, run) in runs.iter_mut().enumerate() {
-            if let Some(token) = run.next {
-                going.push(index);
-                batch.push(Decode {
-                    sequence: &mut run.sequence,
-                    token,
-                    ask: Ask::GREEDY,
-                });
-            }
-        }
-        if batch.is_empty() {
-            return runs.iter().map(|run| run.follower.compared()).sum();
-        }
-        let outputs = engine.decode(&mut batch).expect("a step");
-        for (index, output) in going.into_iter().zip(outputs) {
-            runs[index].check(output.expect("room"), least_gap, runners_up);
-        }
-    }
-}
-
 /// `n_tokens` is how many the reference chose in all of its texts: so many are compared, one text at a time, and all
 /// of those of a batch side by side.
 fn assert_model(model: &str, name: &str, n_tokens: usize) {
@@ -125,13 +67,14 @@ fn assert_model(model: &str, name: &str, n_tokens: usize) {
     let mut runners_up = RunnersUp::new(model.clone());
     for (mut engine, gap) in engines(&model) {
         let mut compare =
-            |cases: &[&GreedyCase]| compare_greedy(&mut engine, cases, gap, &mut runners_up);
-        let compared: usize = cases.iter().map(|case| compare(&[case])).sum();
+            |texts: &[GreedyText<'_>]| compare_texts(&mut engine, texts, gap, &mut runners_up);
+        let texts = || cases.iter().map(|case| case.greedy_text());
+        let compared: usize = texts().map(|text| compare(&[text])).sum();
         assert_eq!(compared, n_tokens, "{name}, alone");
         let is_cpu = gap == CPU_GAP;
         for &n in if is_cpu { &CPU_BATCHES[..] } else { &BATCHES } {
-            let batch: Vec<&GreedyCase> = cases.iter().cycle().take(n).collect();
-            let expected: usize = batch.iter().map(|case| case.greedy.len()).sum();
+            let batch: Vec<GreedyText<'_>> = texts().cycle().take(n).collect();
+            let expected: usize = batch.iter().map(|text| text.greedy.len()).sum();
             assert_eq!(compare(&batch), expected, "{name}, batches of {n}");
         }
     }

@@ -7,8 +7,9 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
+use tracing::info;
 
-use super::Limits;
+use super::{Config, Limits};
 use crate::openai::ApiError;
 
 /// Reads the body of `request`.
@@ -30,6 +31,18 @@ pub async fn read_json(request: Request, limits: &Limits) -> Result<Value, ApiEr
     // Its own limit on depth is 128.
     serde_json::from_slice(&bytes)
         .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))
+}
+
+/// Reads the body of a request for an answer, and logs it where that is wanted.
+///
+/// # Errors
+/// As for [`read_json`].
+pub async fn read_asked(request: Request, config: &Config) -> Result<Value, ApiError> {
+    let body = read_json(request, &config.limits).await?;
+    if config.logs_prompts {
+        info!(%body, "asked");
+    }
+    Ok(body)
 }
 
 /// Requests that are prepared at a time; more would only take each other's cores and memory.

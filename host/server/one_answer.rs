@@ -6,10 +6,9 @@ use axum::Json;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use tracing::info;
 
 use super::answer::{AnswerStream, Form, Tally, collect};
-use super::body::{blocking, read_json};
+use super::body::{blocking, read_asked};
 use super::config::Config;
 use super::sse;
 use super::state::{Served, ServerState, now};
@@ -70,10 +69,7 @@ pub async fn respond<A: Asking>(
     request: Request,
 ) -> Result<Response, ApiError> {
     let served = state.served()?.clone();
-    let body = read_json(request, &state.config.limits).await?;
-    if state.config.logs_prompts {
-        info!(%body, "asked");
-    }
+    let body = read_asked(request, &state.config).await?;
     let ready = blocking({
         let served = served.clone();
         move || {

@@ -3,9 +3,11 @@
 //! are checked; with those for earlier GPUs by HYPERION_TEST_DEVICE=sim, or on a GPU by HYPERION_TEST_DEVICE=cuda.
 
 mod ahead;
+mod ask_cases;
 mod asks;
 mod batches;
 mod broken;
+mod choice_reference;
 mod families;
 mod memory;
 mod mixed;
@@ -19,10 +21,10 @@ use hyperion::backend::{
     ActivationPrecision, Ask, Backend, Draw, NewTokens, NoTrace, Output, PAGE_TOKENS, Recorder, Row,
 };
 use hyperion::cpu::CpuBackend;
-use hyperion::engine::{Decode, Engine, Sequence};
+use hyperion::engine::{Engine, Sequence};
 use hyperion::verify::Isolate;
 use setup::*;
-use support::greedy::{Follower, GreedyText, RunnersUp};
+use support::greedy::{GreedyText, RunnersUp, compare_texts};
 use support::{Reference, TINY_MODELS, relative_error};
 
 fn tokens(reference: &Reference) -> Vec<u32> {
@@ -90,24 +92,8 @@ fn greedy_tokens() {
         let model = model(name);
         let mut runners_up = RunnersUp::new(model.clone());
         let mut engine = Engine::new(Box::new(gpu(&model, ActivationPrecision::F16)), CONTEXT, 64);
-        let (mut sequence, mut follower) = (Sequence::new(), Follower::new(text));
-        let mut output = engine
-            .prefill(&mut sequence, text.prompt, Ask::GREEDY, &RUN)
-            .expect("a prefill");
-        loop {
-            let token = output.token().expect("a token");
-            let Some(token) = follower.next(token, 0.05, &mut runners_up) else {
-                break;
-            };
-            let item = Decode {
-                sequence: &mut sequence,
-                token,
-                ask: Ask::GREEDY,
-            };
-            let results = engine.decode(&mut [item]).expect("a step");
-            output = results.into_iter().next().expect("one").expect("a token");
-        }
-        assert_eq!(follower.compared(), 64, "{name}");
+        let compared = compare_texts(&mut engine, &[text], 0.05, &mut runners_up);
+        assert_eq!(compared, 64, "{name}");
     }
 }
 

@@ -7,6 +7,7 @@ mod support;
 mod drafts;
 mod driver_calls;
 mod faults;
+mod noted_logits;
 mod on_device;
 mod prefixes;
 mod schedules;

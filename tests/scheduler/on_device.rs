@@ -7,7 +7,10 @@ use hyperion::backend::{ActivationPrecision, Ask, Backend, NewTokens, NoTrace, P
 use hyperion::engine::{Generation, Limits as RequestLimits, Request, RequestId};
 use hyperion::gpu::{Arithmetic, GpuBackend, Limits};
 
-use crate::setup::{CONTEXT, Outcome, Random, Tiny, alone_on, assert_same, request, run};
+use crate::noted_logits::Noted;
+use crate::setup::{
+    CONTEXT, Outcome, Random, Tiny, alone_on, assert_same, beside_each_other, request, run,
+};
 use crate::support::TINY_MODELS;
 use crate::support::device::{device, device_lock};
 use crate::support::oracle::Oracle;
@@ -113,46 +116,19 @@ fn each_request_gets_the_text_that_it_gets_alone() {
     let _alone = device_lock();
     let asked = std::env::var("HYPERION_TEST_REQUESTS").ok();
     let asked: Option<usize> = asked.map(|n| n.parse().expect("a number of requests"));
-    beside_each_other(&Tiny::cropped(), asked.unwrap_or(40));
+    // Simulated steps are slow, so answers are short.
+    let beside_each_other = |tiny: &Tiny, n_requests: usize| {
+        let mut scheduler = tiny.scheduler(deterministic(tiny, CONTEXT / PAGE_TOKENS + 1, 8), 8);
+        let mut alone = tiny.scheduler(deterministic(tiny, CONTEXT / PAGE_TOKENS, 1), 1);
+        beside_each_other(&mut scheduler, &mut alone, n_requests, 6)
+    };
+    let preemptions = beside_each_other(&Tiny::cropped(), asked.unwrap_or(40));
+    assert!(
+        preemptions > 0,
+        "no pages ran out, so that nothing was tried"
+    );
     for name in TINY_MODELS {
         beside_each_other(&Tiny::open(name), asked.unwrap_or(3));
-    }
-}
-
-/// Holds each of `n_requests` requests, of which some are cancelled and some have one prefix, against its text alone.
-fn beside_each_other(tiny: &Tiny, n_requests: usize) {
-    let vocab = tiny.model.vocab();
-    let mut random = Random(21);
-    let prefix = random.tokens(70, vocab);
-    let mut scheduler = tiny.scheduler(deterministic(tiny, CONTEXT / PAGE_TOKENS + 1, 8), 8);
-    let mut outcome = Outcome::default();
-    let mut sent: Vec<(RequestId, Request)> = Vec::new();
-    while sent.len() < n_requests {
-        let prefix = if random.below(3) == 0 {
-            &prefix[..]
-        } else {
-            &[]
-        };
-        let mut request = request(&mut random, vocab, prefix);
-        // Simulated steps are slow.
-        request.limits.max_tokens = request.limits.max_tokens.map(|n| n.div_ceil(6));
-        let id = scheduler.add(request.clone()).expect("a request");
-        sent.push((id, request));
-        for _ in 0..random.below(4) {
-            outcome.take(scheduler.step().expect("a step"));
-        }
-        if random.below(6) == 0 {
-            scheduler.cancel(sent[random.below(sent.len())].0);
-        }
-    }
-    run(&mut scheduler, &mut outcome);
-    outcome.check_streams();
-    assert_eq!(scheduler.pages().n_free(), scheduler.pages().n_pages());
-    let mut alone = tiny.scheduler(deterministic(tiny, CONTEXT / PAGE_TOKENS, 1), 1);
-    let name = tiny.model.config.arch.name;
-    for (id, request) in &sent {
-        let expected = alone_on(&mut alone, request);
-        assert_same(&outcome.answers[id], &expected, &format!("{name} {id:?}"));
     }
 }
 
@@ -217,13 +193,14 @@ fn a_cached_prefix_gives_the_bits_of_a_cold_run() {
                 ignore_end: true,
                 ..RequestLimits::default()
             },
-            logprobs: Some(5),
             ..Request::default()
         };
         let requests = [20, 25].map(|n| request(random.tokens(n, tiny.model.vocab())));
-        let mut warm = tiny.scheduler(deterministic(&tiny, 12, 2), 2);
+        let noted = Noted::default();
+        let mut warm = tiny.scheduler(noted.of(deterministic(&tiny, 12, 2)), 2);
         let mut answers = Vec::new();
         for request in &requests {
+            noted.take();
             let mut outcome = Outcome::default();
             let id = warm.add(request.clone()).expect("a request");
             run(&mut warm, &mut outcome);
@@ -231,10 +208,10 @@ fn a_cached_prefix_gives_the_bits_of_a_cold_run() {
         }
         assert_eq!(answers[1].stats.cached_tokens, 3 * PAGE_TOKENS);
         assert_eq!(answers[1].stats.prompt_tokens, 225 - 3 * PAGE_TOKENS);
-        let mut cold = tiny.scheduler(deterministic(&tiny, 12, 2), 2);
-        let mut outcome = Outcome::default();
-        let id = cold.add(requests[1].clone()).expect("a request");
-        run(&mut cold, &mut outcome);
-        assert_same(&answers[1], &outcome.answers[&id], name);
+        let logits = noted.take();
+        let mut cold = tiny.scheduler(noted.of(deterministic(&tiny, 12, 2)), 2);
+        assert_same(&answers[1], &alone_on(&mut cold, &requests[1]), name);
+        assert_eq!(logits.len(), 3, "{name}: one for each token");
+        assert!(logits == noted.take(), "{name}: other logits");
     }
 }

@@ -3,7 +3,8 @@
 use hyperion::backend::PAGE_TOKENS;
 use hyperion::engine::{Limits, Request};
 
-use crate::setup::{Outcome, Random, Tiny, alone, assert_same, run};
+use crate::noted_logits::Noted;
+use crate::setup::{Outcome, Random, Tiny, alone_on, assert_same, run};
 use crate::support::TINY_MODELS;
 
 #[test]
@@ -13,7 +14,9 @@ fn a_common_prefix_is_computed_once() {
         let vocab = tiny.model.vocab();
         let mut random = Random(11);
         let prefix = random.tokens(200, vocab);
-        let mut scheduler = tiny.scheduler(tiny.on_cpu(12), 4);
+        let noted = Noted::default();
+        let mut scheduler = tiny.scheduler(noted.of(tiny.on_cpu(12)), 4);
+        let mut alone = tiny.scheduler(noted.of(tiny.on_cpu(12)), 1);
         let mut outcome = Outcome::default();
         for expected in [0, 3 * PAGE_TOKENS] {
             let request = Request {
@@ -23,7 +26,6 @@ fn a_common_prefix_is_computed_once() {
                     ignore_end: true,
                     ..Limits::default()
                 },
-                logprobs: Some(5),
                 ..Request::default()
             };
             let id = scheduler.add(request.clone()).expect("a request");
@@ -31,8 +33,10 @@ fn a_common_prefix_is_computed_once() {
             let found = &outcome.answers[&id];
             assert_eq!(found.stats.cached_tokens, expected, "{name}");
             assert_eq!(found.stats.prompt_tokens, 220 - expected, "{name}");
-            // Log-probabilities and all.
-            assert_same(found, &alone(&tiny, &request), name);
+            let logits = noted.take();
+            assert_same(found, &alone_on(&mut alone, &request), name);
+            assert_eq!(logits.len(), 8, "{name}: one for each token");
+            assert!(logits == noted.take(), "{name}: other logits");
         }
     }
 }

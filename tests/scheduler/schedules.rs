@@ -1,11 +1,13 @@
 //! Random requests in random orders, with far too few pages.
 
 use hyperion::backend::PAGE_TOKENS;
-use hyperion::engine::{EngineError, Limits, Request, RequestId, Scheduler};
+use hyperion::engine::{EngineError, Limits, Request, Scheduler};
 use proptest::prelude::*;
 
 use crate::on_device::deterministic;
-use crate::setup::{CONTEXT, Outcome, Random, Tiny, alone, alone_on, assert_same, request, run};
+use crate::setup::{
+    CONTEXT, Outcome, Random, Tiny, alone_on, assert_same, beside_each_other, request, run,
+};
 use crate::support::TINY_MODELS;
 use crate::support::device::device_lock;
 
@@ -13,42 +15,14 @@ use crate::support::device::device_lock;
 fn each_of_forty_requests_gets_the_text_that_it_gets_alone() {
     for name in TINY_MODELS {
         let tiny = Tiny::open(name);
-        let vocab = tiny.model.vocab();
-        let mut random = Random(7);
-        let prefix = random.tokens(100, vocab);
         // One request fits, and a bit of others.
         let mut scheduler = tiny.scheduler(tiny.on_cpu(CONTEXT / PAGE_TOKENS + 2), 8);
-        let mut outcome = Outcome::default();
-        let mut sent: Vec<(RequestId, Request)> = Vec::new();
-        while sent.len() < 40 {
-            let prefix = if random.below(3) == 0 {
-                &prefix[..]
-            } else {
-                &[]
-            };
-            let request = request(&mut random, vocab, prefix);
-            let id = scheduler.add(request.clone()).expect("a request");
-            sent.push((id, request));
-            for _ in 0..random.below(6) {
-                outcome.take(scheduler.step().expect("a step"));
-            }
-            if random.below(6) == 0 {
-                scheduler.cancel(sent[random.below(sent.len())].0);
-            }
-        }
-        run(&mut scheduler, &mut outcome);
-        outcome.check_streams();
-        let mut preemptions = 0;
-        for (id, request) in &sent {
-            let found = &outcome.answers[id];
-            preemptions += found.stats.preemptions;
-            assert_same(found, &alone(&tiny, request), &format!("{name} {id:?}"));
-        }
+        let mut alone = tiny.scheduler(tiny.on_cpu(CONTEXT / PAGE_TOKENS), 1);
+        let preemptions = beside_each_other(&mut scheduler, &mut alone, 40, 1);
         assert!(
             preemptions > 0,
             "{name}: no pages ran out, so that nothing was tried"
         );
-        assert_eq!(scheduler.pages().n_free(), scheduler.pages().n_pages());
     }
 }
 

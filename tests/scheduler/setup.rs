@@ -158,6 +158,50 @@ pub fn alone_on(scheduler: &mut Scheduler, request: &Request) -> Generation {
     outcome.answers.remove(&id).expect("an answer")
 }
 
+/// Sends `n_requests` requests to `scheduler`, of which some are cancelled and some have one prefix, with answers of one
+/// `shorter`th of their length, and holds each against its text on `alone`; how often some gave their pages back.
+pub fn beside_each_other(
+    scheduler: &mut Scheduler,
+    alone: &mut Scheduler,
+    n_requests: usize,
+    shorter: usize,
+) -> usize {
+    let vocab = scheduler.model().vocab();
+    let mut random = Random(7);
+    let prefix = random.tokens(100, vocab);
+    let mut outcome = Outcome::default();
+    let mut sent: Vec<(RequestId, Request)> = Vec::new();
+    while sent.len() < n_requests {
+        let prefix = if random.below(3) == 0 {
+            &prefix[..]
+        } else {
+            &[]
+        };
+        let mut request = request(&mut random, vocab, prefix);
+        request.limits.max_tokens = request.limits.max_tokens.map(|n| n.div_ceil(shorter));
+        let id = scheduler.add(request.clone()).expect("a request");
+        sent.push((id, request));
+        for _ in 0..random.below(6) {
+            outcome.take(scheduler.step().expect("a step"));
+        }
+        if random.below(6) == 0 {
+            scheduler.cancel(sent[random.below(sent.len())].0);
+        }
+    }
+    run(scheduler, &mut outcome);
+    outcome.check_streams();
+    assert_eq!(scheduler.pages().n_free(), scheduler.pages().n_pages());
+    let name = scheduler.model().config.arch.name;
+    let mut preemptions = 0;
+    for (id, request) in &sent {
+        let found = &outcome.answers[id];
+        preemptions += found.stats.preemptions;
+        let expected = alone_on(alone, request);
+        assert_same(found, &expected, &format!("{name} {id:?}"));
+    }
+    preemptions
+}
+
 /// `found` is the answer that the request gets alone, or the beginning of it where it was cancelled.
 pub fn assert_same(found: &Generation, expected: &Generation, what: &str) {
     if found.finish == Finish::Interrupted {

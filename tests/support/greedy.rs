@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hyperion::backend::Ask;
+use hyperion::backend::{Ask, Output};
 use hyperion::cpu::CpuBackend;
-use hyperion::engine::{Engine, Sequence};
+use hyperion::engine::{Decode, Engine, Sequence};
 use hyperion::model::Model;
 
 /// What a reference chose after a prompt.
@@ -60,6 +60,46 @@ impl<'a> Follower<'a> {
     pub fn compared(&self) -> usize {
         self.compared
     }
+}
+
+/// Decodes `texts` side by side to their ends; gives the number of tokens compared.
+pub fn compare_texts(
+    engine: &mut Engine,
+    texts: &[GreedyText<'_>],
+    least_gap: f32,
+    runners_up: &mut RunnersUp,
+) -> usize {
+    let run = AtomicBool::new(false);
+    let mut sequences: Vec<Sequence> = texts.iter().map(|_| Sequence::new()).collect();
+    let mut followers: Vec<Follower<'_>> = texts.iter().map(|&text| Follower::new(text)).collect();
+    let mut next = |follower: &mut Follower<'_>, output: Output| {
+        let token = output.token().expect("a token");
+        follower.next(token, least_gap, runners_up)
+    };
+    let mut tokens = Vec::new();
+    for (sequence, follower) in sequences.iter_mut().zip(&mut followers) {
+        let output = engine.prefill(sequence, follower.text.prompt, Ask::GREEDY, &run);
+        tokens.push(next(follower, output.expect("a prefill")));
+    }
+    while tokens.iter().any(Option::is_some) {
+        let going = sequences.iter_mut().zip(&tokens);
+        let going = going.filter_map(|(sequence, token)| {
+            token.map(|token| Decode {
+                sequence,
+                token,
+                ask: Ask::GREEDY,
+            })
+        });
+        let outputs = engine.decode(&mut going.collect::<Vec<_>>());
+        let mut outputs = outputs.expect("a step").into_iter();
+        for (token, follower) in tokens.iter_mut().zip(&mut followers) {
+            if token.is_some() {
+                let output = outputs.next().expect("an output");
+                *token = next(follower, output.expect("room"));
+            }
+        }
+    }
+    followers.iter().map(Follower::compared).sum()
 }
 
 /// The likeliest two tokens at each place of a text, by the CPU's forward of the whole text in float64.

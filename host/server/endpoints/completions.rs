@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use serde_json::Value;
-use tracing::info;
 
 use crate::chat::{AnswerForm, AnswerReader, Piece};
 use crate::engine::{self, Generation};
@@ -17,7 +16,7 @@ use crate::openai::{
 use crate::sampling::random_seed;
 use crate::server::Limits;
 use crate::server::answer::{AnswerStream, Form, Tally, collect};
-use crate::server::body::{blocking, read_json};
+use crate::server::body::{blocking, read_asked};
 use crate::server::sse;
 use crate::server::state::{Served, ServerState, now};
 use crate::tokenizer::Tokenizer;
@@ -44,10 +43,7 @@ async fn answer(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let served = state.served()?.clone();
-    let body = read_json(request, &state.config.limits).await?;
-    if state.config.logs_prompts {
-        info!(%body, "asked");
-    }
+    let body = read_asked(request, &state.config).await?;
     let limits = state.config.limits;
     let prepare = {
         let served = served.clone();
