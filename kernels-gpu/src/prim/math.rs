@@ -44,3 +44,15 @@ unary!(
 pub fn fma(a: f32, b: f32, c: f32) -> f32 {
     cuda_std::GpuFloat::mul_add(a, b, c)
 }
+
+/// Rounded to the 10 bits of fraction that tensor cores take of an f32, halves away from zero. A NaN stays one.
+#[inline(always)]
+pub fn to_tf32(x: f32) -> f32 {
+    const DROPPED: u32 = (1 << 13) - 1;
+    const INFINITE: u32 = 0x7f80_0000;
+    let bits = x.to_bits();
+    match bits & INFINITE {
+        INFINITE => x,
+        _ => f32::from_bits((bits + (DROPPED + 1) / 2) & !DROPPED),
+    }
+}

@@ -5,6 +5,7 @@
 //! `scale * (q - CENTER) - minimum` with small integers `q` in every type.
 
 pub mod bytes;
+mod fragments;
 mod iq4;
 mod k;
 mod legacy;
@@ -12,6 +13,7 @@ mod plain;
 pub mod store;
 pub mod tile;
 
+pub use fragments::Fragments;
 pub use iq4::*;
 pub use k::*;
 pub use legacy::*;

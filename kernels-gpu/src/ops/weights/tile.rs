@@ -11,6 +11,8 @@ use cuda_std::shared::Shared;
 
 use super::Weights;
 use super::bytes::Bytes;
+#[cfg(doc)]
+use crate::abi::WeightType;
 use crate::prim::async_copy::{copy16, copy16_zero_fill};
 
 /// Bytes of a copy.
@@ -77,6 +79,18 @@ impl<W: Weights> Tile<W> {
             }
             round += 1;
         }
+    }
+
+    /// Starts copying piece `piece` of any number of blocks. What lies behind their last byte becomes zeros, also in
+    /// pieces in which there is nothing else; types whose blocks are [aligned](WeightType::is_aligned) have none.
+    ///
+    /// # Safety
+    /// As for [`copy`](Self::copy); the slot has room for the piece.
+    #[inline(always)]
+    pub unsafe fn copy_filled(&self, piece: u32, start: *const u8, bytes: u32) {
+        let span = Span::of::<W>(start, bytes);
+        // SAFETY: the caller's.
+        unsafe { self.copy_piece(&span, piece) };
     }
 
     /// # Safety

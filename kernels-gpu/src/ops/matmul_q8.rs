@@ -1,0 +1,349 @@
+//! Products of quantized matrices with many vectors in 8 bits on integer tensor cores, straight from the blocks.
+//!
+//! - Formula: see [`MatmulQ8Params`]; the vectors are encoded as [`Q8Vectors`](crate::abi::Q8Vectors) says. The sums of
+//!   a unit's 32 products of integers are exact, those over units are f32; minimums are rounded to 10 bits of fraction, as
+//!   the sums of the vectors' groups are.
+//! - Shapes: up to three matrices of any number of rows; `n_in` a multiple of the block's elements; up to `8 * TILES`
+//!   vectors.
+//! - Threads: a warp takes [`MATMUL_Q8_ROWS`] rows at a time, [`MATMUL_Q8_STEP`] elements of each after the other, the
+//!   warps of a group every so many-th step of the same rows. A lane multiplies its words of two rows
+//!   ([`Fragments`]) with its words of each tile's vectors.
+//! - Launch: [`MatmulQ8Plan`](crate::abi::MatmulQ8Plan)'s.
+//! - Moves: the matrices once, the vectors once for every tile of rows (from the L1 or the L2 cache), the results once.
+
+use cuda_std::prelude::*;
+use cuda_std::shared::{Shared, dynamic};
+
+use super::matmul_q8_rows::{RowSteps, Share, tile_rows, two_rows};
+use super::weights::bytes::Bytes;
+use super::weights::{Fragments, Weights};
+use crate::abi::{
+    ACTIVATION_GROUP, MATMUL_Q8_ROWS, MATMUL_Q8_STEP, MATMUL_Q8_UNITS, MATMUL_Q8_WARPS,
+    MATMUL_TILE_VECTORS, MatmulQ8Params, matmul_q8_steps, matmul_q8_warp_bytes,
+};
+use crate::prim::grid;
+use crate::prim::load::global_v4;
+use crate::prim::math::{fma, to_tf32};
+use crate::prim::mma::{mma_s8, mma_s8_short, mma_tf32, mma_u8};
+
+/// A lane's sums: of each tile, rows `g` and `g + 8` with vectors `2t` and `2t + 1`.
+type Sums<const TILES: usize> = [[f32; 4]; TILES];
+
+/// Results of a tile of rows with a tile of vectors.
+const TILE_RESULTS: u32 = MATMUL_Q8_ROWS * MATMUL_TILE_VECTORS;
+/// Words of the elements of a tile of vectors in a step.
+const TILE_WORDS: usize = (MATMUL_Q8_STEP * MATMUL_TILE_VECTORS / 4) as usize;
+/// Scales of a tile of vectors in a step.
+const TILE_SCALES: usize = (MATMUL_Q8_UNITS * MATMUL_TILE_VECTORS) as usize;
+const _: () = assert!(ACTIVATION_GROUP == 32);
+
+/// 1.5 * 2^23: to the bits of this f32 an integer below 2^22 can be added.
+const INTEGERS: f32 = 12_582_912.0;
+
+/// The body, for up to `TILES` tiles of eight vectors.
+///
+/// # Safety
+/// The launch conditions in the module's header.
+#[inline(always)]
+pub unsafe fn matmul_q8<W: Fragments, const TILES: usize>(p: MatmulQ8Params) {
+    let thread = thread::thread_idx_x();
+    let (warp, lane) = (thread / 32, thread % 32);
+    let k_groups = 1 << p.k_groups_log2;
+    let row_groups = MATMUL_Q8_WARPS >> p.k_groups_log2;
+    let (row_group, part) = (warp >> p.k_groups_log2, warp & (k_groups - 1));
+    let first_of_block = thread::block_idx_x() * row_groups;
+    let share = Share {
+        first_tile: first_of_block + row_group,
+        tile_step: thread::grid_dim_x() * row_groups,
+        first_step: part,
+        step_step: k_groups,
+    };
+
+    let slots =
+        dynamic::<u32>().byte_add(warp * const { matmul_q8_warp_bytes(<W as Weights>::TYPE) });
+    let all_sums = dynamic::<[f32; 4]>()
+        .byte_add(const { MATMUL_Q8_WARPS * matmul_q8_warp_bytes(<W as Weights>::TYPE) });
+    // No kernel writes weights: the first of them need not wait for the kernels before.
+    // SAFETY: the memory is the warp's; all lanes are here.
+    let mut rows = unsafe { RowSteps::<W>::start(&p, share, lane, slots) };
+    grid::wait();
+
+    let steps = matmul_q8_steps(p.n_in);
+    let tiles = p.vectors.div_ceil(MATMUL_TILE_VECTORS);
+    let mut first = first_of_block;
+    // The block's first tile decides for all warps because of the barriers.
+    while first < p.tile_ends[2] {
+        let tile = first + row_group;
+        let mut sums: Sums<TILES> = [[0.0; 4]; TILES];
+        let mut step = part;
+        while tile < p.tile_ends[2] && step < steps {
+            // SAFETY: the step before has been read; the whole warp is here; the vectors are as the parameters say.
+            unsafe {
+                let slot = rows.next();
+                let rows = two_rows::<W>(&p, slot, tile, step, lane / 4);
+                let vectors = Vectors::of_step(&p, step, tiles, lane);
+                add_step::<W, TILES>(rows, vectors, lane % 4, &mut sums);
+            }
+            step += k_groups;
+        }
+        let mut vectors = 0;
+        while vectors < TILES {
+            let place = all_sums.add((warp * TILES as u32 + vectors as u32) * 32 + lane);
+            // SAFETY: a place of this thread alone, which the barrier below frees.
+            unsafe { place.store(sums[vectors]) };
+            vectors += 1;
+        }
+        // Publishes the sums of the warps that share rows.
+        thread::sync_threads();
+        if tile < p.tile_ends[2] {
+            let of_group = all_sums.add((row_group << p.k_groups_log2) * TILES as u32 * 32);
+            // SAFETY: published above.
+            unsafe { store_results::<TILES>(&p, of_group.cast(), tile, 32 * part + lane) };
+        }
+        // The sums have been read, and may be overwritten.
+        thread::sync_threads();
+        first += share.tile_step;
+    }
+}
+
+/// A lane's part of the vectors of a step.
+#[derive(Clone, Copy)]
+struct Vectors {
+    elements: *const u32,
+    scales: *const f32,
+    sums: *const f32,
+    /// Tiles that there are.
+    tiles: u32,
+}
+
+impl Vectors {
+    #[inline(always)]
+    fn of_step(p: &MatmulQ8Params, step: u32, tiles: u32, lane: u32) -> Self {
+        let tile = (step * tiles) as usize;
+        let (g, t) = (lane / 4, lane % 4);
+        Self {
+            elements: p
+                .x
+                .elements
+                .ptr()
+                .wrapping_add(tile * TILE_WORDS + 4 * lane as usize),
+            scales: p
+                .x
+                .scales
+                .ptr()
+                .wrapping_add(tile * TILE_SCALES + 4 * t as usize),
+            sums: p
+                .x
+                .sums
+                .ptr()
+                .wrapping_add(tile * TILE_SCALES + (8 * t + g) as usize),
+            tiles,
+        }
+    }
+
+    /// The words of a pair of units of this lane's vector of a tile.
+    ///
+    /// # Safety
+    /// There is such a tile, and the vectors are as the parameters say.
+    #[inline(always)]
+    unsafe fn pair(&self, tile: usize, pair: u32) -> [u32; 4] {
+        // SAFETY: the caller's; the lane's words begin at a multiple of 16 bytes.
+        unsafe {
+            global_v4(
+                self.elements
+                    .wrapping_add(tile * TILE_WORDS + 128 * pair as usize),
+            )
+        }
+    }
+
+    /// The scales of vectors `2t` and `2t + 1` of a tile for a pair of units.
+    ///
+    /// # Safety
+    /// As for [`pair`](Self::pair).
+    #[inline(always)]
+    unsafe fn scales(&self, tile: usize, pair: u32) -> [f32; 4] {
+        let place = self
+            .scales
+            .wrapping_add(tile * TILE_SCALES + 16 * pair as usize);
+        // SAFETY: the caller's; at a multiple of 16 bytes.
+        unsafe { global_v4(place.cast()) }.map(f32::from_bits)
+    }
+
+    /// The sum of unit `4 quad + t` of this lane's vector of a tile.
+    ///
+    /// # Safety
+    /// As for [`pair`](Self::pair).
+    #[inline(always)]
+    unsafe fn sum(&self, tile: usize, quad: u32) -> f32 {
+        // SAFETY: the caller's.
+        unsafe {
+            *self
+                .sums
+                .wrapping_add(tile * TILE_SCALES + 32 * quad as usize)
+        }
+    }
+}
+
+/// Adds the products of a step of two rows with all tiles of vectors.
+///
+/// # Safety
+/// The whole warp comes here; the rows have arrived, and the vectors are as the parameters say.
+#[inline(always)]
+unsafe fn add_step<W: Fragments, const TILES: usize>(
+    rows: [Bytes; 2],
+    vectors: Vectors,
+    t: u32,
+    sums: &mut Sums<TILES>,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let headers = [W::header(rows[0]), W::header(rows[1])];
+        if W::MINIMUM {
+            let mut quad = 0;
+            while quad < MATMUL_Q8_UNITS / 4 {
+                let minimums =
+                    [0, 1].map(|i: usize| -to_tf32(W::minimum(rows[i], &headers[i], quad, t)));
+                let mut tile = 0;
+                while tile < TILES {
+                    if (tile as u32) < vectors.tiles {
+                        mma_tf32(&mut sums[tile], minimums, vectors.sum(tile, quad));
+                    }
+                    tile += 1;
+                }
+                quad += 1;
+            }
+        }
+        let mut unit = 0;
+        while unit < MATMUL_Q8_UNITS {
+            let words = [W::words(rows[0], unit, t), W::words(rows[1], unit, t)];
+            let end = unit + W::LOADED;
+            while unit < end {
+                let pair = Pair {
+                    fragments: [unit, unit + 1]
+                        .map(|unit| words.map(|words| W::fragment(&words, unit))),
+                    scales: [unit, unit + 1]
+                        .map(|unit| [0, 1].map(|i: usize| W::scales(rows[i], &headers[i], unit))),
+                };
+                let mut tile = 0;
+                while tile < TILES {
+                    if (tile as u32) < vectors.tiles {
+                        let elements = vectors.pair(tile, unit / 2);
+                        let scales = vectors.scales(tile, unit / 2);
+                        pair.add_products::<W>(elements, scales, &mut sums[tile]);
+                    }
+                    tile += 1;
+                }
+                unit += 2;
+            }
+        }
+    }
+}
+
+/// A lane's part of two units of two rows.
+struct Pair {
+    /// Of each unit and row the words of both halves.
+    fragments: [[[u32; 2]; 2]; 2],
+    /// Of each unit and row the scales of both halves.
+    scales: [[[f32; 2]; 2]; 2],
+}
+
+impl Pair {
+    /// Adds the products with a tile's vectors, of which these are the lane's words and their scales.
+    ///
+    /// # Safety
+    /// The whole warp comes here.
+    #[inline(always)]
+    unsafe fn add_products<W: Fragments>(
+        &self,
+        x: [u32; 4],
+        x_scales: [f32; 4],
+        sums: &mut [f32; 4],
+    ) {
+        const C: u32 = INTEGERS.to_bits();
+        let mut unit = 0;
+        while unit < 2 {
+            let [a, b] = self.fragments[unit];
+            let [upper, lower] = self.scales[unit];
+            let (x, x_scales) = (
+                [x[2 * unit], x[2 * unit + 1]],
+                [x_scales[2 * unit], x_scales[2 * unit + 1]],
+            );
+            // SAFETY: the caller's.
+            unsafe {
+                if W::HALVES {
+                    let mut half = 0;
+                    while half < 2 {
+                        let products = mma_s8_short(C, [a[half], b[half]], [x[half]]);
+                        add_scaled(products, [upper[half], lower[half]], x_scales, sums);
+                        half += 1;
+                    }
+                } else {
+                    let rows = [a[0], b[0], a[1], b[1]];
+                    let products = match W::MINIMUM {
+                        true => mma_u8(C, rows, x),
+                        false => mma_s8(C, rows, x),
+                    };
+                    add_scaled(products, [upper[0], lower[0]], x_scales, sums);
+                }
+            }
+            unit += 1;
+        }
+    }
+}
+
+/// Adds integers, to which [`INTEGERS`] is added, times their rows' and their vectors' scales.
+#[inline(always)]
+fn add_scaled(products: [u32; 4], scales: [f32; 2], x_scales: [f32; 2], sums: &mut [f32; 4]) {
+    // Exact, as the scales say: so is what the constant's product with a scale is taken away from.
+    let offsets = scales.map(|scale| -INTEGERS * scale);
+    let mut i = 0;
+    while i < 4 {
+        let product = fma(f32::from_bits(products[i]), scales[i / 2], offsets[i / 2]);
+        sums[i] = fma(product, x_scales[i % 2], sums[i]);
+        i += 1;
+    }
+}
+
+/// Adds up the warps' sums of a tile of rows and writes the results; `thread` of the group's.
+///
+/// # Safety
+/// The sums have been published; results and bias are as the parameters say.
+#[inline(always)]
+unsafe fn store_results<const TILES: usize>(
+    p: &MatmulQ8Params,
+    sums: Shared<f32>,
+    tile: u32,
+    thread: u32,
+) {
+    let (segment, first_row) = tile_rows(p, tile);
+    let mut result = thread;
+    while result < TILES as u32 * TILE_RESULTS {
+        // Neighbouring threads have neighbouring rows, which lie together in the results.
+        let (row, vector) = (result % MATMUL_Q8_ROWS, result / MATMUL_Q8_ROWS);
+        let (tile, column) = (vector / MATMUL_TILE_VECTORS, vector % MATMUL_TILE_VECTORS);
+        let lane = row % 8 * 4 + column / 2;
+        let place = sums.add(tile * TILE_RESULTS + 4 * lane + row / 8 * 2 + column % 2);
+        let row = first_row + row;
+        if row < segment.n_out && vector < p.vectors {
+            let y = segment.y.mut_ptr();
+            let y = y.wrapping_add(vector as usize * segment.y_stride as usize + row as usize);
+            // SAFETY: the caller's.
+            unsafe {
+                let mut sum = 0.0;
+                if p.accumulate != 0 {
+                    sum = *y;
+                }
+                if !segment.bias.is_null() {
+                    sum += *segment.bias.ptr().add(row as usize);
+                }
+                let mut part = 0;
+                while part < 1 << p.k_groups_log2 {
+                    sum += place.add(part * TILES as u32 * TILE_RESULTS).load();
+                    part += 1;
+                }
+                *y = sum;
+            }
+        }
+        result += 32 << p.k_groups_log2;
+    }
+}

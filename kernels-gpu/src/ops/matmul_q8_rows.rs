@@ -1,0 +1,167 @@
+//! The rows that a warp of a matrix product in 8 bits multiplies, on their way to shared memory.
+
+use core::marker::PhantomData;
+
+use cuda_std::shared::Shared;
+use cuda_std::warp;
+
+use super::weights::Weights;
+use super::weights::bytes::Bytes;
+use super::weights::tile::Tile;
+use crate::abi::{
+    MATMUL_Q8_ROWS, MATMUL_Q8_STEP, MatmulQ8Params, MatvecSegment, matmul_q8_row_bytes,
+    matmul_q8_steps,
+};
+use crate::prim::async_copy::{commit, wait_group};
+
+/// The matrix of a tile of rows, and the tile's first row there.
+#[inline(always)]
+pub fn tile_rows(p: &MatmulQ8Params, tile: u32) -> (MatvecSegment, u32) {
+    let [first, second, _] = p.tile_ends;
+    let (segment, before) = if tile < first {
+        (p.segments[0], 0)
+    } else if tile < second {
+        (p.segments[1], first)
+    } else {
+        (p.segments[2], second)
+    };
+    (segment, (tile - before) * MATMUL_Q8_ROWS)
+}
+
+/// Which steps of which tiles of rows are a warp's.
+#[derive(Clone, Copy)]
+pub struct Share {
+    /// The first tile.
+    pub first_tile: u32,
+    /// From tile to tile.
+    pub tile_step: u32,
+    /// The first step of a row.
+    pub first_step: u32,
+    /// From step to step.
+    pub step_step: u32,
+}
+
+/// Two slots for steps of a tile's rows: one is multiplied while the other is filled.
+pub struct RowSteps<'a, W> {
+    params: &'a MatmulQ8Params,
+    share: Share,
+    lane: u32,
+    /// The slot that is filled next, which after the copy is the one that was filled before it.
+    slot: Shared<u32>,
+    /// From one slot to the other and back.
+    other: u32,
+    /// The tile and the step that are copied next.
+    tile: u32,
+    step: u32,
+    weights: PhantomData<W>,
+}
+
+impl<'a, W: Weights> RowSteps<'a, W> {
+    /// Bytes of a slot.
+    const SLOT: u32 = MATMUL_Q8_ROWS * matmul_q8_row_bytes(W::TYPE);
+    /// Bytes of a row's step.
+    const STEP: u32 = W::TYPE.row_bytes(MATMUL_Q8_STEP);
+    /// Pieces of 16 bytes that a row's step is in, at most.
+    const PIECES: u32 = W::TYPE.span_bytes(MATMUL_Q8_STEP) / 16;
+
+    /// The slots of a warp, of [`matmul_q8_warp_bytes`](crate::abi::matmul_q8_warp_bytes) at a multiple of 16 bytes, and the first copy on its way.
+    ///
+    /// # Safety
+    /// The matrices are as the parameters say; the memory is the warp's. All lanes call this and the other functions
+    /// together.
+    #[inline(always)]
+    pub unsafe fn start(
+        params: &'a MatmulQ8Params,
+        share: Share,
+        lane: u32,
+        slots: Shared<u32>,
+    ) -> Self {
+        const { assert!(!W::TYPE.is_aligned() || W::TYPE.block_elements() == MATMUL_Q8_STEP) };
+        let mut steps = Self {
+            params,
+            share,
+            lane,
+            slot: slots,
+            other: Self::SLOT,
+            tile: share.first_tile,
+            step: share.first_step,
+            weights: PhantomData,
+        };
+        // SAFETY: no slot is in use.
+        unsafe { steps.copy_next() };
+        steps
+    }
+
+    /// Waits for the next step and starts copying the one behind it. The slot of the step that has arrived.
+    ///
+    /// # Safety
+    /// The lane has read the step that the last call gave.
+    #[inline(always)]
+    pub unsafe fn next(&mut self) -> Shared<u32> {
+        wait_group::<0>();
+        // SAFETY: the whole warp is here. The barrier publishes every lane's pieces of this step, and ends the
+        // warp's reading of the one before, whose slot is used again.
+        unsafe {
+            warp::sync_warp(u32::MAX);
+            self.copy_next();
+        }
+        self.slot
+    }
+
+    /// # Safety
+    /// The warp has read what is in the slot.
+    #[inline(always)]
+    unsafe fn copy_next(&mut self) {
+        let p = self.params;
+        if self.tile < p.tile_ends[2] && self.step < matmul_q8_steps(p.n_in) {
+            let (segment, first_row) = tile_rows(p, self.tile);
+            let row_bytes = W::TYPE.row_bytes(p.n_in);
+            let start = self.step * Self::STEP;
+            let bytes = (row_bytes - start).min(Self::STEP);
+            let mut round = 0;
+            while round < const { (MATMUL_Q8_ROWS * Self::PIECES).div_ceil(32) } {
+                let place = self.lane + 32 * round;
+                let (row, piece) = (place / Self::PIECES, place % Self::PIECES);
+                if row < MATMUL_Q8_ROWS {
+                    // Behind the last row that one again: what becomes of it is not stored.
+                    let number = (first_row + row).min(segment.n_out - 1);
+                    let offset = number as usize * row_bytes as usize + start as usize;
+                    let from = segment.weights.ptr().wrapping_add(offset);
+                    let to = self.slot.byte_add(row * matmul_q8_row_bytes(W::TYPE));
+                    // SAFETY: whole blocks of a row; the row's part of the slot has room for them, and for the zeros
+                    // behind the last one.
+                    unsafe { Tile::<W>::new(to).copy_filled(piece, from, bytes) };
+                }
+                round += 1;
+            }
+        }
+        commit();
+        self.step += self.share.step_step;
+        if self.step >= matmul_q8_steps(p.n_in) {
+            self.step = self.share.first_step;
+            self.tile += self.share.tile_step;
+        }
+        self.slot = self.slot.byte_add(self.other);
+        self.other = self.other.wrapping_neg();
+    }
+}
+
+/// Rows `g` and `g + 8` of step `step` of a tile's rows, which lies in `slot`.
+#[inline(always)]
+pub fn two_rows<W: Weights>(
+    p: &MatmulQ8Params,
+    slot: Shared<u32>,
+    tile: u32,
+    step: u32,
+    g: u32,
+) -> [Bytes; 2] {
+    let (segment, first_row) = tile_rows(p, tile);
+    // Products may wrap around: only the last bits of the address count.
+    [g, g + 8].map(|row| {
+        let number = (first_row + row).min(segment.n_out - 1);
+        let low_bits = number
+            .wrapping_mul(W::TYPE.row_bytes(p.n_in))
+            .wrapping_add(step * W::TYPE.row_bytes(MATMUL_Q8_STEP));
+        Tile::<W>::new(slot.byte_add(row * matmul_q8_row_bytes(W::TYPE))).bytes(low_bits)
+    })
+}

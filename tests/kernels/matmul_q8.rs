@@ -1,0 +1,207 @@
+//! Tests of `ops/matmul_q8.rs` and its parts.
+
+use kernels_gpu::abi::{
+    DevicePtr, MATMUL_Q8_MAX_VECTORS, MATMUL_Q8_TILES, MatmulQ8Params, MatmulQ8Plan, MatvecSegment,
+    WeightType,
+};
+use kernels_gpu::ops::matmul_q8_entries::kernel;
+
+use crate::harness::{Case, Random, Shape, Tolerance, widen};
+use crate::q8_vectors::Encoded;
+use crate::weights::Matrix;
+
+/// The types that there are kernels for.
+const TYPES: [WeightType; 8] = [
+    WeightType::Q4_0,
+    WeightType::Q4_1,
+    WeightType::Q5_0,
+    WeightType::Q5_1,
+    WeightType::Q8_0,
+    WeightType::Q4K,
+    WeightType::Q5K,
+    WeightType::Q6K,
+];
+
+/// What is multiplied, and how.
+#[derive(Clone, Copy)]
+struct Product {
+    ty: WeightType,
+    /// Rows of each matrix; 0 for one that is left out.
+    n_out: [usize; 3],
+    n_in: usize,
+    vectors: usize,
+    accumulate: bool,
+    bias: bool,
+    multiprocessors: u32,
+}
+
+impl Product {
+    fn new(ty: WeightType, n_out: usize, n_in: usize, vectors: usize) -> Self {
+        Self {
+            ty,
+            n_out: [n_out, 0, 0],
+            n_in: n_in.next_multiple_of(ty.block_elements() as usize),
+            vectors,
+            accumulate: false,
+            bias: false,
+            multiprocessors: 1,
+        }
+    }
+
+    fn plan(&self) -> MatmulQ8Plan {
+        MatmulQ8Plan::new(
+            self.ty,
+            self.n_out.map(|n| n as u32),
+            self.n_in as u32,
+            self.vectors as u32,
+            self.multiprocessors,
+            163 << 10,
+        )
+        .expect("it fits")
+    }
+
+    /// Multiplies on the device and in f64, and compares.
+    fn check(&self) {
+        let &Self {
+            ty, n_in, vectors, ..
+        } = self;
+        let mut random = Random::new((n_in * self.n_out[0] + vectors) as u64);
+        let encoded = Encoded::of(&random.floats(vectors * n_in, 1.0), n_in, vectors);
+        let x = encoded.values();
+        let plan = self.plan();
+        let mut case = Case::new(format!(
+            "{} {:?}x{n_in}, {vectors} vectors, {plan:?}",
+            ty.name(),
+            self.n_out
+        ));
+        let mut segments = [MatvecSegment::NONE; 3];
+        let mut expected = Vec::new();
+        for (segment, &n_out) in segments.iter_mut().zip(&self.n_out) {
+            if n_out == 0 {
+                continue;
+            }
+            let matrix = Matrix::random(ty, n_out, n_in, &mut random);
+            let y_stride = n_out + 3;
+            let before = random.floats(vectors * y_stride, 1.0);
+            let bias = self.bias.then(|| random.floats(n_out, 1.0));
+            *segment = MatvecSegment {
+                weights: case.input("weights", &matrix.bytes),
+                y: case.in_out("y", &before),
+                bias: bias
+                    .as_ref()
+                    .map_or(DevicePtr::NULL, |bias| case.input("bias", bias)),
+                n_out: n_out as u32,
+                y_stride: y_stride as u32,
+            };
+            let weights = widen(&matrix.values);
+            let mut after = widen(&before);
+            let mut largest = 0f64;
+            for (t, x) in x.chunks_exact(n_in).enumerate() {
+                for (o, row) in weights.chunks_exact(n_in).enumerate() {
+                    let terms = || row.iter().zip(x).map(|(w, x)| w * x);
+                    let y = &mut after[t * y_stride + o];
+                    let bias = bias.as_ref().map_or(0.0, |bias| bias[o].into());
+                    let sum = terms().sum::<f64>() + bias;
+                    *y = if self.accumulate { *y + sum } else { sum };
+                    largest = largest.max(terms().map(f64::abs).sum());
+                }
+            }
+            let tolerance = match ty {
+                WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4K | WeightType::Q5K => {
+                    Tolerance {
+                        relative: 1.2e-7,
+                        absolute: 1e-4 * largest,
+                        reason: "minimums and the sums of groups are rounded to 10 bits; a wrong \
+                                 element would change a sum of 1,000 by 1e-3 of the magnitudes",
+                    }
+                }
+                _ => Tolerance {
+                    relative: 1.2e-7,
+                    absolute: 4e-7 * largest,
+                    reason: "f32 sums of exact products, whose roundings mostly cancel",
+                },
+            };
+            expected.push((segment.y, after, tolerance));
+        }
+        let params = MatmulQ8Params {
+            x: encoded.input(&mut case),
+            segments,
+            n_in: n_in as u32,
+            vectors: vectors as u32,
+            tile_ends: plan.tile_ends,
+            k_groups_log2: plan.k_groups.ilog2(),
+            accumulate: self.accumulate.into(),
+            reserved: 0,
+        };
+        let shape = Shape {
+            grid: plan.grid,
+            block: plan.block,
+            shared_bytes: plan.shared_bytes,
+        };
+        let kernel = kernel(ty, plan.tiles).expect("there is one");
+        case.launch(&kernel, shape, params);
+        for (y, after, tolerance) in expected {
+            case.check(y, &after, tolerance);
+        }
+    }
+}
+
+#[test]
+fn types_that_have_kernels() {
+    for &ty in WeightType::ALL {
+        for tiles in MATMUL_Q8_TILES {
+            assert_eq!(kernel(ty, tiles).is_some(), TYPES.contains(&ty), "{ty:?}");
+        }
+        assert!(kernel(ty, 3).is_none());
+    }
+}
+
+#[test]
+fn too_many_vectors_have_no_plan() {
+    let plan = |vectors| MatmulQ8Plan::new(WeightType::Q4K, [16, 0, 0], 256, vectors, 1, 163 << 10);
+    assert!(plan(MATMUL_Q8_MAX_VECTORS).is_some());
+    assert!(plan(MATMUL_Q8_MAX_VECTORS + 1).is_none());
+}
+
+#[test]
+fn numbers_of_vectors() {
+    for ty in TYPES {
+        // A tile and less, all tiles of a kernel and one less.
+        for vectors in [1, 5, 8, 9, 16, 17, 24, 32] {
+            Product::new(ty, 20, 320, vectors).check();
+        }
+    }
+}
+
+#[test]
+fn shapes_of_every_type() {
+    for ty in TYPES {
+        // A block; rows that end inside a warp's and inside a step; rows of Qwen2.5-0.5B, whose ends are in the
+        // middle of a step; more steps than warps; odd numbers of blocks; several tiles of rows a block.
+        for (n_out, n_in) in [(1, 32), (5, 96), (100, 896), (37, 2432), (17, 1056)] {
+            for vectors in [3, 12, 25] {
+                Product::new(ty, n_out, n_in, vectors).check();
+            }
+        }
+    }
+}
+
+#[test]
+fn several_matrices() {
+    for ty in [WeightType::Q4K, WeightType::Q6K, WeightType::Q5_0] {
+        for (n_out, multiprocessors) in [([33, 16, 7], 1), ([16, 48, 0], 2), ([100, 1, 15], 4)] {
+            let product = Product {
+                n_out,
+                multiprocessors,
+                bias: true,
+                ..Product::new(ty, 1, 512, 7)
+            };
+            product.check();
+            Product {
+                accumulate: true,
+                ..product
+            }
+            .check();
+        }
+    }
+}
