@@ -1,6 +1,6 @@
 //! Times the kernels that read weights on a GPU: `kernel_bench [NAME-PART]...` runs those whose name
-//! or shape contains one of the parts, or all. `kernel_bench q8_n8 _t2` compares the two ways to multiply with 5 to 8
-//! vectors: the matrix-vector kernels, and those for matrices with their fewest tiles.
+//! or shape contains one of the parts, or all. `kernel_bench q4_k_q8 q4_k_t` compares the ways to multiply Q4_K: with
+//! few vectors, with some in 8 bits, and with many in f16.
 //!
 //! Each runs in a recorded graph, with programmatic dependent launch as in a decode step, on copies of
 //! the weights that together do not fit in the L2 cache. Beside the time is the bandwidth, and its share of
@@ -14,11 +14,12 @@ use hyperion::device::choice::{self, DeviceChoice};
 use hyperion::device::{Buffer, Device, Launch};
 use hyperion::ptx;
 use kernels_gpu::abi::{
-    DequantizeParams, DevicePtr, KernelDef, KernelParams, MatmulParams, MatmulPlan, MatvecEpilogue,
-    MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment, UNPACK_THREADS, UnpackPlan, VectorFormat,
-    WeightType, matvec_alone_bytes, matvec_beside_bytes, matvec_pair_ends,
+    DequantizeParams, DevicePtr, KernelDef, KernelParams, MatmulParams, MatmulPlan, MatmulQ8Params,
+    MatmulQ8Plan, MatvecEpilogue, MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment, Q8Vectors,
+    UNPACK_THREADS, UnpackPlan, VectorFormat, WeightType, matvec_alone_bytes, matvec_beside_bytes,
+    matvec_pair_ends, q8_vectors_bytes,
 };
-use kernels_gpu::ops::{dequantize, matmul_entries, matvec_entries};
+use kernels_gpu::ops::{dequantize, matmul_entries, matmul_q8_entries, matvec_entries};
 
 /// Rows and columns of the matrices of models from 135M to 8B.
 const SHAPES: [(u32, u32); 10] = [
@@ -67,6 +68,9 @@ fn main() -> Result<()> {
             }
             for vectors in [5, 6, 7, 8, 16, 32, 64, 128, 256] {
                 bench.matmul(ty, n_out, n_in, vectors)?;
+            }
+            for vectors in [2, 4, 8, 16, 24, 32] {
+                bench.matmul_q8(ty, n_out, n_in, vectors)?;
             }
             bench.dequantize(ty, n_out, n_in)?;
         }
@@ -209,6 +213,61 @@ impl Bench {
                 row_groups_log2: plan.row_groups.ilog2(),
                 block_ends: plan.block_ends,
                 scale: 1.0,
+                reserved: 0,
+            };
+            self.launch(&kernel, plan.grid, plan.block, plan.shared_bytes, &params)
+        })?;
+        self.print(kernel.name, [n_out, n_in], vectors, time, weight_bytes);
+        Ok(())
+    }
+
+    fn matmul_q8(&self, ty: WeightType, n_out: u32, n_in: u32, vectors: u32) -> Result<()> {
+        let info = self.device.info();
+        let plan = MatmulQ8Plan::new(
+            ty,
+            [n_out, 0, 0],
+            n_in,
+            vectors,
+            info.multiprocessors,
+            info.max_shared_per_block,
+        );
+        let Some(plan) = plan else { return Ok(()) };
+        let Some(kernel) = matmul_q8_entries::kernel(ty, plan.tiles) else {
+            return Ok(());
+        };
+        if !self.wanted(kernel.name, n_out, n_in) {
+            return Ok(());
+        }
+        let weight_bytes = n_out as usize * ty.row_bytes(n_in) as usize;
+        let (copies, weights) = self.weights(weight_bytes)?;
+        let [elements, scales] = q8_vectors_bytes(n_in, vectors);
+        let elements = self.filled(elements as usize, "elements")?;
+        let scales = self.filled(scales as usize, "scales")?;
+        let y = self.filled((vectors * n_out) as usize * 4, "y")?;
+        let time = self.time(LAUNCHES.max(copies), &mut |i| {
+            let copy = (i % copies * aligned(weight_bytes)) as u64;
+            let params = MatmulQ8Params {
+                x: Q8Vectors {
+                    elements: DevicePtr::from_address(elements.addr()),
+                    scales: DevicePtr::from_address(scales.addr()),
+                    sums: DevicePtr::from_address(scales.addr()),
+                },
+                segments: [
+                    MatvecSegment {
+                        weights: DevicePtr::from_address(weights.addr() + copy),
+                        y: DevicePtr::from_address(y.addr()),
+                        bias: DevicePtr::NULL,
+                        n_out,
+                        y_stride: n_out,
+                    },
+                    MatvecSegment::NONE,
+                    MatvecSegment::NONE,
+                ],
+                n_in,
+                vectors,
+                tile_ends: plan.tile_ends,
+                k_groups_log2: plan.k_groups.ilog2(),
+                accumulate: 0,
                 reserved: 0,
             };
             self.launch(&kernel, plan.grid, plan.block, plan.shared_bytes, &params)

@@ -40,6 +40,20 @@ const _: () = assert!(ACTIVATION_GROUP == 32);
 /// 1.5 * 2^23: to the bits of this f32 an integer below 2^22 can be added.
 const INTEGERS: f32 = 12_582_912.0;
 
+/// Does something for each of up to four tiles, as far as there are such. A loop would not be unrolled, and the sums would
+/// not stay in registers.
+macro_rules! each_tile {
+    ($most:expr, $count:expr, $tile:ident => $body:block) => {
+        each_tile!(@ $most, $count, $tile, $body, 0 1 2 3)
+    };
+    (@ $most:expr, $count:expr, $tile:ident, $body:block, $($number:literal)*) => {$(
+        if $number < $most && $number < $count {
+            let $tile: usize = $number;
+            $body
+        }
+    )*};
+}
+
 /// The body, for up to `TILES` tiles of eight vectors.
 ///
 /// # Safety
@@ -198,44 +212,108 @@ unsafe fn add_step<W: Fragments, const TILES: usize>(
     // SAFETY: the caller's.
     unsafe {
         let headers = [W::header(rows[0]), W::header(rows[1])];
+        let row = |i: usize| Row {
+            bytes: rows[i],
+            header: headers[i],
+            t,
+        };
+        let rows = [row(0), row(1)];
         if W::MINIMUM {
-            let mut quad = 0;
-            while quad < MATMUL_Q8_UNITS / 4 {
-                let minimums =
-                    [0, 1].map(|i: usize| -to_tf32(W::minimum(rows[i], &headers[i], quad, t)));
-                let mut tile = 0;
-                while tile < TILES {
-                    if (tile as u32) < vectors.tiles {
-                        mma_tf32(&mut sums[tile], minimums, vectors.sum(tile, quad));
-                    }
-                    tile += 1;
-                }
-                quad += 1;
-            }
+            subtract_minimums::<W, TILES>(&rows, 0, &vectors, sums);
+            subtract_minimums::<W, TILES>(&rows, 1, &vectors, sums);
         }
-        let mut unit = 0;
-        while unit < MATMUL_Q8_UNITS {
-            let words = [W::words(rows[0], unit, t), W::words(rows[1], unit, t)];
-            let end = unit + W::LOADED;
-            while unit < end {
-                let pair = Pair {
-                    fragments: [unit, unit + 1]
-                        .map(|unit| words.map(|words| W::fragment(&words, unit))),
-                    scales: [unit, unit + 1]
-                        .map(|unit| [0, 1].map(|i: usize| W::scales(rows[i], &headers[i], unit))),
-                };
-                let mut tile = 0;
-                while tile < TILES {
-                    if (tile as u32) < vectors.tiles {
-                        let elements = vectors.pair(tile, unit / 2);
-                        let scales = vectors.scales(tile, unit / 2);
-                        pair.add_products::<W>(elements, scales, &mut sums[tile]);
-                    }
-                    tile += 1;
-                }
-                unit += 2;
-            }
-        }
+        let words = rows.map(|row| row.words(0));
+        add_pair::<W, TILES>(&rows, &words, 0, &vectors, sums);
+        let words = if W::LOADED == 2 {
+            rows.map(|row| row.words(2))
+        } else {
+            words
+        };
+        add_pair::<W, TILES>(&rows, &words, 1, &vectors, sums);
+        let words = rows.map(|row| row.words(4));
+        add_pair::<W, TILES>(&rows, &words, 2, &vectors, sums);
+        let words = if W::LOADED == 2 {
+            rows.map(|row| row.words(6))
+        } else {
+            words
+        };
+        add_pair::<W, TILES>(&rows, &words, 3, &vectors, sums);
+    }
+}
+
+/// A row's step, as a lane reads it.
+struct Row<W: Fragments> {
+    bytes: Bytes,
+    header: W::Header,
+    t: u32,
+}
+
+impl<W: Fragments> Clone for Row<W> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W: Fragments> Copy for Row<W> {}
+
+impl<W: Fragments> Row<W> {
+    /// # Safety
+    /// The step has arrived.
+    #[inline(always)]
+    unsafe fn words(self, unit: u32) -> W::Words {
+        // SAFETY: the caller's.
+        unsafe { W::words(self.bytes, unit, self.t) }
+    }
+}
+
+/// Subtracts the minimums of four units times their sums from all tiles.
+///
+/// # Safety
+/// As for [`add_step`].
+#[inline(always)]
+unsafe fn subtract_minimums<W: Fragments, const TILES: usize>(
+    rows: &[Row<W>; 2],
+    quad: u32,
+    vectors: &Vectors,
+    sums: &mut Sums<TILES>,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let minimum = |row: &Row<W>| -to_tf32(W::minimum(row.bytes, &row.header, quad, row.t));
+        let minimums = [minimum(&rows[0]), minimum(&rows[1])];
+        each_tile!(TILES, vectors.tiles, tile => {
+            mma_tf32(&mut sums[tile], minimums, vectors.sum(tile, quad));
+        });
+    }
+}
+
+/// Adds the products of units `2 * pair` and `2 * pair + 1`, whose words these are, with all tiles.
+///
+/// # Safety
+/// As for [`add_step`].
+#[inline(always)]
+unsafe fn add_pair<W: Fragments, const TILES: usize>(
+    rows: &[Row<W>; 2],
+    words: &[W::Words; 2],
+    pair: u32,
+    vectors: &Vectors,
+    sums: &mut Sums<TILES>,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let units = [2 * pair, 2 * pair + 1];
+        let scales = |row: &Row<W>, unit| W::scales(row.bytes, &row.header, unit);
+        let units = Pair {
+            fragments: units
+                .map(|unit| [W::fragment(&words[0], unit), W::fragment(&words[1], unit)]),
+            scales: units.map(|unit| [scales(&rows[0], unit), scales(&rows[1], unit)]),
+        };
+        each_tile!(TILES, vectors.tiles, tile => {
+            let (x, x_scales) = (vectors.pair(tile, pair), vectors.scales(tile, pair));
+            units.add_products::<W>(0, [x[0], x[1]], [x_scales[0], x_scales[1]], &mut sums[tile]);
+            units.add_products::<W>(1, [x[2], x[3]], [x_scales[2], x_scales[3]], &mut sums[tile]);
+        });
     }
 }
 
@@ -248,45 +326,36 @@ struct Pair {
 }
 
 impl Pair {
-    /// Adds the products with a tile's vectors, of which these are the lane's words and their scales.
+    /// Adds the products of a unit with a tile's vectors, of which these are the lane's words and their scales.
     ///
     /// # Safety
     /// The whole warp comes here.
     #[inline(always)]
     unsafe fn add_products<W: Fragments>(
         &self,
-        x: [u32; 4],
-        x_scales: [f32; 4],
+        unit: usize,
+        x: [u32; 2],
+        x_scales: [f32; 2],
         sums: &mut [f32; 4],
     ) {
         const C: u32 = INTEGERS.to_bits();
-        let mut unit = 0;
-        while unit < 2 {
-            let [a, b] = self.fragments[unit];
-            let [upper, lower] = self.scales[unit];
-            let (x, x_scales) = (
-                [x[2 * unit], x[2 * unit + 1]],
-                [x_scales[2 * unit], x_scales[2 * unit + 1]],
-            );
-            // SAFETY: the caller's.
-            unsafe {
-                if W::HALVES {
-                    let mut half = 0;
-                    while half < 2 {
-                        let products = mma_s8_short(C, [a[half], b[half]], [x[half]]);
-                        add_scaled(products, [upper[half], lower[half]], x_scales, sums);
-                        half += 1;
-                    }
-                } else {
-                    let rows = [a[0], b[0], a[1], b[1]];
-                    let products = match W::MINIMUM {
-                        true => mma_u8(C, rows, x),
-                        false => mma_s8(C, rows, x),
-                    };
-                    add_scaled(products, [upper[0], lower[0]], x_scales, sums);
-                }
+        let [a, b] = self.fragments[unit];
+        let [upper, lower] = self.scales[unit];
+        // SAFETY: the caller's.
+        unsafe {
+            if W::HALVES {
+                let first = mma_s8_short(C, [a[0], b[0]], [x[0]]);
+                add_scaled(first, [upper[0], lower[0]], x_scales, sums);
+                let second = mma_s8_short(C, [a[1], b[1]], [x[1]]);
+                add_scaled(second, [upper[1], lower[1]], x_scales, sums);
+            } else {
+                let rows = [a[0], b[0], a[1], b[1]];
+                let products = match W::MINIMUM {
+                    true => mma_u8(C, rows, x),
+                    false => mma_s8(C, rows, x),
+                };
+                add_scaled(products, [upper[0], lower[0]], x_scales, sums);
             }
-            unit += 1;
         }
     }
 }

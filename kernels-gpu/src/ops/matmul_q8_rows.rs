@@ -1,10 +1,12 @@
 //! The rows that a warp of a matrix product in 8 bits multiplies, on their way to shared memory.
 
+use core::hint::select_unpredictable;
 use core::marker::PhantomData;
 
 use cuda_std::shared::Shared;
 use cuda_std::warp;
 
+use super::matvec_rows::segment;
 use super::weights::Weights;
 use super::weights::bytes::Bytes;
 use super::weights::tile::Tile;
@@ -18,14 +20,16 @@ use crate::prim::async_copy::{commit, wait_group};
 #[inline(always)]
 pub fn tile_rows(p: &MatmulQ8Params, tile: u32) -> (MatvecSegment, u32) {
     let [first, second, _] = p.tile_ends;
-    let (segment, before) = if tile < first {
-        (p.segments[0], 0)
-    } else if tile < second {
-        (p.segments[1], first)
-    } else {
-        (p.segments[2], second)
-    };
-    (segment, (tile - before) * MATMUL_Q8_ROWS)
+    let index = (tile >= first) as u32 + (tile >= second) as u32;
+    let before = select_unpredictable(
+        tile >= second,
+        second,
+        select_unpredictable(tile >= first, first, 0),
+    );
+    (
+        segment(&p.segments, index),
+        (tile - before) * MATMUL_Q8_ROWS,
+    )
 }
 
 /// Which steps of which tiles of rows are a warp's.

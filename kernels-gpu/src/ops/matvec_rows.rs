@@ -54,7 +54,7 @@ impl<'a> RowPairs<'a> {
     #[inline(always)]
     pub fn rows<W: Weights>(&self, pair: Pair) -> [*const u8; 2] {
         let row_bytes = W::TYPE.row_bytes(self.0.n_in) as usize;
-        let segment = segment(self.0, pair.segment);
+        let segment = segment(&self.0.segments, pair.segment);
         let offset = pair.row as usize * row_bytes;
         let first = segment.weights.ptr().wrapping_add(offset);
         let has_next = pair.row + 1 < segment.n_out;
@@ -69,14 +69,16 @@ impl<'a> RowPairs<'a> {
     pub fn row(&self, pair: Pair, which: u32) -> (MatvecSegment, u32) {
         let gated = self.are_gated() as u32;
         let index = pair.segment + which * gated;
-        (segment(self.0, index), pair.row + which * (1 - gated))
+        (
+            segment(&self.0.segments, index),
+            pair.row + which * (1 - gated),
+        )
     }
 }
 
 /// A segment by a variable index, field by field: to index the array would copy it to local memory.
 #[inline(always)]
-fn segment(p: &MatvecParams, index: u32) -> MatvecSegment {
-    let [a, b, c] = &p.segments;
+pub fn segment([a, b, c]: &[MatvecSegment; 3], index: u32) -> MatvecSegment {
     macro_rules! field {
         ($name:ident) => {
             pick(index, [a.$name, b.$name, c.$name])
