@@ -23,7 +23,7 @@ pub const MATMUL_Q8_WARPS: u32 = 8;
 pub const MATMUL_Q8_SLOTS: u32 = 2;
 
 /// Tiles of [`MATMUL_TILE_VECTORS`] vectors that there are kernels for.
-pub const MATMUL_Q8_TILES: [u32; 3] = [1, 2, 4];
+pub const MATMUL_Q8_TILES: [u32; 4] = [1, 2, 3, 4];
 
 /// Most vectors of a launch.
 pub const MATMUL_Q8_MAX_VECTORS: u32 = 4 * MATMUL_TILE_VECTORS;
@@ -157,7 +157,7 @@ impl MatmulQ8Plan {
         max_shared: u32,
     ) -> Option<Self> {
         let wanted = vectors.div_ceil(MATMUL_TILE_VECTORS);
-        let tiles = MATMUL_Q8_TILES.into_iter().find(|&tiles| tiles >= wanted)?;
+        let tiles = MATMUL_Q8_TILES.into_iter().find(|&tiles| tiles == wanted)?;
         let k_groups = matmul_q8_steps(n_in)
             .next_power_of_two()
             .min(MATMUL_Q8_WARPS);

@@ -14,7 +14,7 @@
 use cuda_std::prelude::*;
 use cuda_std::shared::{Shared, dynamic};
 
-use super::matmul_q8_rows::{RowSteps, Share, tile_rows, two_rows};
+use super::matmul_q8_rows::{RowSteps, Share, row_starts, tile_rows, two_rows};
 use super::weights::bytes::Bytes;
 use super::weights::{Fragments, Weights};
 use crate::abi::{
@@ -40,21 +40,20 @@ const _: () = assert!(ACTIVATION_GROUP == 32);
 /// 1.5 * 2^23: to the bits of this f32 an integer below 2^22 can be added.
 const INTEGERS: f32 = 12_582_912.0;
 
-/// Does something for each of up to four tiles, as far as there are such. A loop would not be unrolled, and the sums would
-/// not stay in registers.
+/// Does something for each of up to four tiles. A loop would not be unrolled, and the sums would not stay in registers.
 macro_rules! each_tile {
-    ($most:expr, $count:expr, $tile:ident => $body:block) => {
-        each_tile!(@ $most, $count, $tile, $body, 0 1 2 3)
+    ($count:expr, $tile:ident => $body:block) => {
+        each_tile!(@ $count, $tile, $body, 0 1 2 3)
     };
-    (@ $most:expr, $count:expr, $tile:ident, $body:block, $($number:literal)*) => {$(
-        if $number < $most && $number < $count {
+    (@ $count:expr, $tile:ident, $body:block, $($number:literal)*) => {$(
+        if $number < $count {
             let $tile: usize = $number;
             $body
         }
     )*};
 }
 
-/// The body, for up to `TILES` tiles of eight vectors.
+/// The body, for `TILES` tiles of eight vectors, the last of which may have fewer.
 ///
 /// # Safety
 /// The launch conditions in the module's header.
@@ -83,19 +82,19 @@ pub unsafe fn matmul_q8<W: Fragments, const TILES: usize>(p: MatmulQ8Params) {
     grid::wait();
 
     let steps = matmul_q8_steps(p.n_in);
-    let tiles = p.vectors.div_ceil(MATMUL_TILE_VECTORS);
     let mut first = first_of_block;
     // The block's first tile decides for all warps because of the barriers.
     while first < p.tile_ends[2] {
         let tile = first + row_group;
         let mut sums: Sums<TILES> = [[0.0; 4]; TILES];
+        let starts = row_starts::<W>(&p, tile, lane / 4);
         let mut step = part;
         while tile < p.tile_ends[2] && step < steps {
             // SAFETY: the step before has been read; the whole warp is here; the vectors are as the parameters say.
             unsafe {
                 let slot = rows.next();
-                let rows = two_rows::<W>(&p, slot, tile, step, lane / 4);
-                let vectors = Vectors::of_step(&p, step, tiles, lane);
+                let rows = two_rows::<W>(slot, starts, step, lane / 4);
+                let vectors = Vectors::of_step::<TILES>(&p, step, lane);
                 add_step::<W, TILES>(rows, vectors, lane % 4, &mut sums);
             }
             step += k_groups;
@@ -126,14 +125,12 @@ struct Vectors {
     elements: *const u32,
     scales: *const f32,
     sums: *const f32,
-    /// Tiles that there are.
-    tiles: u32,
 }
 
 impl Vectors {
     #[inline(always)]
-    fn of_step(p: &MatmulQ8Params, step: u32, tiles: u32, lane: u32) -> Self {
-        let tile = (step * tiles) as usize;
+    fn of_step<const TILES: usize>(p: &MatmulQ8Params, step: u32, lane: u32) -> Self {
+        let tile = step as usize * TILES;
         let (g, t) = (lane / 4, lane % 4);
         Self {
             elements: p
@@ -151,7 +148,6 @@ impl Vectors {
                 .sums
                 .ptr()
                 .wrapping_add(tile * TILE_SCALES + (8 * t + g) as usize),
-            tiles,
         }
     }
 
@@ -282,7 +278,7 @@ unsafe fn subtract_minimums<W: Fragments, const TILES: usize>(
     unsafe {
         let minimum = |row: &Row<W>| -to_tf32(W::minimum(row.bytes, &row.header, quad, row.t));
         let minimums = [minimum(&rows[0]), minimum(&rows[1])];
-        each_tile!(TILES, vectors.tiles, tile => {
+        each_tile!(TILES, tile => {
             mma_tf32(&mut sums[tile], minimums, vectors.sum(tile, quad));
         });
     }
@@ -309,7 +305,7 @@ unsafe fn add_pair<W: Fragments, const TILES: usize>(
                 .map(|unit| [W::fragment(&words[0], unit), W::fragment(&words[1], unit)]),
             scales: units.map(|unit| [scales(&rows[0], unit), scales(&rows[1], unit)]),
         };
-        each_tile!(TILES, vectors.tiles, tile => {
+        each_tile!(TILES, tile => {
             let (x, x_scales) = (vectors.pair(tile, pair), vectors.scales(tile, pair));
             units.add_products::<W>(0, [x[0], x[1]], [x_scales[0], x_scales[1]], &mut sums[tile]);
             units.add_products::<W>(1, [x[2], x[3]], [x_scales[2], x_scales[3]], &mut sums[tile]);

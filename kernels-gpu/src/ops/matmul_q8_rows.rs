@@ -54,8 +54,11 @@ pub struct RowSteps<'a, W> {
     slot: Shared<u32>,
     /// From one slot to the other and back.
     other: u32,
-    /// The tile and the step that are copied next.
+    /// The tile that is copied next; its first row's blocks; the number of its last row there.
     tile: u32,
+    first_row: *const u8,
+    last: u32,
+    /// The step that is copied next.
     step: u32,
     weights: PhantomData<W>,
 }
@@ -68,7 +71,8 @@ impl<'a, W: Weights> RowSteps<'a, W> {
     /// Pieces of 16 bytes that a row's step is in, at most.
     const PIECES: u32 = W::TYPE.span_bytes(MATMUL_Q8_STEP) / 16;
 
-    /// The slots of a warp, of [`matmul_q8_warp_bytes`](crate::abi::matmul_q8_warp_bytes) at a multiple of 16 bytes, and the first copy on its way.
+    /// The slots of a warp, of [`matmul_q8_warp_bytes`](crate::abi::matmul_q8_warp_bytes) at a multiple of 16 bytes, and
+    /// the first copy on its way.
     ///
     /// # Safety
     /// The matrices are as the parameters say; the memory is the warp's. All lanes call this and the other functions
@@ -88,9 +92,12 @@ impl<'a, W: Weights> RowSteps<'a, W> {
             slot: slots,
             other: Self::SLOT,
             tile: share.first_tile,
+            first_row: core::ptr::null(),
+            last: 0,
             step: share.first_step,
             weights: PhantomData,
         };
+        steps.find_rows();
         // SAFETY: no slot is in use.
         unsafe { steps.copy_next() };
         steps
@@ -112,25 +119,35 @@ impl<'a, W: Weights> RowSteps<'a, W> {
         self.slot
     }
 
+    #[inline(always)]
+    fn find_rows(&mut self) {
+        let (segment, first) = tile_rows(self.params, self.tile);
+        let offset = first as usize * W::TYPE.row_bytes(self.params.n_in) as usize;
+        self.first_row = segment.weights.ptr().wrapping_add(offset);
+        self.last = (segment.n_out - 1)
+            .wrapping_sub(first)
+            .min(MATMUL_Q8_ROWS - 1);
+    }
+
     /// # Safety
     /// The warp has read what is in the slot.
     #[inline(always)]
     unsafe fn copy_next(&mut self) {
         let p = self.params;
-        if self.tile < p.tile_ends[2] && self.step < matmul_q8_steps(p.n_in) {
-            let (segment, first_row) = tile_rows(p, self.tile);
+        let steps = matmul_q8_steps(p.n_in);
+        if self.tile < p.tile_ends[2] && self.step < steps {
             let row_bytes = W::TYPE.row_bytes(p.n_in);
             let start = self.step * Self::STEP;
             let bytes = (row_bytes - start).min(Self::STEP);
+            let from = self.first_row.wrapping_add(start as usize);
             let mut round = 0;
             while round < const { (MATMUL_Q8_ROWS * Self::PIECES).div_ceil(32) } {
                 let place = self.lane + 32 * round;
                 let (row, piece) = (place / Self::PIECES, place % Self::PIECES);
                 if row < MATMUL_Q8_ROWS {
-                    // Behind the last row that one again: what becomes of it is not stored.
-                    let number = (first_row + row).min(segment.n_out - 1);
-                    let offset = number as usize * row_bytes as usize + start as usize;
-                    let from = segment.weights.ptr().wrapping_add(offset);
+                    // Behind the last row that one again: what becomes of it is not stored. Sixteen rows are less than
+                    // 4 GB.
+                    let from = from.wrapping_add((row.min(self.last) * row_bytes) as usize);
                     let to = self.slot.byte_add(row * matmul_q8_row_bytes(W::TYPE));
                     // SAFETY: whole blocks of a row; the row's part of the slot has room for them, and for the zeros
                     // behind the last one.
@@ -141,31 +158,33 @@ impl<'a, W: Weights> RowSteps<'a, W> {
         }
         commit();
         self.step += self.share.step_step;
-        if self.step >= matmul_q8_steps(p.n_in) {
+        if self.step >= steps {
             self.step = self.share.first_step;
             self.tile += self.share.tile_step;
+            self.find_rows();
         }
         self.slot = self.slot.byte_add(self.other);
         self.other = self.other.wrapping_neg();
     }
 }
 
-/// Rows `g` and `g + 8` of step `step` of a tile's rows, which lies in `slot`.
+/// The last bits of the addresses where rows `g` and `g + 8` of a tile begin.
 #[inline(always)]
-pub fn two_rows<W: Weights>(
-    p: &MatmulQ8Params,
-    slot: Shared<u32>,
-    tile: u32,
-    step: u32,
-    g: u32,
-) -> [Bytes; 2] {
+pub fn row_starts<W: Weights>(p: &MatmulQ8Params, tile: u32, g: u32) -> [u32; 2] {
     let (segment, first_row) = tile_rows(p, tile);
-    // Products may wrap around: only the last bits of the address count.
+    // Products may wrap around: only the last bits count.
     [g, g + 8].map(|row| {
         let number = (first_row + row).min(segment.n_out - 1);
-        let low_bits = number
-            .wrapping_mul(W::TYPE.row_bytes(p.n_in))
-            .wrapping_add(step * W::TYPE.row_bytes(MATMUL_Q8_STEP));
-        Tile::<W>::new(slot.byte_add(row * matmul_q8_row_bytes(W::TYPE))).bytes(low_bits)
+        number.wrapping_mul(W::TYPE.row_bytes(p.n_in))
     })
+}
+
+/// Rows `g` and `g + 8` of step `step` of a tile, which lies in `slot`, the rows beginning at `starts`.
+#[inline(always)]
+pub fn two_rows<W: Weights>(slot: Shared<u32>, starts: [u32; 2], step: u32, g: u32) -> [Bytes; 2] {
+    let row = |which: usize, row: u32| {
+        let start = starts[which].wrapping_add(step * W::TYPE.row_bytes(MATMUL_Q8_STEP));
+        Tile::<W>::new(slot.byte_add(row * matmul_q8_row_bytes(W::TYPE))).bytes(start)
+    };
+    [row(0, g), row(1, g + 8)]
 }
