@@ -1,5 +1,5 @@
 //! Steps of one new token for each of a few sequences: five launches a block. Those of more sequences are
-//! [`decode_batch`](super::decode_batch)'s.
+//! [`decode_q8`](super::decode_q8)'s and [`decode_batch`](super::decode_batch)'s.
 //!
 //! Positions, token ids and pages are read from device memory, so that a recorded step serves all
 //! positions whose attention takes as many blocks.
@@ -12,7 +12,7 @@ use super::ops::attention_decode::MixedType;
 use super::ops::matvec::{Product, Residual, Vectors};
 use super::pass::Pass;
 use super::weights::{GpuLayer, GpuLinear};
-use super::workspace::DECODE_SEQUENCES;
+use super::workspace::{DECODE_SEQUENCES, Q8_SEQUENCES};
 use crate::backend::Row;
 use crate::device::{Buffer, Result};
 use crate::model::{BlockNorms, GateFunction};
@@ -49,9 +49,10 @@ impl<'a> Stream<'a> {
 impl<'a> Pass<'a> {
     /// Sends the kernels of a step of one token for each sequence.
     pub fn send_decode_step(&self, key: GraphKey, rows: &[Row<'_>]) -> Result<()> {
-        match key.n <= DECODE_SEQUENCES && !self.is_deterministic {
-            true => self.send_decode(key, rows),
-            false => self.send_decode_batch(key, rows),
+        match key.n {
+            ..=DECODE_SEQUENCES if !self.is_deterministic => self.send_decode(key, rows),
+            ..=Q8_SEQUENCES if self.batches_in_q8 => self.send_decode_q8(key, rows),
+            _ => self.send_decode_batch(key, rows),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A step becomes a [`Pass`](pass::Pass) over the backend's memory. A step of one new token for each sequence is
 //! recorded in a graph (`steps`, `graphs`). With a few sequences ([`DECODE_SEQUENCES`]) it takes the matrix-vector
-//! kernels (`decode`). With more of them (`decode_batch`), and in a step of any tokens (`prefill`), products are in
+//! kernels (`decode`); with more of them ([`Q8_SEQUENCES`]) those for products in 8 bits on integer tensor cores
+//! (`decode_q8`). With still more (`decode_batch`), and in a step of any tokens (`prefill`), products are in
 //! f16 on tensor cores: quantized matrices straight from their blocks with few tokens, unpacked and with cuBLAS with
 //! more (`products`). `ops` has the launches of the kernels, a file each.
 
@@ -11,6 +12,7 @@ mod cache;
 mod choices;
 mod decode;
 mod decode_batch;
+mod decode_q8;
 mod graphs;
 mod inputs;
 mod launcher;
@@ -40,13 +42,14 @@ use cache::{KvCache, RopeTable};
 use graphs::{Graphs, Memory};
 use inputs::Inputs;
 use launcher::Launcher;
+pub use ops::matmul_q8::multiplies_in_q8;
 use pass::Setup;
 use scales::NormScales;
 use trace::DeviceTracer;
 use under_way::UnderWay;
 use weights::GpuWeights;
 use workspace::Workspace;
-pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits, MAX_SEQUENCES};
+pub use workspace::{DECODE_SEQUENCES, DEFAULT_CHUNK, Limits, MAX_SEQUENCES, Q8_SEQUENCES};
 
 /// Head sizes that attention has kernels for.
 const HEAD_DIMS: [usize; 6] = [32, 64, 80, 96, 128, 256];
@@ -160,6 +163,9 @@ impl GpuBackend {
             setup: Setup {
                 activations: arithmetic.activations,
                 is_deterministic: arithmetic.is_deterministic,
+                batches_in_q8: arithmetic.activations == ActivationPrecision::Q8
+                    && !arithmetic.is_deterministic
+                    && multiplies_in_q8(&model),
                 launcher: Launcher::new(device),
                 norm_scales: NormScales::of(&model),
                 model,

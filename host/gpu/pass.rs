@@ -29,6 +29,8 @@ pub struct Setup {
     pub norm_scales: NormScales,
     /// Whether a token's values must not depend on the step that it is in.
     pub is_deterministic: bool,
+    /// Whether steps of some sequences multiply in 8 bits.
+    pub batches_in_q8: bool,
 }
 
 /// One step on its way to the device.
@@ -39,6 +41,7 @@ pub struct Pass<'a> {
     pub activations: ActivationPrecision,
     pub norm_scales: &'a NormScales,
     pub is_deterministic: bool,
+    pub batches_in_q8: bool,
     pub weights: &'a GpuWeights,
     pub cache: &'a KvCache,
     pub ropes: &'a [RopeTable],
@@ -60,6 +63,7 @@ impl<'a> Pass<'a> {
             activations: setup.activations,
             norm_scales: &setup.norm_scales,
             is_deterministic: setup.is_deterministic,
+            batches_in_q8: setup.batches_in_q8,
             weights: &memory.weights,
             cache: &memory.cache,
             ropes: &memory.ropes,

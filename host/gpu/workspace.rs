@@ -1,6 +1,9 @@
 //! Sizes and buffers of a step's intermediate results.
 
-use kernels_gpu::abi::{GROUP_LOGITS, PAGE_TOKENS, decode_grid_y, decode_partial_floats};
+use kernels_gpu::abi::{
+    GROUP_LOGITS, MATMUL_Q8_MAX_VECTORS, PAGE_TOKENS, decode_grid_y, decode_partial_floats,
+    q8_vectors_bytes,
+};
 
 use super::products::ROW_MULTIPLE;
 use crate::device::plan::MemoryPlan;
@@ -15,6 +18,8 @@ pub const MAX_ENTRIES: usize = 1 << 15;
 /// arithmetic: on an H100 a step of llama-8b q4_k_m took 5.8 ms with 8 vectors a kernel, and less on tensor cores
 /// with 16.
 pub const DECODE_SEQUENCES: usize = 4;
+/// Most sequences of a step whose products are in 8 bits on integer tensor cores.
+pub const Q8_SEQUENCES: usize = MATMUL_Q8_MAX_VECTORS as usize;
 /// Prompt tokens of a step, unless asked otherwise. On an H100 a prompt of 2,048 tokens is 1.4 times as fast
 /// in one step as in four (Llama 8B): the matrices are unpacked once, and the products fill the GPU.
 pub const DEFAULT_CHUNK: usize = 2048;
@@ -104,6 +109,12 @@ pub struct Workspace {
     pub gated_scales: Buffer,
     /// The bits of the largest magnitude of each row of `gate` and `up` where that is large, u32.
     pub gated_maxima: Buffer,
+    /// Vectors in 8 bits, see [`Q8Vectors`](kernels_gpu::abi::Q8Vectors).
+    pub q8_elements: Buffer,
+    /// Their scales.
+    pub q8_scales: Buffer,
+    /// The sums of their groups.
+    pub q8_sums: Buffer,
     /// Residual rows whose logits are wanted, f32 `[logit_rows, width]`.
     pub last: Buffer,
     /// f32 `[logit_rows, vocab]`.
@@ -131,14 +142,16 @@ pub struct Workspace {
 }
 
 /// Label and bytes of each buffer, in the order of [`Workspace`]'s fields.
-fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 25] {
+fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 28] {
     let config = &model.config;
-    // Results are f32 in a step that takes the matrix-vector kernels, and f16 in any other.
-    let tokens = (limits.tokens().max(2 * DECODE_SEQUENCES)).next_multiple_of(ROW_MULTIPLE);
+    // Results are f32 in a step that multiplies in 8 bits, and f16 in any other.
+    let tokens = (limits.tokens().max(2 * Q8_SEQUENCES)).next_multiple_of(ROW_MULTIPLE);
     let (sequences, logit_rows) = (limits.sequences(), limits.logit_rows());
     let (width, ffn, vocab) = (config.width, config.ffn_width, model.vocab());
     let (q, kv) = (config.q_width(), config.kv_width());
     let grid_y = grid_y(config) as usize;
+    let longest = width.max(q).max(ffn) as u32;
+    let [q8_elements, q8_scales] = q8_vectors_bytes(longest, MATMUL_Q8_MAX_VECTORS);
     let partial = decode_partial_floats(config.head_dim as u32, SHARED_BLOCKS, 1);
     [
         ("residual stream", 4 * tokens * width),
@@ -156,6 +169,9 @@ fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 25] {
         ("gated", 2 * tokens * ffn),
         ("gated, scales", 4 * tokens),
         ("gated, maxima", 4 * tokens),
+        ("encoded vectors", q8_elements as usize),
+        ("encoded vectors, scales", q8_scales as usize),
+        ("encoded vectors, sums", q8_scales as usize),
         ("last residual rows", 4 * logit_rows * width),
         ("logits", 4 * logit_rows * vocab),
         ("unpacked weights", unpacked_bytes(model)),
@@ -223,6 +239,9 @@ impl Workspace {
             gated: next()?,
             gated_scales: next()?,
             gated_maxima: next()?,
+            q8_elements: next()?,
+            q8_scales: next()?,
+            q8_sums: next()?,
             last: next()?,
             logits: next()?,
             unpacked: next()?,

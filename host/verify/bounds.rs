@@ -6,10 +6,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::noise::RoundedProduct;
+use super::noise::{Q8Rounding, RoundedProduct};
 use super::products::products;
 use crate::backend::{ActivationPrecision, TensorName};
-use crate::gpu::DECODE_SEQUENCES;
+use crate::gpu::{DECODE_SEQUENCES, Q8_SEQUENCES, multiplies_in_q8};
 use crate::model::{Architecture, BlockNorms, Model, QkNorm};
 
 /// How far a tensor may be off, and why that far.
@@ -52,6 +52,8 @@ const F32_SUM: f64 = 1e-4;
 /// What the reference computed in a step, as far as bounds depend on it.
 #[derive(Debug, Default)]
 pub struct Computed {
+    /// Whether each sequence had one new token.
+    pub is_decode: bool,
     /// Tensors that the backend reported.
     pub reported: HashSet<TensorName>,
     /// Length (2-norm) of each of the reference's tensors.
@@ -75,6 +77,8 @@ struct Rounded {
     inputs: &'static [&'static str],
     /// Where its inputs may be rounded to 8 bits.
     q8: Option<RoundedProduct>,
+    /// Whether they are in steps of some sequences, and not only of a few.
+    batches_in_q8: bool,
     /// What its result is multiplied by.
     factor: f64,
 }
@@ -82,6 +86,7 @@ struct Rounded {
 impl Bounds {
     /// Bounds for `model` on a backend that rounds as `activations` say; `None` is f32 throughout.
     pub fn new(model: &Model, activations: Option<ActivationPrecision>) -> Bounds {
+        let batches_in_q8 = multiplies_in_q8(model);
         let products = products(model).into_iter().map(|product| {
             // Plain weights are always multiplied in half precision.
             let quantized = product.linear.weight.ty().block_elements() > 1;
@@ -92,7 +97,13 @@ impl Bounds {
                 None => f64::from(model.config.logit_factor),
             };
             let inputs = product.inputs;
-            (product.output, Rounded { inputs, q8, factor })
+            let rounded = Rounded {
+                inputs,
+                q8,
+                batches_in_q8,
+                factor,
+            };
+            (product.output, rounded)
         });
         Bounds {
             activations,
@@ -147,8 +158,9 @@ impl Bounds {
     ) -> f64 {
         let product = self.products.get(&name);
         let error = product.and_then(|this| {
-            let (product, input) = this.rounded(name, n_tokens, step)?;
-            Some(Q8_SPREAD * this.factor * product.q8_error_of(rows, input, n_tokens))
+            let (product, input, rounding) = this.rounded(name, n_tokens, step)?;
+            let error = product.q8_error_of(rows, input, n_tokens, rounding);
+            Some(Q8_SPREAD * this.factor * error)
         });
         error.unwrap_or(0.0)
     }
@@ -184,24 +196,30 @@ impl Rounded {
     /// The relative error of the result that 8-bit activations cause; `None`
     /// where they are not in use.
     fn q8_error(&self, output: TensorName, n_rows: usize, step: &Computed) -> Option<f64> {
-        let (product, input) = self.rounded(output, n_rows, step)?;
+        let (product, input, rounding) = self.rounded(output, n_rows, step)?;
         let norm = step.norms.get(&output)?;
-        Some(self.factor * product.q8_error(input, n_rows) / norm).filter(|error| error.is_finite())
+        let error = product.q8_error(input, n_rows, rounding);
+        Some(self.factor * error / norm).filter(|error| error.is_finite())
     }
 
-    /// The product with its input, where that is rounded to 8 bits in a step of `n_rows` tokens.
+    /// The product with its input and how that is rounded, where it is to 8 bits in a step of `n_rows` tokens.
     fn rounded<'a>(
         &'a self,
         output: TensorName,
         n_rows: usize,
         step: &'a Computed,
-    ) -> Option<(&'a RoundedProduct, &'a [f32])> {
-        let product = self.q8.as_ref().filter(|_| n_rows <= DECODE_SEQUENCES)?;
+    ) -> Option<(&'a RoundedProduct, &'a [f32], Q8Rounding)> {
+        let product = self.q8.as_ref()?;
+        let rounding = match n_rows {
+            ..=DECODE_SEQUENCES => Q8Rounding::Halves,
+            ..=Q8_SEQUENCES if self.batches_in_q8 && step.is_decode => Q8Rounding::Groups,
+            _ => return None,
+        };
         let input = self.inputs.iter().find_map(|&base| {
             let name = TensorName { base, ..output };
             step.inputs.get(&name)
         })?;
-        Some((product, input))
+        Some((product, input, rounding))
     }
 }
 

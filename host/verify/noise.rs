@@ -8,8 +8,24 @@
 use crate::gguf::Tensor;
 use crate::model::Linear;
 
-/// ActivationPrecision that share a scale.
-const BLOCK: usize = 16;
+/// How a backend rounds vectors to 8 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Q8Rounding {
+    /// 16 elements share a scale, the least bfloat16 that suffices.
+    Halves,
+    /// 32 elements share an f32 as scale.
+    Groups,
+}
+
+impl Q8Rounding {
+    /// Elements that share a scale.
+    fn block(self) -> usize {
+        match self {
+            Q8Rounding::Halves => 16,
+            Q8Rounding::Groups => 32,
+        }
+    }
+}
 
 /// Rows of a matrix that stand for all: the length of their result is within a tenth of what all rows
 /// would give.
@@ -42,8 +58,8 @@ impl RoundedProduct {
     }
 
     /// The length (2-norm) that the error in the products with the last `n_tokens` of `x` has, or may well have.
-    pub fn q8_error(&self, x: &[f32], n_tokens: usize) -> f64 {
-        let errors = self.errors(x, n_tokens);
+    pub fn q8_error(&self, x: &[f32], n_tokens: usize, rounding: Q8Rounding) -> f64 {
+        let errors = self.errors(x, n_tokens, rounding);
         let rows = self.sample(SAMPLE);
         let scale = self.n_out as f64 / rows.len() as f64;
         let (square, variance) = self.squares(&rows, &errors);
@@ -56,8 +72,14 @@ impl RoundedProduct {
     }
 
     /// The length of the error in these rows of the products, or its mean over inputs nearby where that is larger.
-    pub fn q8_error_of(&self, rows: &[usize], x: &[f32], n_tokens: usize) -> f64 {
-        let (square, variance) = self.squares(rows, &self.errors(x, n_tokens));
+    pub fn q8_error_of(
+        &self,
+        rows: &[usize],
+        x: &[f32],
+        n_tokens: usize,
+        rounding: Q8Rounding,
+    ) -> f64 {
+        let (square, variance) = self.squares(rows, &self.errors(x, n_tokens, rounding));
         f64::max(square, variance).sqrt()
     }
 
@@ -78,9 +100,12 @@ impl RoundedProduct {
         (square, variance)
     }
 
-    fn errors(&self, x: &[f32], n_tokens: usize) -> Vec<Error> {
+    fn errors(&self, x: &[f32], n_tokens: usize, rounding: Q8Rounding) -> Vec<Error> {
         let x = &x[x.len().saturating_sub(n_tokens * self.n_in)..];
-        x.chunks(BLOCK).flat_map(rounding_errors).collect()
+        let blocks = x.chunks(rounding.block());
+        blocks
+            .flat_map(|block| rounding_errors(block, rounding))
+            .collect()
     }
 
     /// Evenly spaced rows, `most` or all.
@@ -125,11 +150,13 @@ struct Error {
     variance: f32,
 }
 
-/// `Q8(x) - x` for a block: integers up to 127 times a scale, halves rounded to even. The scale is the least
-/// bfloat16 that suffices.
-fn rounding_errors(block: &[f32]) -> impl Iterator<Item = Error> {
+/// `Q8(x) - x` for a block: integers up to 127 times a scale, halves rounded to even.
+fn rounding_errors(block: &[f32], rounding: Q8Rounding) -> impl Iterator<Item = Error> {
     let max = block.iter().fold(0f32, |max, v| max.max(v.abs()));
-    let scale = f32::from_bits(((max / 127.0).to_bits() + 0xffff) & 0xffff_0000);
+    let scale = match rounding {
+        Q8Rounding::Halves => f32::from_bits(((max / 127.0).to_bits() + 0xffff) & 0xffff_0000),
+        Q8Rounding::Groups => max / 127.0,
+    };
     let rounded = move |&x: &f32| Error {
         value: match scale > 0.0 {
             true => (x / scale).round_ties_even() * scale - x,
@@ -148,13 +175,22 @@ mod tests {
     #[test]
     fn errors_of_a_block() {
         let errors = |block: &[f32]| -> Vec<f32> {
-            rounding_errors(block).map(|error| error.value).collect()
+            let errors = rounding_errors(block, Q8Rounding::Halves);
+            errors.map(|error| error.value).collect()
         };
         assert_eq!(
             errors(&[127.0, -126.0, 3.25, -0.5, 0.75]),
             [0.0, 0.0, -0.25, 0.5, 0.25]
         );
         assert_eq!(errors(&[0.0; 4]), [0.0; 4]);
+        // 12.8 / 127 is no bfloat16.
+        let of_largest = |rounding| {
+            rounding_errors(&[12.8], rounding)
+                .next()
+                .map(|error| error.value)
+        };
+        assert!(of_largest(Q8Rounding::Halves).is_some_and(|error| error.abs() > 1e-3));
+        assert!(of_largest(Q8Rounding::Groups).is_some_and(|error| error.abs() < 2e-6));
     }
     #[test]
     fn parallel_rows_vary_as_one_number() {

@@ -172,6 +172,7 @@ impl Run<'_> {
             bounds: self.bounds,
             last_length: 0,
             computed: Computed {
+                is_decode: tokens.len() == parts.len(),
                 reported: recorded.iter().map(|tensor| tensor.name).collect(),
                 ..Computed::default()
             },

@@ -9,6 +9,8 @@ mod elementwise;
 mod embed;
 mod gated_rows;
 pub mod matmul;
+pub mod matmul_q8;
 pub(super) mod matvec;
 pub(super) mod norm;
+pub(super) mod q8_rows;
 mod rope_kv;

@@ -1,0 +1,91 @@
+//! Products of quantized matrices with the vectors of a step in 8 bits, on integer tensor cores.
+
+use kernels_gpu::abi::{
+    MATMUL_Q8_MAX_VECTORS, MatmulQ8Params, MatmulQ8Plan, MatvecSegment, WeightType,
+};
+use kernels_gpu::ops::matmul_q8_entries;
+
+use super::matvec::Product;
+use super::q8_rows::Q8Rows;
+use crate::device::{DeviceError, Result};
+use crate::gpu::launcher::Geometry;
+use crate::gpu::pass::Pass;
+use crate::model::{Layer, Model};
+
+/// Whether there are kernels for all matrices of `model`.
+pub fn multiplies_in_q8(model: &Model) -> bool {
+    let linears = model.weights.layers.iter().flat_map(Layer::linears);
+    let mut linears = linears.chain([&model.weights.output]);
+    linears.all(|linear| {
+        let ty = linear.weight.ty().weight_type();
+        ty.is_some_and(|ty| matmul_q8_entries::kernel(ty, 1).is_some())
+    })
+}
+
+impl Pass<'_> {
+    /// `y = x W^T + bias` of up to three `products` with `rows`, or that added to what is there.
+    pub fn multiply_q8(
+        &self,
+        rows: Q8Rows,
+        products: &[Product<'_>],
+        accumulate: bool,
+    ) -> Result<()> {
+        let mut rest: Vec<Product<'_>> = products.to_vec();
+        while let Some(first) = rest.first() {
+            let ty = first.linear.matrix.ty;
+            let is_same = |product: &Product<'_>| product.linear.matrix.ty == ty;
+            let (same, others): (Vec<_>, Vec<_>) = rest.iter().partition(|p| is_same(p));
+            self.matmul_q8(rows, &same, accumulate)?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// Products with matrices of one type: one launch.
+    fn matmul_q8(&self, rows: Q8Rows, products: &[Product<'_>], accumulate: bool) -> Result<()> {
+        let matrix = &products[0].linear.matrix;
+        let (n_in, vectors) = (matrix.n_in as u32, rows.count as u32);
+        let mut n_out = [0; 3];
+        let mut segments = [MatvecSegment::NONE; 3];
+        for (i, product) in products.iter().enumerate() {
+            n_out[i] = product.linear.matrix.n_out as u32;
+            segments[i] = product.segment(0);
+        }
+        let info = self.launcher.device().info();
+        let (sms, shared) = (info.multiprocessors, info.max_shared_per_block);
+        let plan = MatmulQ8Plan::new(matrix.ty, n_out, n_in, vectors, sms, shared);
+        let launch = plan.and_then(|plan| Some((plan, kernel(matrix.ty, &plan)?)));
+        let (plan, kernel) = launch.ok_or_else(|| {
+            let (ty, most) = (matrix.ty.name(), MATMUL_Q8_MAX_VECTORS);
+            DeviceError::Unsupported(format!(
+                "a product of {ty} with {vectors} vectors in 8 bits, up to {most} of types with kernels for it"
+            ))
+        })?;
+        let params = MatmulQ8Params {
+            x: rows.vectors,
+            segments,
+            n_in,
+            vectors,
+            tile_ends: plan.tile_ends,
+            k_groups_log2: plan.k_groups.ilog2(),
+            accumulate: accumulate.into(),
+            reserved: 0,
+        };
+        let geometry = Geometry {
+            grid: plan.grid,
+            block: plan.block,
+            shared_bytes: plan.shared_bytes,
+        };
+        let blocks = products.iter().map(|product| &product.linear.matrix.blocks);
+        self.launcher.moves(blocks.map(|blocks| blocks.len()).sum());
+        // SAFETY: the plan is for these matrices; the rows are in the workspace, and the results have as many.
+        unsafe { self.launcher.launch(&kernel, geometry, &params) }
+    }
+}
+
+fn kernel(
+    ty: WeightType,
+    plan: &MatmulQ8Plan,
+) -> Option<kernels_gpu::abi::KernelDef<MatmulQ8Params>> {
+    matmul_q8_entries::kernel(ty, plan.tiles)
+}
