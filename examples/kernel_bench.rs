@@ -268,7 +268,7 @@ impl Bench {
                 tile_ends: plan.tile_ends,
                 k_groups_log2: plan.k_groups.ilog2(),
                 accumulate: 0,
-                reserved: 0,
+                order: MatvecOrder::InTurn as u32,
             };
             self.launch(&kernel, plan.grid, plan.block, plan.shared_bytes, &params)
         })?;

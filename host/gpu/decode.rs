@@ -49,10 +49,12 @@ impl<'a> Stream<'a> {
 impl<'a> Pass<'a> {
     /// Sends the kernels of a step of one token for each sequence.
     pub fn send_decode_step(&self, key: GraphKey, rows: &[Row<'_>]) -> Result<()> {
-        match key.n {
-            ..=DECODE_SEQUENCES if !self.is_deterministic => self.send_decode(key, rows),
-            ..=Q8_SEQUENCES if self.batches_in_q8 => self.send_decode_q8(key, rows),
-            _ => self.send_decode_batch(key, rows),
+        if self.batches_in_q8 && Q8_SEQUENCES.contains(&key.n) {
+            self.send_decode_q8(key, rows)
+        } else if key.n <= DECODE_SEQUENCES && !self.is_deterministic {
+            self.send_decode(key, rows)
+        } else {
+            self.send_decode_batch(key, rows)
         }
     }
 

@@ -210,9 +210,10 @@ impl Rounded {
         step: &'a Computed,
     ) -> Option<(&'a RoundedProduct, &'a [f32], Q8Rounding)> {
         let product = self.q8.as_ref()?;
+        let is_batch = self.batches_in_q8 && step.is_decode && Q8_SEQUENCES.contains(&n_rows);
         let rounding = match n_rows {
+            _ if is_batch => Q8Rounding::Groups,
             ..=DECODE_SEQUENCES => Q8Rounding::Halves,
-            ..=Q8_SEQUENCES if self.batches_in_q8 && step.is_decode => Q8Rounding::Groups,
             _ => return None,
         };
         let input = self.inputs.iter().find_map(|&base| {

@@ -1,8 +1,8 @@
 //! Tests of `ops/matmul_q8.rs` and its parts.
 
 use kernels_gpu::abi::{
-    DevicePtr, MATMUL_Q8_MAX_VECTORS, MATMUL_Q8_TILES, MatmulQ8Params, MatmulQ8Plan, MatvecSegment,
-    WeightType,
+    DevicePtr, MATMUL_Q8_MAX_VECTORS, MATMUL_Q8_TILES, MatmulQ8Params, MatmulQ8Plan, MatvecOrder,
+    MatvecSegment, WeightType,
 };
 use kernels_gpu::ops::matmul_q8_entries::kernel;
 
@@ -131,7 +131,7 @@ impl Product {
             tile_ends: plan.tile_ends,
             k_groups_log2: plan.k_groups.ilog2(),
             accumulate: self.accumulate.into(),
-            reserved: 0,
+            order: MatvecOrder::InTurn as u32,
         };
         let shape = Shape {
             grid: plan.grid,

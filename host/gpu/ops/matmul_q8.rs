@@ -1,7 +1,7 @@
 //! Products of quantized matrices with the vectors of a step in 8 bits, on integer tensor cores.
 
 use kernels_gpu::abi::{
-    MATMUL_Q8_MAX_VECTORS, MatmulQ8Params, MatmulQ8Plan, MatvecSegment, WeightType,
+    MATMUL_Q8_MAX_VECTORS, MatmulQ8Params, MatmulQ8Plan, MatvecOrder, MatvecSegment, WeightType,
 };
 use kernels_gpu::ops::matmul_q8_entries;
 
@@ -23,26 +23,44 @@ pub fn multiplies_in_q8(model: &Model) -> bool {
 }
 
 impl Pass<'_> {
-    /// `y = x W^T + bias` of up to three `products` with `rows`, or that added to what is there.
+    /// `y = x W^T + bias` of up to three `products` with `rows`, or that added to what is there: a launch for each type of
+    /// matrices, beside each other. Where there are several, results must not overlap with each other.
     pub fn multiply_q8(
         &self,
         rows: Q8Rows,
         products: &[Product<'_>],
         accumulate: bool,
     ) -> Result<()> {
-        let mut rest: Vec<Product<'_>> = products.to_vec();
-        while let Some(first) = rest.first() {
-            let ty = first.linear.matrix.ty;
-            let is_same = |product: &Product<'_>| product.linear.matrix.ty == ty;
-            let (same, others): (Vec<_>, Vec<_>) = rest.iter().partition(|p| is_same(p));
-            self.matmul_q8(rows, &same, accumulate)?;
-            rest = others;
+        let mut of_types: Vec<Vec<Product<'_>>> = Vec::new();
+        for &product in products {
+            let ty = product.linear.matrix.ty;
+            let same = of_types.iter_mut().find(|p| p[0].linear.matrix.ty == ty);
+            match same {
+                Some(same) => same.push(product),
+                None => of_types.push(vec![product]),
+            }
+        }
+        // What fills the fewest multiprocessors begins, and what comes next fills the others.
+        let n_out = |products: &Vec<Product<'_>>| -> usize {
+            products.iter().map(|p| p.linear.matrix.n_out).sum()
+        };
+        of_types.sort_by_key(n_out);
+        let mut order = MatvecOrder::First;
+        for products in &of_types {
+            self.matmul_q8(rows, products, accumulate, order)?;
+            order = MatvecOrder::Beside;
         }
         Ok(())
     }
 
     /// Products with matrices of one type: one launch.
-    fn matmul_q8(&self, rows: Q8Rows, products: &[Product<'_>], accumulate: bool) -> Result<()> {
+    fn matmul_q8(
+        &self,
+        rows: Q8Rows,
+        products: &[Product<'_>],
+        accumulate: bool,
+        order: MatvecOrder,
+    ) -> Result<()> {
         let matrix = &products[0].linear.matrix;
         let (n_in, vectors) = (matrix.n_in as u32, rows.count as u32);
         let mut n_out = [0; 3];
@@ -69,7 +87,7 @@ impl Pass<'_> {
             tile_ends: plan.tile_ends,
             k_groups_log2: plan.k_groups.ilog2(),
             accumulate: accumulate.into(),
-            reserved: 0,
+            order: order as u32,
         };
         let geometry = Geometry {
             grid: plan.grid,

@@ -1,6 +1,8 @@
 //! Parameters and launch of the products of a quantized matrix with many vectors in 8 bits, on integer tensor
 //! cores; and of the kernels that encode the vectors.
 
+#[cfg(doc)]
+use super::MatvecOrder;
 use super::{
     ACTIVATION_GROUP, DevicePtr, MATMUL_TILE_VECTORS, MatvecSegment, WeightType, kernel_params,
 };
@@ -32,7 +34,7 @@ pub const MATMUL_Q8_MAX_VECTORS: u32 = 4 * MATMUL_TILE_VECTORS;
 pub const Q8_ROWS_THREADS: u32 = 256;
 
 /// Elements that a thread of them encodes at a time.
-pub const Q8_ROWS_ELEMENTS: u32 = 8;
+pub const Q8_ROWS_ELEMENTS: u32 = 4;
 
 /// Vectors in 8 bits, as the kernels of `ops/matmul_q8.rs` take them: for each group of 32 elements
 /// `d = max |x| / 127` and `round(x / d)`.
@@ -102,8 +104,8 @@ kernel_params! {
         pub k_groups_log2: u32,
         /// 1 to add to `y`, 0 to overwrite it.
         pub accumulate: u32,
-        /// Zero.
-        pub reserved: u32,
+        /// A [`MatvecOrder`]; in turn and first are the same.
+        pub order: u32,
     }
 
     /// Rows that are encoded: `x` as it is, normed, or as a gated product.

@@ -307,7 +307,7 @@ impl<W: Weights> VectorEncoding<W> for Half {
 /// # Safety
 /// All 32 lanes of the warp come here together.
 #[inline(always)]
-pub unsafe fn largest_of_lanes<const LANES: u32>(values: [f32; 8]) -> u32 {
+unsafe fn largest_of_lanes<const LANES: u32>(values: [f32; 8]) -> u32 {
     let bits = values.map(|value| value.to_bits() & 0x7fff_ffff);
     let mut largest = bits[0];
     let mut i = 1;

@@ -19,10 +19,10 @@ use super::weights::bytes::Bytes;
 use super::weights::{Fragments, Weights};
 use crate::abi::{
     ACTIVATION_GROUP, MATMUL_Q8_ROWS, MATMUL_Q8_STEP, MATMUL_Q8_UNITS, MATMUL_Q8_WARPS,
-    MATMUL_TILE_VECTORS, MatmulQ8Params, matmul_q8_steps, matmul_q8_warp_bytes,
+    MATMUL_TILE_VECTORS, MatmulQ8Params, MatvecOrder, matmul_q8_steps, matmul_q8_warp_bytes,
 };
 use crate::prim::grid;
-use crate::prim::load::global_v4;
+use crate::prim::load::{global_v2, global_v4};
 use crate::prim::math::{fma, to_tf32};
 use crate::prim::mma::{mma_s8, mma_s8_short, mma_tf32, mma_u8};
 
@@ -59,64 +59,88 @@ macro_rules! each_tile {
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn matmul_q8<W: Fragments, const TILES: usize>(p: MatmulQ8Params) {
-    let thread = thread::thread_idx_x();
-    let (warp, lane) = (thread / 32, thread % 32);
-    let k_groups = 1 << p.k_groups_log2;
-    let row_groups = MATMUL_Q8_WARPS >> p.k_groups_log2;
-    let (row_group, part) = (warp >> p.k_groups_log2, warp & (k_groups - 1));
-    let first_of_block = thread::block_idx_x() * row_groups;
-    let share = Share {
-        first_tile: first_of_block + row_group,
-        tile_step: thread::grid_dim_x() * row_groups,
-        first_step: part,
-        step_step: k_groups,
-    };
-
+    let warp = thread::thread_idx_x() / 32;
     let slots =
         dynamic::<u32>().byte_add(warp * const { matmul_q8_warp_bytes(<W as Weights>::TYPE) });
-    let all_sums = dynamic::<[f32; 4]>()
-        .byte_add(const { MATMUL_Q8_WARPS * matmul_q8_warp_bytes(<W as Weights>::TYPE) });
     // No kernel writes weights: the first of them need not wait for the kernels before.
     // SAFETY: the memory is the warp's; all lanes are here.
-    let mut rows = unsafe { RowSteps::<W>::start(&p, share, lane, slots) };
-    grid::wait();
+    let mut rows = unsafe { RowSteps::<W>::start(&p, slots) };
+    let is_beside = p.order == MatvecOrder::Beside as u32;
+    if !is_beside {
+        grid::wait();
+    }
 
-    let steps = matmul_q8_steps(p.n_in);
+    let Share {
+        first_of_block,
+        tile_step,
+        ..
+    } = Share::of_thread(&p);
     let mut first = first_of_block;
     // The block's first tile decides for all warps because of the barriers.
     while first < p.tile_ends[2] {
-        let tile = first + row_group;
+        let share = Share::of_thread(&p);
+        let tile = first + share.row_group;
         let mut sums: Sums<TILES> = [[0.0; 4]; TILES];
-        let starts = row_starts::<W>(&p, tile, lane / 4);
-        let mut step = part;
-        while tile < p.tile_ends[2] && step < steps {
-            // SAFETY: the step before has been read; the whole warp is here; the vectors are as the parameters say.
-            unsafe {
-                let slot = rows.next();
-                let rows = two_rows::<W>(slot, starts, step, lane / 4);
-                let vectors = Vectors::of_step::<TILES>(&p, step, lane);
-                add_step::<W, TILES>(rows, vectors, lane % 4, &mut sums);
-            }
-            step += k_groups;
-        }
-        let mut vectors = 0;
-        while vectors < TILES {
-            let place = all_sums.add((warp * TILES as u32 + vectors as u32) * 32 + lane);
-            // SAFETY: a place of this thread alone, which the barrier below frees.
-            unsafe { place.store(sums[vectors]) };
-            vectors += 1;
-        }
-        // Publishes the sums of the warps that share rows.
-        thread::sync_threads();
         if tile < p.tile_ends[2] {
-            let of_group = all_sums.add((row_group << p.k_groups_log2) * TILES as u32 * 32);
-            // SAFETY: published above.
-            unsafe { store_results::<TILES>(&p, of_group.cast(), tile, 32 * part + lane) };
+            let starts = row_starts::<W>(&p, tile, share.lane / 4);
+            let mut step = share.part;
+            while step < matmul_q8_steps(p.n_in) {
+                // SAFETY: the step before has been read; the whole warp is here; the vectors are as the parameters say.
+                unsafe {
+                    let slot = rows.next();
+                    let lane = Share::of_thread(&p).lane;
+                    let rows = two_rows::<W>(slot, starts, step, lane / 4);
+                    let vectors = Vectors::of_step::<TILES>(&p, step, lane);
+                    add_step::<W, TILES>(rows, vectors, lane % 4, &mut sums);
+                }
+                step += 1 << p.k_groups_log2;
+            }
         }
-        // The sums have been read, and may be overwritten.
-        thread::sync_threads();
-        first += share.tile_step;
+        // SAFETY: the whole block is here; the sums are of its tiles.
+        unsafe { add_up::<W, TILES>(&p, sums, tile) };
+        first += tile_step;
     }
+    if is_beside {
+        grid::wait();
+    }
+}
+
+/// Adds up the sums of the warps that share rows, and writes the results of the tile.
+///
+/// # Safety
+/// The whole block comes here; results and bias are as the parameters say.
+#[inline(always)]
+unsafe fn add_up<W: Fragments, const TILES: usize>(
+    p: &MatmulQ8Params,
+    sums: Sums<TILES>,
+    tile: u32,
+) {
+    let all_sums = dynamic::<[f32; 4]>()
+        .byte_add(const { MATMUL_Q8_WARPS * matmul_q8_warp_bytes(<W as Weights>::TYPE) });
+    let share = Share::of_thread(p);
+    let first_warp = share.row_group << p.k_groups_log2;
+    let of_warp = all_sums.add((first_warp + share.part) * TILES as u32 * 32);
+    let mut vectors = 0;
+    while vectors < TILES {
+        // SAFETY: a place of this thread alone, which the barrier below frees.
+        unsafe {
+            of_warp
+                .add(vectors as u32 * 32 + share.lane)
+                .store(sums[vectors]);
+        };
+        vectors += 1;
+    }
+    // Publishes the sums of the warps that share rows.
+    thread::sync_threads();
+    if tile < p.tile_ends[2] {
+        let of_group = all_sums.add(first_warp * TILES as u32 * 32);
+        // SAFETY: published above.
+        unsafe {
+            store_results::<TILES>(p, of_group.cast(), tile, 32 * share.part + share.lane);
+        }
+    }
+    // The sums have been read, and may be overwritten.
+    thread::sync_threads();
 }
 
 /// A lane's part of the vectors of a step.
@@ -177,6 +201,36 @@ impl Vectors {
             .wrapping_add(tile * TILE_SCALES + 16 * pair as usize);
         // SAFETY: the caller's; at a multiple of 16 bytes.
         unsafe { global_v4(place.cast()) }.map(f32::from_bits)
+    }
+
+    /// The words of a unit alone.
+    ///
+    /// # Safety
+    /// As for [`pair`](Self::pair).
+    #[inline(always)]
+    unsafe fn unit(&self, tile: usize, unit: u32) -> [u32; 2] {
+        let word = 128 * (unit / 2) + 2 * (unit % 2);
+        // SAFETY: the caller's; at a multiple of 8 bytes.
+        unsafe {
+            global_v2(
+                self.elements
+                    .wrapping_add(tile * TILE_WORDS + word as usize),
+            )
+        }
+    }
+
+    /// The scales of a unit alone.
+    ///
+    /// # Safety
+    /// As for [`pair`](Self::pair).
+    #[inline(always)]
+    unsafe fn unit_scales(&self, tile: usize, unit: u32) -> [f32; 2] {
+        let scale = 16 * (unit / 2) + 2 * (unit % 2);
+        let place = self
+            .scales
+            .wrapping_add(tile * TILE_SCALES + scale as usize);
+        // SAFETY: the caller's; at a multiple of 8 bytes.
+        unsafe { global_v2(place.cast()) }.map(f32::from_bits)
     }
 
     /// The sum of unit `4 quad + t` of this lane's vector of a tile.
@@ -298,45 +352,71 @@ unsafe fn add_pair<W: Fragments, const TILES: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let units = [2 * pair, 2 * pair + 1];
-        let scales = |row: &Row<W>, unit| W::scales(row.bytes, &row.header, unit);
-        let units = Pair {
-            fragments: units
-                .map(|unit| [W::fragment(&words[0], unit), W::fragment(&words[1], unit)]),
-            scales: units.map(|unit| [scales(&rows[0], unit), scales(&rows[1], unit)]),
-        };
-        each_tile!(TILES, tile => {
-            let (x, x_scales) = (vectors.pair(tile, pair), vectors.scales(tile, pair));
-            units.add_products::<W>(0, [x[0], x[1]], [x_scales[0], x_scales[1]], &mut sums[tile]);
-            units.add_products::<W>(1, [x[2], x[3]], [x_scales[2], x_scales[3]], &mut sums[tile]);
-        });
+        // Two units' words and scales would not fit in the registers of some kernels, which load twice as often instead.
+        if const { W::HALVES && TILES > 1 || TILES == 4 } {
+            let unit = Unit::of(rows, words, 2 * pair);
+            each_tile!(TILES, tile => {
+                let (x, x_scales) = (vectors.unit(tile, 2 * pair), vectors.unit_scales(tile, 2 * pair));
+                unit.add_products::<W>(x, x_scales, &mut sums[tile]);
+            });
+            let unit = Unit::of(rows, words, 2 * pair + 1);
+            each_tile!(TILES, tile => {
+                let (x, x_scales) = (
+                    vectors.unit(tile, 2 * pair + 1),
+                    vectors.unit_scales(tile, 2 * pair + 1),
+                );
+                unit.add_products::<W>(x, x_scales, &mut sums[tile]);
+            });
+        } else {
+            let units = [
+                Unit::of(rows, words, 2 * pair),
+                Unit::of(rows, words, 2 * pair + 1),
+            ];
+            each_tile!(TILES, tile => {
+                let (x, x_scales) = (vectors.pair(tile, pair), vectors.scales(tile, pair));
+                let sums = &mut sums[tile];
+                units[0].add_products::<W>([x[0], x[1]], [x_scales[0], x_scales[1]], sums);
+                units[1].add_products::<W>([x[2], x[3]], [x_scales[2], x_scales[3]], sums);
+            });
+        }
     }
 }
 
-/// A lane's part of two units of two rows.
-struct Pair {
-    /// Of each unit and row the words of both halves.
-    fragments: [[[u32; 2]; 2]; 2],
-    /// Of each unit and row the scales of both halves.
-    scales: [[[f32; 2]; 2]; 2],
+/// A lane's part of a unit of two rows.
+struct Unit {
+    /// Of each row the words of both halves.
+    fragments: [[u32; 2]; 2],
+    /// Of each row the scales of both halves.
+    scales: [[f32; 2]; 2],
 }
 
-impl Pair {
-    /// Adds the products of a unit with a tile's vectors, of which these are the lane's words and their scales.
+impl Unit {
+    /// # Safety
+    /// The rows have arrived; the words are theirs.
+    #[inline(always)]
+    unsafe fn of<W: Fragments>(rows: &[Row<W>; 2], words: &[W::Words; 2], unit: u32) -> Self {
+        // SAFETY: the caller's.
+        let scales = |row: &Row<W>| unsafe { W::scales(row.bytes, &row.header, unit) };
+        Self {
+            fragments: [W::fragment(&words[0], unit), W::fragment(&words[1], unit)],
+            scales: [scales(&rows[0]), scales(&rows[1])],
+        }
+    }
+
+    /// Adds the products with a tile's vectors, of which these are the lane's words and their scales.
     ///
     /// # Safety
     /// The whole warp comes here.
     #[inline(always)]
     unsafe fn add_products<W: Fragments>(
         &self,
-        unit: usize,
         x: [u32; 2],
         x_scales: [f32; 2],
         sums: &mut [f32; 4],
     ) {
         const C: u32 = INTEGERS.to_bits();
-        let [a, b] = self.fragments[unit];
-        let [upper, lower] = self.scales[unit];
+        let [a, b] = self.fragments;
+        let [upper, lower] = self.scales;
         // SAFETY: the caller's.
         unsafe {
             if W::HALVES {

@@ -4,17 +4,18 @@ use core::hint::select_unpredictable;
 use core::marker::PhantomData;
 
 use cuda_std::shared::Shared;
-use cuda_std::warp;
+use cuda_std::{thread, warp};
 
 use super::matvec_rows::segment;
 use super::weights::Weights;
 use super::weights::bytes::Bytes;
 use super::weights::tile::Tile;
 use crate::abi::{
-    MATMUL_Q8_ROWS, MATMUL_Q8_STEP, MatmulQ8Params, MatvecSegment, matmul_q8_row_bytes,
-    matmul_q8_steps,
+    MATMUL_Q8_ROWS, MATMUL_Q8_STEP, MATMUL_Q8_WARPS, MatmulQ8Params, MatvecSegment,
+    matmul_q8_row_bytes, matmul_q8_steps,
 };
 use crate::prim::async_copy::{commit, wait_group};
+use crate::prim::integer::opaque;
 
 /// The matrix of a tile of rows, and the tile's first row there.
 #[inline(always)]
@@ -32,24 +33,44 @@ pub fn tile_rows(p: &MatmulQ8Params, tile: u32) -> (MatvecSegment, u32) {
     )
 }
 
-/// Which steps of which tiles of rows are a warp's.
+/// Which steps of which tiles of rows are this thread's warp's. It is found again for each step: what follows from the
+/// thread's number would take up registers that are scarce.
 #[derive(Clone, Copy)]
 pub struct Share {
-    /// The first tile.
-    pub first_tile: u32,
-    /// From tile to tile.
+    /// The group of warps with the same rows, and the warp's number there.
+    pub row_group: u32,
+    pub part: u32,
+    /// The lane.
+    pub lane: u32,
+    /// The first tile of the block.
+    pub first_of_block: u32,
+    /// From tile to tile of a warp.
     pub tile_step: u32,
-    /// The first step of a row.
-    pub first_step: u32,
-    /// From step to step.
-    pub step_step: u32,
+    /// From step to step of a warp.
+    pub k_groups: u32,
+}
+
+impl Share {
+    #[inline(always)]
+    pub fn of_thread(p: &MatmulQ8Params) -> Self {
+        let thread = opaque(thread::thread_idx_x());
+        let k_groups = 1 << p.k_groups_log2;
+        let row_groups = MATMUL_Q8_WARPS >> p.k_groups_log2;
+        let warp = thread / 32;
+        Self {
+            row_group: warp >> p.k_groups_log2,
+            part: warp & (k_groups - 1),
+            lane: thread % 32,
+            first_of_block: thread::block_idx_x() * row_groups,
+            tile_step: thread::grid_dim_x() * row_groups,
+            k_groups,
+        }
+    }
 }
 
 /// Two slots for steps of a tile's rows: one is multiplied while the other is filled.
 pub struct RowSteps<'a, W> {
     params: &'a MatmulQ8Params,
-    share: Share,
-    lane: u32,
     /// The slot that is filled next, which after the copy is the one that was filled before it.
     slot: Shared<u32>,
     /// From one slot to the other and back.
@@ -78,23 +99,17 @@ impl<'a, W: Weights> RowSteps<'a, W> {
     /// The matrices are as the parameters say; the memory is the warp's. All lanes call this and the other functions
     /// together.
     #[inline(always)]
-    pub unsafe fn start(
-        params: &'a MatmulQ8Params,
-        share: Share,
-        lane: u32,
-        slots: Shared<u32>,
-    ) -> Self {
+    pub unsafe fn start(params: &'a MatmulQ8Params, slots: Shared<u32>) -> Self {
         const { assert!(!W::TYPE.is_aligned() || W::TYPE.block_elements() == MATMUL_Q8_STEP) };
+        let share = Share::of_thread(params);
         let mut steps = Self {
             params,
-            share,
-            lane,
             slot: slots,
             other: Self::SLOT,
-            tile: share.first_tile,
+            tile: share.first_of_block + share.row_group,
             first_row: core::ptr::null(),
             last: 0,
-            step: share.first_step,
+            step: share.part,
             weights: PhantomData,
         };
         steps.find_rows();
@@ -135,6 +150,7 @@ impl<'a, W: Weights> RowSteps<'a, W> {
     unsafe fn copy_next(&mut self) {
         let p = self.params;
         let steps = matmul_q8_steps(p.n_in);
+        let share = Share::of_thread(p);
         if self.tile < p.tile_ends[2] && self.step < steps {
             let row_bytes = W::TYPE.row_bytes(p.n_in);
             let start = self.step * Self::STEP;
@@ -142,7 +158,7 @@ impl<'a, W: Weights> RowSteps<'a, W> {
             let from = self.first_row.wrapping_add(start as usize);
             let mut round = 0;
             while round < const { (MATMUL_Q8_ROWS * Self::PIECES).div_ceil(32) } {
-                let place = self.lane + 32 * round;
+                let place = share.lane + 32 * round;
                 let (row, piece) = (place / Self::PIECES, place % Self::PIECES);
                 if row < MATMUL_Q8_ROWS {
                     // Behind the last row that one again: what becomes of it is not stored. Sixteen rows are less than
@@ -157,10 +173,10 @@ impl<'a, W: Weights> RowSteps<'a, W> {
             }
         }
         commit();
-        self.step += self.share.step_step;
+        self.step += share.k_groups;
         if self.step >= steps {
-            self.step = self.share.first_step;
-            self.tile += self.share.tile_step;
+            self.step = share.part;
+            self.tile += share.tile_step;
             self.find_rows();
         }
         self.slot = self.slot.byte_add(self.other);
