@@ -18,10 +18,11 @@ use kernels_gpu::ops::gather_tokens::GATHER_TOKENS;
 use kernels_gpu::ops::group_maxima::GROUP_MAXIMA;
 use kernels_gpu::ops::logprobs::{CHOSEN_LOGPROB, LOGPROBS};
 use kernels_gpu::ops::norm::{RMS_NORM_F16, RMS_NORM_F32, ROWS_F16};
+use kernels_gpu::ops::q8_rows::{GEGLU_Q8, Q8_ROWS, RMS_NORM_Q8, SWIGLU_Q8};
 use kernels_gpu::ops::rope_kv::ROPE_KV;
 use kernels_gpu::ops::sample::SAMPLE;
 use kernels_gpu::ops::soft_cap::SOFT_CAP;
-use kernels_gpu::ops::{dequantize, embed, matmul_entries, matvec_entries};
+use kernels_gpu::ops::{dequantize, embed, matmul_entries, matmul_q8_entries, matvec_entries};
 
 /// The most threads that a launch of each kernel has, by the kernel's name.
 #[derive(Default)]
@@ -54,10 +55,14 @@ impl Launches {
         self.add(LOGPROBS, LOGPROBS_THREADS);
         self.add(CHOSEN_LOGPROB, CHOSEN_LOGPROB_THREADS);
         self.add(ROPE_KV, ROPE_THREADS);
+        self.add(Q8_ROWS, Q8_ROWS_THREADS);
+        self.add(SWIGLU_Q8, Q8_ROWS_THREADS);
+        self.add(GEGLU_Q8, Q8_ROWS_THREADS);
         for width in (0..=8192).step_by(4).skip(1) {
             self.add(RMS_NORM_F32, norm_threads(width));
             self.add(RMS_NORM_F16, norm_threads(width));
             self.add(ROWS_F16, norm_threads(width));
+            self.add(RMS_NORM_Q8, norm_threads(width));
             for (knows_maxima, alone) in [(true, true), (false, true), (false, false)] {
                 let (_, threads) = gated_rows_geometry(width, knows_maxima, alone);
                 let kernels = match knows_maxima {
@@ -114,6 +119,7 @@ impl Launches {
                     let device = (multiprocessors, shared);
                     self.matvec(ty, n_out, n_in, device);
                     self.matmul(ty, n_out, n_in, device);
+                    self.matmul_q8(ty, n_out, n_in, device);
                 }
             }
         }
@@ -129,6 +135,16 @@ impl Launches {
                 let Some(plan) = plan else { continue };
                 let kernel = matvec_entries::kernel(ty, format, plan.vectors);
                 self.add(kernel.expect("the plan's kernel"), plan.block);
+            }
+        }
+    }
+
+    fn matmul_q8(&mut self, ty: WeightType, n_out: u32, n_in: u32, (sms, shared): (u32, u32)) {
+        for vectors in [1, 16, 24, 32] {
+            let plan = MatmulQ8Plan::new(ty, [n_out, 0, 0], n_in, vectors, sms, shared);
+            let Some(plan) = plan else { continue };
+            if let Some(kernel) = matmul_q8_entries::kernel(ty, plan.tiles) {
+                self.add(kernel, plan.block);
             }
         }
     }

@@ -16,8 +16,16 @@ pub const MATMUL_Q8_STEP: u32 = 256;
 /// Groups of [`ACTIVATION_GROUP`] elements of a step.
 pub const MATMUL_Q8_UNITS: u32 = MATMUL_Q8_STEP / ACTIVATION_GROUP;
 
-/// Warps of a block. Two blocks fit on a multiprocessor: one multiplies while the other adds up.
+/// Warps of a block.
 pub const MATMUL_Q8_WARPS: u32 = 8;
+
+/// Blocks of a multiprocessor: two, of which one multiplies while the other adds up, where the registers suffice.
+pub const fn matmul_q8_blocks(ty: WeightType, tiles: u32) -> u32 {
+    match (ty, tiles) {
+        (WeightType::Q6K, 4) => 1,
+        _ => 2,
+    }
+}
 
 /// Steps that a warp has room for: one is multiplied while the next is on its way. Two blocks' warps have 37 KB of
 /// Q4_K on their way to a multiprocessor then, which is what memory delivers while it takes to answer; more room
@@ -166,7 +174,9 @@ impl MatmulQ8Plan {
         let row_groups = MATMUL_Q8_WARPS / k_groups;
         let [a, b, c] = n_out.map(|n| n.div_ceil(MATMUL_Q8_ROWS));
         let tile_ends = [a, a + b, a + b + c];
-        let blocks = tile_ends[2].div_ceil(row_groups).min(2 * multiprocessors);
+        let blocks = tile_ends[2]
+            .div_ceil(row_groups)
+            .min(matmul_q8_blocks(ty, tiles) * multiprocessors);
         let sums = 4 * MATMUL_Q8_ROWS * MATMUL_TILE_VECTORS * tiles;
         let shared_bytes = MATMUL_Q8_WARPS * (matmul_q8_warp_bytes(ty) + sums);
         (shared_bytes <= max_shared).then_some(Self {

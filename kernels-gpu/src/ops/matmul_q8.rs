@@ -353,7 +353,7 @@ unsafe fn add_pair<W: Fragments, const TILES: usize>(
     // SAFETY: the caller's.
     unsafe {
         // Two units' words and scales would not fit in the registers of some kernels, which load twice as often instead.
-        if const { W::HALVES && TILES > 1 || TILES == 4 } {
+        if const { W::HALVES && matches!(TILES, 2 | 3) || W::SIGNED && TILES == 4 } {
             let unit = Unit::of(rows, words, 2 * pair);
             each_tile!(TILES, tile => {
                 let (x, x_scales) = (vectors.unit(tile, 2 * pair), vectors.unit_scales(tile, 2 * pair));

@@ -4,6 +4,15 @@ use super::matmul_q8::matmul_q8;
 use super::weights::*;
 use crate::abi::{KernelDef, MATMUL_Q8_WARPS, MatmulQ8Params, WeightType};
 
+/// Blocks for which registers are shared out. Before Hopper those for the most tiles do not suffice for two.
+#[cfg(target_arch = "nvptx64")]
+const fn resident_blocks(ty: WeightType, tiles: u32) -> u32 {
+    match cfg!(target_feature = "sm_90") {
+        false if tiles == 4 => 1,
+        _ => crate::abi::matmul_q8_blocks(ty, tiles),
+    }
+}
+
 /// A row: the type's variant, implementation and name, and the numbers of tiles, which are
 /// [`MATMUL_Q8_TILES`](crate::abi::MATMUL_Q8_TILES).
 macro_rules! instances {
@@ -14,7 +23,10 @@ macro_rules! instances {
                 ///
                 /// # Safety
                 /// The launch conditions in the header of [`matmul_q8`](super::matmul_q8).
-                #[cuda_std::kernel(max_threads = 32 * MATMUL_Q8_WARPS, min_blocks = 2)]
+                #[cuda_std::kernel(
+                    max_threads = 32 * MATMUL_Q8_WARPS,
+                    min_blocks = resident_blocks(WeightType::$variant, $tiles)
+                )]
                 pub unsafe fn [<matmul_ $name _q8_t $tiles>](p: MatmulQ8Params) {
                     // SAFETY: the caller's.
                     unsafe { matmul_q8::<$weights, $tiles>(p) }

@@ -176,14 +176,29 @@ impl Fragments for Q5K {
     }
 }
 
+/// The factor of a block of Q6_K, and a signed byte for each half of a unit.
+#[derive(Clone, Copy)]
+pub struct Q6Header {
+    d: f32,
+    scales: [u32; 4],
+}
+
 impl Fragments for Q6K {
     const LOADED: u32 = 4;
     type Words = [u32; 6];
-    /// Scales are loaded where they are needed: all of a block's would take up registers that are scarce.
-    type Header = ();
+    type Header = Q6Header;
 
     #[inline(always)]
-    unsafe fn header(_: Bytes) {}
+    unsafe fn header(row: Bytes) -> Q6Header {
+        // SAFETY: the caller's.
+        unsafe {
+            Q6Header {
+                // The bytes of fragments are four times the integers.
+                d: row.add(208).f16() * 0.25,
+                scales: row.add(192).words_unaligned::<4>().map(|word| word ^ SIGNS),
+            }
+        }
+    }
 
     #[inline(always)]
     unsafe fn words(row: Bytes, unit: u32, t: u32) -> [u32; 6] {
@@ -214,12 +229,9 @@ impl Fragments for Q6K {
     }
 
     #[inline(always)]
-    unsafe fn scales(row: Bytes, _: &(), unit: u32) -> [f32; 2] {
-        // SAFETY: the caller's.
-        let (d, bytes) = unsafe { (row.add(208).f16(), row.add(192 + 2 * unit).u16()) };
-        // The fragments' bytes are four times the integers; the scales are signed bytes.
-        let (d, bytes) = (d * 0.25, bytes ^ SIGNS);
-        [0, 1].map(|half| d * byte_to_f32(bytes, half, 128))
+    unsafe fn scales(_: Bytes, header: &Q6Header, unit: u32) -> [f32; 2] {
+        let word = header.scales[unit as usize / 2];
+        [0, 1].map(|half| header.d * byte_to_f32(word, unit % 2 * 2 + half, 128))
     }
 }
 
