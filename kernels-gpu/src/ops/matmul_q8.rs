@@ -64,7 +64,7 @@ pub unsafe fn matmul_q8<W: Fragments, const TILES: usize>(p: MatmulQ8Params) {
         dynamic::<u32>().byte_add(warp * const { matmul_q8_warp_bytes(<W as Weights>::TYPE) });
     // No kernel writes weights: the first of them need not wait for the kernels before.
     // SAFETY: the memory is the warp's; all lanes are here.
-    let mut rows = unsafe { RowSteps::<W>::start(&p, slots) };
+    let mut rows = unsafe { RowSteps::<W, TILES>::start(&p, slots) };
     let is_beside = p.order == MatvecOrder::Beside as u32;
     if !is_beside {
         grid::wait();
@@ -74,11 +74,11 @@ pub unsafe fn matmul_q8<W: Fragments, const TILES: usize>(p: MatmulQ8Params) {
         first_of_block,
         tile_step,
         ..
-    } = Share::of_thread(&p);
+    } = Share::of_thread::<W, TILES>(&p);
     let mut first = first_of_block;
     // The block's first tile decides for all warps because of the barriers.
     while first < p.tile_ends[2] {
-        let share = Share::of_thread(&p);
+        let share = Share::of_thread::<W, TILES>(&p);
         let tile = first + share.row_group;
         let mut sums: Sums<TILES> = [[0.0; 4]; TILES];
         if tile < p.tile_ends[2] {
@@ -88,7 +88,7 @@ pub unsafe fn matmul_q8<W: Fragments, const TILES: usize>(p: MatmulQ8Params) {
                 // SAFETY: the step before has been read; the whole warp is here; the vectors are as the parameters say.
                 unsafe {
                     let slot = rows.next();
-                    let lane = Share::of_thread(&p).lane;
+                    let lane = Share::of_thread::<W, TILES>(&p).lane;
                     let rows = two_rows::<W>(slot, starts, step, lane / 4);
                     let vectors = Vectors::of_step::<TILES>(&p, step, lane);
                     add_step::<W, TILES>(rows, vectors, lane % 4, &mut sums);
@@ -117,7 +117,7 @@ unsafe fn add_up<W: Fragments, const TILES: usize>(
 ) {
     let all_sums = dynamic::<[f32; 4]>()
         .byte_add(const { MATMUL_Q8_WARPS * matmul_q8_warp_bytes(<W as Weights>::TYPE) });
-    let share = Share::of_thread(p);
+    let share = Share::of_thread::<W, TILES>(p);
     let first_warp = share.row_group << p.k_groups_log2;
     let of_warp = all_sums.add((first_warp + share.part) * TILES as u32 * 32);
     let mut vectors = 0;

@@ -11,7 +11,7 @@ use super::weights::Weights;
 use super::weights::bytes::Bytes;
 use super::weights::tile::Tile;
 use crate::abi::{
-    MATMUL_Q8_ROWS, MATMUL_Q8_STEP, MATMUL_Q8_WARPS, MatmulQ8Params, MatvecSegment,
+    MATMUL_Q8_ROWS, MATMUL_Q8_STEP, MATMUL_Q8_WARPS, MatmulQ8Params, MatvecSegment, WeightType,
     matmul_q8_row_bytes, matmul_q8_steps,
 };
 use crate::prim::async_copy::{commit, wait_group};
@@ -33,8 +33,7 @@ pub fn tile_rows(p: &MatmulQ8Params, tile: u32) -> (MatvecSegment, u32) {
     )
 }
 
-/// Which steps of which tiles of rows are this thread's warp's. It is found again for each step: what follows from the
-/// thread's number would take up registers that are scarce.
+/// Which steps of which tiles of rows are this thread's warp's.
 #[derive(Clone, Copy)]
 pub struct Share {
     /// The group of warps with the same rows, and the warp's number there.
@@ -51,9 +50,13 @@ pub struct Share {
 }
 
 impl Share {
+    /// In kernels that are short of registers it is found again for each step: what follows from the thread's number would
+    /// take them up.
     #[inline(always)]
-    pub fn of_thread(p: &MatmulQ8Params) -> Self {
-        let thread = opaque(thread::thread_idx_x());
+    pub fn of_thread<W: Weights, const TILES: usize>(p: &MatmulQ8Params) -> Self {
+        let thread = thread::thread_idx_x();
+        let is_short = const { TILES > 2 || TILES == 2 && matches!(W::TYPE, WeightType::Q6K) };
+        let thread = if is_short { opaque(thread) } else { thread };
         let k_groups = 1 << p.k_groups_log2;
         let row_groups = MATMUL_Q8_WARPS >> p.k_groups_log2;
         let warp = thread / 32;
@@ -69,7 +72,7 @@ impl Share {
 }
 
 /// Two slots for steps of a tile's rows: one is multiplied while the other is filled.
-pub struct RowSteps<'a, W> {
+pub struct RowSteps<'a, W, const TILES: usize> {
     params: &'a MatmulQ8Params,
     /// The slot that is filled next, which after the copy is the one that was filled before it.
     slot: Shared<u32>,
@@ -84,7 +87,7 @@ pub struct RowSteps<'a, W> {
     weights: PhantomData<W>,
 }
 
-impl<'a, W: Weights> RowSteps<'a, W> {
+impl<'a, W: Weights, const TILES: usize> RowSteps<'a, W, TILES> {
     /// Bytes of a slot.
     const SLOT: u32 = MATMUL_Q8_ROWS * matmul_q8_row_bytes(W::TYPE);
     /// Bytes of a row's step.
@@ -101,7 +104,7 @@ impl<'a, W: Weights> RowSteps<'a, W> {
     #[inline(always)]
     pub unsafe fn start(params: &'a MatmulQ8Params, slots: Shared<u32>) -> Self {
         const { assert!(!W::TYPE.is_aligned() || W::TYPE.block_elements() == MATMUL_Q8_STEP) };
-        let share = Share::of_thread(params);
+        let share = Share::of_thread::<W, TILES>(params);
         let mut steps = Self {
             params,
             slot: slots,
@@ -150,7 +153,7 @@ impl<'a, W: Weights> RowSteps<'a, W> {
     unsafe fn copy_next(&mut self) {
         let p = self.params;
         let steps = matmul_q8_steps(p.n_in);
-        let share = Share::of_thread(p);
+        let share = Share::of_thread::<W, TILES>(p);
         if self.tile < p.tile_ends[2] && self.step < steps {
             let row_bytes = W::TYPE.row_bytes(p.n_in);
             let start = self.step * Self::STEP;
