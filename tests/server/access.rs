@@ -71,6 +71,10 @@ fn forms_of_web_pages_are_refused() {
             .error(415);
     }
     server.ask("POST", CHAT, &[], &body()).error(415);
+    // Nor is a body unpacked, whatever it is said to be.
+    let coded = |coding| server.ask("POST", CHAT, &[JSON, ("content-encoding", coding)], &body());
+    coded("gzip").error(415);
+    coded("identity").ok();
     for form in ["application/json", "Application/JSON; charset=utf-8"] {
         assert_eq!(
             server
