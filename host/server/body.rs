@@ -64,10 +64,12 @@ pub async fn blocking<T: Send + 'static>(
 
 /// A web page can send other types to any server without asking it first.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let given = headers.get(header::CONTENT_TYPE);
-    let given = given.and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = given.split(';').next().unwrap_or(given).trim();
-    match essence.eq_ignore_ascii_case("application/json") {
+    let is_json = |value: &HeaderValue| {
+        let essence = value.as_bytes().split(|&byte| byte == b';').next();
+        essence.is_some_and(|text| text.trim_ascii().eq_ignore_ascii_case(b"application/json"))
+    };
+    let mut given = headers.get_all(header::CONTENT_TYPE).iter();
+    match given.next().is_some_and(is_json) && given.all(is_json) {
         true => Ok(()),
         false => {
             let message = "the content-type of the body must be application/json";
@@ -79,7 +81,11 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
 /// What a compressed body would take is known too late.
 fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
-    match headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
+    match headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .all(is_plain)
+    {
         true => Ok(()),
         false => {
             let message = "the body has a content-encoding; expected it as it is";
