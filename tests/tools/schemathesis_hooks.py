@@ -39,7 +39,7 @@ def before_call(context, case, kwargs):
     if case.meta.generation.mode is GenerationMode.POSITIVE:
         make_right(body)
     for name in LIMITS:
-        if is_number(body.get(name)) and (MOST_TOKENS < body[name] <= LARGEST or body[name] == -1):
+        if is_number(body.get(name)) and MOST_TOKENS < body[name] <= LARGEST:
             body[name] = MOST_TOKENS
     # Where nothing is said, answers are as long as the context.
     name = {"/v1/chat/completions": "max_tokens", "/v1/responses": "max_output_tokens"}.get(case.operation.path)

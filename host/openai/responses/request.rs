@@ -231,6 +231,7 @@ mod tests {
         for (more, param) in [
             (json!({"input": null}), "input"),
             (json!({"input": []}), "input"),
+            (json!({"input": [{"type": "reasoning", "summary": []}]}), "input"),
             (
                 json!({"previous_response_id": "resp_1"}),
                 "previous_response_id",
