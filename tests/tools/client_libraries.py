@@ -27,10 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_ai import Agent, ToolDefinition, ToolOutput, direct
 from pydantic_ai.messages import ModelRequest, ToolCallPart, ToolReturnPart
 from pydantic_ai.models import ModelRequestParameters
-from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.output import NativeOutput
-from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
 ASKED = [{"role": "user", "content": "What is the weather in Paris? Answer briefly."}]
@@ -151,12 +149,10 @@ def check_instructor_other_apis(address):
 
 
 def pydantic_ai_models(address):
-    """A model of each API."""
+    """A model of each of OpenAI's APIs; the one of Anthropic's fails in itself with the newest `anthropic`."""
     provider = OpenAIProvider(base_url=f"{address}/v1", api_key="none")
     yield OpenAIChatModel("any", provider=provider)
     yield OpenAIResponsesModel("any", provider=provider)
-    client = anthropic.AsyncAnthropic(base_url=address, api_key="none")
-    yield AnthropicModel("any", provider=AnthropicProvider(anthropic_client=client))
 
 
 def check_pydantic_ai_chat_and_streams(address):
@@ -197,7 +193,7 @@ def check_pydantic_ai_tools(address):
         equal((call.tool_name, list(call.args_as_dict())), ("weather", ["city"]))
         with ask([asked], must_call, direct.model_request_stream_sync) as stream:
             assert list(stream), "there are events"
-            parts = [part for part in stream.get().parts if isinstance(part, ToolCallPart)]
+            parts = [part for part in stream.response.parts if isinstance(part, ToolCallPart)]
         equal([part.args_as_dict() for part in parts], [call.args_as_dict()])
         result = ModelRequest(parts=[ToolReturnPart("weather", "Rain.", call.tool_call_id)])
         assert ask([asked, answer, result], ModelRequestParameters(function_tools=[tool])).parts
