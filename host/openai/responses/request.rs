@@ -231,7 +231,10 @@ mod tests {
         for (more, param) in [
             (json!({"input": null}), "input"),
             (json!({"input": []}), "input"),
-            (json!({"input": [{"type": "reasoning", "summary": []}]}), "input"),
+            (
+                json!({"input": [{"type": "reasoning", "summary": []}]}),
+                "input",
+            ),
             (
                 json!({"previous_response_id": "resp_1"}),
                 "previous_response_id",
