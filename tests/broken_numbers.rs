@@ -90,50 +90,93 @@ fn the_position_of_the_broken_token_is_named() {
     }
 }
 
+/// Exit code 2 and a message that names `option` with its value, and contains `range`; no tip about a flag that there
+/// is not.
+fn assert_refused(args: &[&str], option: &str, range: &str) {
+    let output = hyperion(args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+    for part in [&format!("for '{option} "), range] {
+        assert!(stderr.contains(part), "{args:?}: no {part:?} in {stderr}");
+    }
+    assert!(!stderr.contains("tip:"), "{args:?}: {stderr}");
+}
+
 #[test]
 fn parameters_out_of_range_are_named_with_their_range() {
-    let model = fixture(TINY).display().to_string();
-    let cases: [(&[&str], &str, &str); 10] = [
+    let temperatures = "expected 0 (always the most probable token) or a number from 1e-37 to 1e37";
+    let (moderate, share) = ("a number from -1e6 to 1e6", "a number from 0 to 1");
+    let penalty = "a number from 1e-6 to 1e6";
+    for (option, values, range) in [
+        ("--temp", &["-1", "1e-39", "nan", "1e38"][..], temperatures),
+        ("--top-k", &["-2"], "-1..=4294967295"),
+        ("--top-p", &["1.5", "-1"], share),
+        ("--min-p", &["nan", "-0.1"], share),
+        ("--typical", &["-1"], share),
+        ("--repeat-penalty", &["1e-45", "0", "-1"], penalty),
+        ("--repeat-last-n", &["-2"], "-1..=4294967295"),
+        ("--presence-penalty", &["inf", "-1e7"], moderate),
+        ("--frequency-penalty", &["nan", "-1e7"], moderate),
         (
-            &["--temp", "1e-39"],
-            "temperature is 1e-39",
-            "1e-37 to 1e37",
+            "--logit-bias",
+            &["5=inf", "5=nan", "5=2e6"],
+            "or -inf to forbid the token",
         ),
-        (&["--temp", "nan"], "temperature is NaN", "1e-37 to 1e37"),
-        (&["--logit-bias", "5=inf"], "inf for token 5", "-1e6 to 1e6"),
-        (&["--logit-bias", "5=nan"], "NaN for token 5", "-1e6 to 1e6"),
-        (
-            &["--repeat-penalty", "1e-45"],
-            "repeat_penalty is 1e-45",
-            "1e-6 to 1e6",
-        ),
-        (
-            &["--repeat-penalty", "0"],
-            "repeat_penalty is 0",
-            "1e-6 to 1e6",
-        ),
-        (
-            &["--presence-penalty", "inf"],
-            "presence_penalty is inf",
-            "-1e6 to 1e6",
-        ),
-        (
-            &["--frequency-penalty", "nan"],
-            "frequency_penalty is NaN",
-            "-1e6 to 1e6",
-        ),
-        (&["--top-p", "1.5"], "top_p is 1.5", "0 to 1"),
-        (&["--min-p", "nan"], "min_p is NaN", "0 to 1"),
-    ];
-    // Before anything is sent to a device, so that one case is enough there.
-    for (device, n) in [("cpu", cases.len()), ("sim", 1)] {
-        for (args, value, range) in &cases[..n] {
-            let common = [
-                "generate", &model, "--raw", "-p", "a", "--device", device, "-q",
-            ];
-            assert_fails(&[&common[..], *args].concat(), &[*value, *range]);
+        ("--seed", &["-2"], "a whole number from 0, or -1"),
+    ] {
+        for value in values {
+            let joined = format!("{option}={value}");
+            for command in ["generate", "chat"] {
+                assert_refused(&[command, "no-model", option, value], option, range);
+                assert_refused(&[command, "no-model", &joined], option, range);
+            }
         }
     }
+}
+
+#[test]
+fn a_negative_number_is_the_value_of_its_option() {
+    for (command, options) in [
+        (
+            "generate",
+            &["--ctx", "--chunk", "--threads", "--speculate"][..],
+        ),
+        ("batch", &["--parallel", "--kv-tokens", "--budget"]),
+        (
+            "serve",
+            &[
+                "--parallel",
+                "--kv-tokens",
+                "--budget",
+                "--port",
+                "--max-queue",
+                "--max-prompt",
+            ],
+        ),
+        (
+            "bench",
+            &[
+                "--batch",
+                "--repetitions",
+                "--requests",
+                "--concurrency",
+                "--n-prompt",
+                "--n-gen",
+            ],
+        ),
+        ("verify", &["--decode", "--batch", "--kl-tokens", "--gemm"]),
+        ("inspect", &["--values"]),
+    ] {
+        for option in options {
+            assert_refused(
+                &[command, "no-model", option, "-1"],
+                option,
+                "-1 is not in ",
+            );
+        }
+    }
+    let bench = ["bench", "no-model", "--requests", "1", "--temp", "-1"];
+    assert_refused(&bench, "--temp", "from 1e-37 to 1e37");
 }
 
 /// Every tensor of every architecture is on the device, bit for bit: matrices, norms, biases, factors of RoPE.

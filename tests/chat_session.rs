@@ -119,10 +119,15 @@ fn a_question_that_does_not_fit_is_forgotten() {
 #[test]
 fn bad_flags_are_refused_before_the_first_line() {
     let (output, _home) = chat(&smollm2(), &["--top-p", "7"], "");
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("expected a number from 0 to 1"), "{stderr}");
+    // What depends on the model is known when it is there.
+    let (output, _home) = chat(&smollm2(), &["--logit-bias", "1000000=1"], "");
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         text(&output.stderr),
-        "error: top_p is 7.0; expected a number from 0 to 1\n"
+        "error: logit_bias is for token 1000000; expected tokens of the vocabulary\n"
     );
 }
 

@@ -277,7 +277,24 @@ fn generation_ends_where_the_context_ends() {
     assert_eq!(json["finish"], "context");
     let total =
         json["prompt_tokens"].as_u64().unwrap() + json["generated_tokens"].as_u64().unwrap();
-    assert_eq!(total, 17, "the last token needs no room in the cache");
+    assert_eq!(total, 16);
+    // One token less fits beside a longer prompt, down to none.
+    let run = |ctx: &str, n: &str| {
+        let args = ["--raw", "-p", "he", "--ignore-eos", "--json", "-q"];
+        let more = ["--temp", "0", "--ctx", ctx, "-n", n];
+        let mut command = hyperion(&[&tiny()]);
+        command.args(args).args(more).output().expect("a run")
+    };
+    let n_prompt = json["prompt_tokens"].as_u64().unwrap();
+    for (room, n) in [(1, "-1"), (0, "0")] {
+        let output = run(&(n_prompt + room).to_string(), n);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(json["generated_tokens"], room);
+    }
+    assert_fails(
+        &run(&n_prompt.to_string(), "-1"),
+        "leaves no room for an answer in the context of",
+    );
 }
 
 #[test]
@@ -335,7 +352,6 @@ fn bad_input_gives_one_line() {
         &run(&[&model, "-f", "/no/such/prompt", "-q"]),
         "/no/such/prompt",
     );
-    assert_fails(&run(&[&model, "--raw", "-p", "x", "--top-p", "7"]), "top_p");
     let vocabulary = support::fixture("vocab/qwen2.gguf").display().to_string();
     assert_fails(&run(&[&vocabulary, "-p", "x"]), "qwen2.");
     let empty = tempfile::NamedTempFile::new().expect("a file");

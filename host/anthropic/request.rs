@@ -57,6 +57,7 @@ impl MessagesRequest {
 
 fn take_limit(body: Value) -> Result<(Fields, Option<i128>), ApiError> {
     let mut fields = Fields::new(body, "the body", String::new())?;
+    fields.refuse_elsewhere("/v1/messages", "messages")?;
     let range = 0..=i128::from(u32::MAX);
     let limit = fields.take_within("max_tokens", range, "a number of tokens, 0 or more")?;
     Ok((fields, limit))

@@ -8,7 +8,7 @@ use kernels_gpu::abi::SampleSettings;
 /// [`default`](Default) are llama.cpp's; each filter has a value that turns it off.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Draw {
-    /// Divides the logits; at 0 or below the most probable token is always taken.
+    /// Divides the logits; at 0 the most probable token is always taken.
     pub temperature: f32,
     /// Keeps the `top_k` most probable tokens; 0 keeps all.
     pub top_k: u32,
@@ -75,8 +75,8 @@ impl Draw {
     pub fn out_of_range(mut self) -> Option<OutOfRange> {
         let of = |name, value: f32, expected| Some((name, format!("{value:?}"), expected));
         let t = self.temperature;
-        // Not `t > 0.0`: NaN must fail.
-        if !(t <= 0.0 && t.is_finite() || TEMPERATURES.contains(&t)) {
+        // Not-a-number must fail.
+        if t != 0.0 && !TEMPERATURES.contains(&t) {
             const EXPECTED: &str =
                 "0 (always the most probable token) or a number from 1e-37 to 1e37";
             return of("temperature", t, EXPECTED);

@@ -10,7 +10,7 @@ mod trace;
 use std::sync::Arc;
 
 pub use check::check_step;
-pub use draw::{Candidate, Draw, softmax, top_k};
+pub use draw::{Candidate, Draw, OutOfRange, softmax, top_k};
 pub use instrumented::{Instrumented, NotedLaunch};
 pub use row::{
     Ask, Choice, Draft, Logprobs, MAX_LOGPROBS, NewTokens, Output, Penalties, Pooling, Report, Row,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use super::RequestFile;
+use super::requests::{Line, RequestFile};
 
 /// Hexadecimal digits of a result's name: 128 bits, which no two results share by chance.
 const ID_DIGITS: usize = 32;
@@ -33,9 +33,9 @@ impl Identity {
         Identity { requests, run }
     }
 
-    /// The name of the result of the request `custom_id`: of another file, model or option it would be another one.
-    pub fn id(&self, custom_id: &str) -> String {
-        let digest = digest(&[&self.run, custom_id.as_bytes()]);
+    /// The name of the result of the request `line`: of another file, model or option it would be another one.
+    pub fn id(&self, line: &Line) -> String {
+        let digest = named(&self.run, line);
         let mut id = String::with_capacity(ID_DIGITS);
         for byte in &digest[..ID_DIGITS / 2] {
             let _ = write!(id, "{byte:02x}");
@@ -43,11 +43,19 @@ impl Identity {
         id
     }
 
-    /// The seed of the request `custom_id`, where it names none. It has the 53 bits that every reader of JSON keeps.
-    pub fn seed(&self, custom_id: &str) -> u64 {
-        let digest = digest(&[&self.requests, custom_id.as_bytes()]);
+    /// The seed of the request `line`, where it names none. It has the 53 bits that every reader of JSON keeps.
+    pub fn seed(&self, line: &Line) -> u64 {
+        let digest = named(&self.requests, line);
         let bytes = digest.first_chunk().copied().unwrap_or_default();
         u64::from_le_bytes(bytes) >> 11
+    }
+}
+
+/// SHA-256 of `all` and what `line` is called: its `custom_id`, or else its place.
+fn named(all: &[u8; 32], line: &Line) -> [u8; 32] {
+    match &line.custom_id {
+        Some(custom_id) => digest(&[all, custom_id.as_bytes()]),
+        None => digest(&[all, b"line", &line.number.to_le_bytes()]),
     }
 }
 
@@ -107,9 +115,10 @@ mod tests {
     #[test]
     fn names_follow_from_everything_and_seeds_from_the_requests() {
         let (one, two) = (
-            requests(r#"{"custom_id":"a"}"#),
-            requests(r#"{"custom_id":"a" }"#),
+            requests("{\"custom_id\":\"a\"}\n{\"custom_id\":\"b\"}"),
+            requests("{\"custom_id\":\"a\"}\n{\"custom_id\":\"b\" }"),
         );
+        let (a, b) = (&one.lines()[0], &one.lines()[1]);
         let all = [
             Identity::new(&one, "m", &[1; 32], "x"),
             Identity::new(&two, "m", &[1; 32], "x"),
@@ -118,13 +127,13 @@ mod tests {
             Identity::new(&one, "m", &[1; 32], "y"),
         ];
         for (index, identity) in all.iter().enumerate() {
-            assert_eq!(identity.id("a").len(), ID_DIGITS);
-            assert_ne!(identity.id("a"), identity.id("b"));
-            let same = all.iter().filter(|other| other.id("a") == identity.id("a"));
+            assert_eq!(identity.id(a).len(), ID_DIGITS);
+            assert_ne!(identity.id(a), identity.id(b));
+            let same = all.iter().filter(|other| other.id(a) == identity.id(a));
             assert_eq!(same.count(), 1, "{index}");
-            assert_eq!(identity.seed("a") == all[0].seed("a"), index != 1);
-            assert_ne!(identity.seed("a"), identity.seed("b"));
-            assert!(identity.seed("a") < 1 << 53);
+            assert_eq!(identity.seed(a) == all[0].seed(a), index != 1);
+            assert_ne!(identity.seed(a), identity.seed(b));
+            assert!(identity.seed(a) < 1 << 53);
         }
     }
 

@@ -68,7 +68,8 @@ struct Name {
 
 impl Journal {
     /// Opens or creates the results at `path`, and tells which of those called `ids` are there already. A line at the
-    /// end that a killed run did not finish is cut off. A file with anything else in it is not touched.
+    /// end that a killed run did not finish is cut off. Blank lines, as editors leave them, are no results. A file with
+    /// anything else in it is not touched.
     ///
     /// # Errors
     /// A file that another process writes, or that holds other results.
@@ -167,10 +168,16 @@ fn read(file: &File, ids: &[String]) -> io::Result<Result<(Vec<bool>, u64), Prob
             break;
         }
         if line.last() != Some(&b'\n') {
-            if !is_torn(&line, ids) {
-                return Ok(Err(Problem::Foreign(number)));
+            // Behind whole results any beginning of one is torn; alone it must be enough to tell that it is one.
+            let is_enough = line.starts_with(HEAD.as_bytes()) || done.contains(&true);
+            match is_enough && is_torn(&line, ids) {
+                true => break,
+                false => return Ok(Err(Problem::Foreign(number))),
             }
-            break;
+        }
+        if line.trim_ascii().is_empty() {
+            whole += line.len() as u64;
+            continue;
         }
         let name: Option<Name> = serde_json::from_slice(&line).ok();
         let name = name
@@ -187,8 +194,12 @@ fn read(file: &File, ids: &[String]) -> io::Result<Result<(Vec<bool>, u64), Prob
     Ok(Ok((done, whole)))
 }
 
-/// Whether `end` can be the beginning of a result's line; after a power failure there may be zeros in its place.
+/// Whether `end` can be the beginning of a result's line; after a power failure there may be zeros in its place, and an
+/// editor may have left spaces.
 fn is_torn(end: &[u8], ids: &[String]) -> bool {
+    if end.trim_ascii().is_empty() {
+        return true;
+    }
     let written = end
         .iter()
         .rposition(|&byte| byte != 0)
@@ -220,7 +231,7 @@ mod tests {
     fn line(id: &str) -> Vec<u8> {
         let line = ResultLine {
             id,
-            custom_id: id,
+            custom_id: Some(id),
             outcome: Err(ApiError::invalid("größer als erlaubt\n")),
         };
         line.to_bytes().expect("a line")
@@ -267,10 +278,17 @@ mod tests {
                 let mut content = fs::read(&path).expect("results");
                 content.truncate(cut.index(content.len() + 1));
                 let n_whole = content.iter().filter(|&&byte| byte == b'\n').count();
-                if has_zeros {
+                let tells = n_whole > 0 || content.is_empty() || content.starts_with(HEAD.as_bytes());
+                if has_zeros && !content.is_empty() {
                     content.extend([0; 100]);
                 }
-                fs::write(&path, content).expect("cut");
+                fs::write(&path, &content).expect("cut");
+                if !tells {
+                    // A file that somebody else may need.
+                    prop_assert!(complete(&path, &ids).is_err());
+                    prop_assert_eq!(fs::read(&path).expect("the file"), content);
+                    fs::remove_file(&path).expect("removed");
+                }
                 prop_assert_eq!(complete(&path, &ids).expect("a next run"), n - n_whole);
                 prop_assert_eq!(&sorted_lines(&path), &expected);
             }
@@ -284,12 +302,48 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("out");
             fs::write(&path, &content).expect("written");
-            let is_beginning = HEAD.as_bytes().starts_with(&content) || content.iter().all(|&byte| byte == 0);
+            let is_blank = content.ends_with(b"\n") && content.trim_ascii().is_empty();
             let opened = Journal::open(&path, &ids(3)).is_ok();
-            prop_assert_eq!(opened, is_beginning);
+            prop_assert_eq!(opened, is_blank);
             if !opened {
                 prop_assert_eq!(fs::read(&path).expect("the file"), content);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_of_results_is_not_overwritten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("out");
+        for content in [
+            &b"{"[..],
+            HEAD[..HEAD.len() - 1].as_bytes(),
+            b"\0\0\0",
+            b"  ",
+        ] {
+            fs::write(&path, content).expect("written");
+            let error = complete(&path, &ids(2)).expect_err("no results");
+            assert!(
+                matches!(error, JournalError::Foreign { line: 1, .. }),
+                "{error}"
+            );
+            assert_eq!(fs::read(&path).expect("the file"), content);
+        }
+    }
+
+    #[test]
+    fn blank_lines_are_no_results() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("out");
+        let ids = ids(3);
+        complete(&path, &ids[..2]).expect("a run");
+        let [before, blank] = [fs::read(&path).expect("results"), b"\n \t\r\n".to_vec()];
+        for (behind, kept) in [(&b""[..], &b""[..]), (b"  ", b"")] {
+            let content = [&blank[..], &before, &blank, behind].concat();
+            fs::write(&path, &content).expect("written");
+            assert_eq!(complete(&path, &ids).expect("a next run"), 1);
+            let expected = [&blank[..], &before, &blank, kept, &line(&ids[2])].concat();
+            assert_eq!(fs::read(&path).expect("results"), expected);
         }
     }
 

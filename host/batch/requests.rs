@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -56,11 +58,13 @@ pub struct RequestFile {
     lines: Vec<Line>,
 }
 
-/// A line that is a request with a name; whether it is a good one is found out when it is its turn.
+/// A line that is a request; whether it is a good one is found out when it is its turn.
 #[derive(Debug)]
 pub struct Line {
-    /// Its name.
-    pub custom_id: String,
+    /// Counted from 1.
+    pub number: usize,
+    /// Its name; `None` where it is a text that nothing can hold.
+    pub custom_id: Option<String>,
     /// Where it is sent to, if that can be told.
     pub endpoint: Option<Endpoint>,
     range: Range<usize>,
@@ -103,16 +107,18 @@ impl RequestFile {
                 continue;
             }
             let number = index + 1;
-            let (custom_id, endpoint) = read_name(number, line)?;
-            if let Some(&first) = first_of.get(&custom_id) {
+            let (custom_id, endpoint) = read_name(number, line.trim_end())?;
+            if let Some(custom_id) = &custom_id
+                && let Some(first) = first_of.insert(custom_id.clone(), number)
+            {
                 return Err(RequestFileError::Duplicate {
                     line: number,
                     first,
-                    custom_id,
+                    custom_id: custom_id.clone(),
                 });
             }
-            first_of.insert(custom_id.clone(), number);
             lines.push(Line {
+                number,
                 custom_id,
                 endpoint,
                 range: range.end - line.len()..range.end,
@@ -143,8 +149,11 @@ impl RequestFile {
     /// # Errors
     /// A line without a body, for another endpoint, or with fields that are not known.
     pub fn body(&self, line: &Line) -> Result<Body, ApiError> {
-        let json = serde_json::from_str(&self.text[line.range.clone()]);
-        let json: Value = json.map_err(|error| ApiError::invalid(error.to_string()))?;
+        let json = serde_json::from_str(self.text[line.range.clone()].trim_end());
+        let json: Value = json.map_err(|error| {
+            let place = in_line(&error);
+            ApiError::invalid(format!("the line cannot be read: {place}"))
+        })?;
         let mut fields = Fields::new(json, "the line", String::new())?;
         fields.take::<String>("custom_id")?;
         if let Some(method) = fields.take::<String>("method")?
@@ -161,7 +170,9 @@ impl RequestFile {
                 fields.wrong("url", &url.into(), &paths)
             })?,
             None => Endpoint::of_body(&body).ok_or_else(|| {
-                ApiError::field("body", "without a url, body has messages or a prompt")
+                let message = "without a url, body has either messages, as for /v1/chat/completions, or a prompt, \
+                               as for /v1/completions";
+                ApiError::field("body", message)
             })?,
         };
         fields.finish()?;
@@ -169,20 +180,32 @@ impl RequestFile {
     }
 }
 
-/// The name of a line, and where it is sent to.
-fn read_name(number: usize, line: &str) -> Result<(String, Option<Endpoint>), RequestFileError> {
-    let json: Value = serde_json::from_str(line).map_err(|error| RequestFileError::Json {
-        line: number,
-        // The position within the line; its own line number is always 1.
-        error: error.to_string().replace(" at line 1 column", " at column"),
-    })?;
+/// The name of a line, and where it is sent to, as far as these can be read.
+fn read_name(
+    number: usize,
+    line: &str,
+) -> Result<(Option<String>, Option<Endpoint>), RequestFileError> {
+    let json = match serde_json::from_str::<Value>(line) {
+        Ok(json) => json,
+        Err(error) if serde_json::from_str::<IgnoredAny>(line).is_err() => {
+            return Err(RequestFileError::Json {
+                line: number,
+                error: in_line(&error),
+            });
+        }
+        // It is JSON, with a value in it that nothing can hold, such as 1e400: an error of this request alone.
+        Err(_) => match serde_json::from_str::<Name>(line) {
+            Ok(Name { custom_id }) => serde_json::json!({"custom_id": custom_id}),
+            Err(_) => return Ok((None, None)),
+        },
+    };
     let error = match &json["custom_id"] {
         Value::String(custom_id) if !custom_id.is_empty() => {
             let endpoint = match &json["url"] {
                 Value::String(url) => endpoint_at(url),
                 _ => Endpoint::of_body(&json["body"]),
             };
-            return Ok((custom_id.clone(), endpoint));
+            return Ok((Some(custom_id.clone()), endpoint));
         }
         Value::Null => "a line is an object with custom_id and body".to_owned(),
         other => format!("it is {other}; expected a string that is not empty"),
@@ -191,6 +214,22 @@ fn read_name(number: usize, line: &str) -> Result<(String, Option<Endpoint>), Re
         line: number,
         error,
     })
+}
+
+/// What is read of a line whose other values cannot be.
+#[derive(Deserialize)]
+struct Name {
+    #[serde(default)]
+    custom_id: Value,
+}
+
+/// What is wrong with a line's JSON, and where in the line; the line's number is told by others.
+fn in_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(what, _)| what);
+    format!("{what} at column {}", error.column())
 }
 
 fn endpoint_at(url: &str) -> Option<Endpoint> {
@@ -217,7 +256,7 @@ mod tests {
         let names: Vec<&str> = file
             .lines()
             .iter()
-            .map(|line| line.custom_id.as_str())
+            .map(|line| line.custom_id.as_deref().expect("a name"))
             .collect();
         assert_eq!(names, ["a", "b"]);
         let body = file.body(&file.lines()[0]).expect("a body");
@@ -234,8 +273,13 @@ mod tests {
             ("\n \n", "no requests"),
             (
                 "{\"custom_id\": \"a\"}\n{",
-                "line 2 is not JSON: EOF while parsing an object at column",
+                "line 2 is not JSON: EOF while parsing an object at column 1",
             ),
+            (
+                "{\"custom_id\": \"a\"}\n{\"custom_id\": 7, \r\n",
+                "line 2 is not JSON: EOF while parsing a value at column 16",
+            ),
+            ("{\"body\": 1e400}", "line 1 has no custom_id"),
             ("{\"body\": {}}", "line 1 has no custom_id"),
             ("\n[]", "line 2 has no custom_id"),
             ("{\"custom_id\": 7}", "line 1 has no custom_id: it is 7"),
@@ -255,6 +299,33 @@ mod tests {
             parse(&deep),
             Err(RequestFileError::Json { line: 1, .. })
         ));
+    }
+
+    #[test]
+    fn values_that_nothing_can_hold_are_an_error_of_their_line() {
+        let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+        for (id, value, name, what) in [
+            ("\"a\"", "1e400", Some("a"), "number out of range"),
+            ("\"a\"", "\"\\ud800\"", Some("a"), "hex escape"),
+            ("\"a\"", &*deep, Some("a"), "recursion limit"),
+            ("\"\\udfff\"", "1", None, "hex escape"),
+        ] {
+            let text = format!(
+                "{{\"body\": {{\"prompt\": {value}}}, \"custom_id\": {id}}}\n{{\"custom_id\": \"b\"}}"
+            );
+            let file = parse(&text).expect("two lines");
+            let [line, other] = file.lines() else {
+                panic!("{} lines", file.lines().len());
+            };
+            assert_eq!((line.number, line.custom_id.as_deref()), (1, name));
+            let error = file.body(line).expect_err(what).message;
+            assert!(error.contains(what), "{error}");
+            assert!(
+                error.contains(" at column ") && !error.contains(" at line "),
+                "{error}"
+            );
+            assert_eq!(other.custom_id.as_deref(), Some("b"));
+        }
     }
 
     #[test]

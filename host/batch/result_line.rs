@@ -12,8 +12,8 @@ pub(super) const HEAD: &str = r#"{"id":"batch_req_"#;
 pub struct ResultLine<'a> {
     /// The name of this result ([`super::Identity::id`]).
     pub id: &'a str,
-    /// The name of the request.
-    pub custom_id: &'a str,
+    /// The name of the request, where it has one that can be read.
+    pub custom_id: Option<&'a str>,
     /// The answer.
     pub outcome: Result<Response, ApiError>,
 }
@@ -21,7 +21,7 @@ pub struct ResultLine<'a> {
 #[derive(Serialize)]
 struct Fields<'a> {
     id: String,
-    custom_id: &'a str,
+    custom_id: Option<&'a str>,
     response: HttpResponse<'a>,
     error: Option<LineError<'a>>,
 }
@@ -89,7 +89,7 @@ mod tests {
     fn a_line_begins_with_its_name_and_has_one_newline() {
         let line = ResultLine {
             id: "12",
-            custom_id: "a\nb",
+            custom_id: Some("a\nb"),
             outcome: Err(ApiError::field("n", "n is 2; expected 1")),
         };
         let bytes = line.to_bytes().expect("a line");

@@ -9,7 +9,7 @@ use super::{Identity, JournalError, RequestFile, ResultLine};
 use crate::chat::{AnswerForm, ChatTemplate};
 use crate::engine::{self, EngineError, Event, Generation, RequestId, Scheduler};
 use crate::grammar::Grammars;
-use crate::openai::{Answer, ApiError, Choice, Endpoint, Request, Response};
+use crate::openai::{Answer, ApiError, Choice, Endpoint, Request, Response, wrong};
 
 /// Requests that wait in the scheduler for those that run; more are admitted in one step at its beginning alone.
 const READ_AHEAD: usize = 64;
@@ -158,25 +158,25 @@ impl Batch<'_> {
     fn read(&self, line: usize) -> Result<(engine::Request, Running), ApiError> {
         let named = &self.requests.lines()[line];
         let body = self.requests.body(named)?;
+        if let Some(n) = body.body.get("n")
+            && !n.is_null()
+            && n.as_f64() != Some(1.0)
+        {
+            return Err(wrong("n", n, "1: a batch makes one answer"));
+        }
         let request = Request::from_body(body.endpoint, body.body)?;
         let settings = request.settings();
         if settings.stream {
             let message = "stream is true; a batch has whole answers";
             return Err(ApiError::field("stream", message));
         }
-        let seed = settings
-            .seed
-            .unwrap_or_else(|| self.identity.seed(&named.custom_id));
+        let seed = settings.seed.unwrap_or_else(|| self.identity.seed(named));
         let has_logprobs = settings.logprobs.is_some();
         let prepared = request.prepare(self.template, &self.grammars)?;
         let [prepared] = &prepared[..] else {
             let message = format!("prompt is a list of {}; a batch takes one", prepared.len());
             return Err(ApiError::field("prompt", message));
         };
-        if settings.n != 1 {
-            let message = format!("n is {}; a batch makes one answer", settings.n);
-            return Err(ApiError::field("n", message));
-        }
         let request = prepared.request(settings, seed);
         let running = Running {
             line,
@@ -232,8 +232,7 @@ impl Batch<'_> {
 
     /// The response with `generation`. It says nothing of when and beside what it was made.
     fn response(&self, request: &Running, generation: &Generation) -> Response {
-        let custom_id = &self.requests.lines()[request.line].custom_id;
-        let id = self.identity.id(custom_id);
+        let id = self.identity.id(&self.requests.lines()[request.line]);
         let pieces = request.form.read(&id, &generation.text);
         let answer = Answer {
             choices: &[Choice {
@@ -260,11 +259,11 @@ impl Batch<'_> {
         summary: &mut Summary,
         write: &mut dyn FnMut(&[u8]) -> Result<(), BatchError>,
     ) -> Result<(), BatchError> {
-        let custom_id = &self.requests.lines()[line].custom_id;
+        let named = &self.requests.lines()[line];
         let is_failed = outcome.is_err();
         let line = ResultLine {
-            id: &self.identity.id(custom_id),
-            custom_id,
+            id: &self.identity.id(named),
+            custom_id: named.custom_id.as_deref(),
             outcome,
         };
         write(&line.to_bytes().map_err(io::Error::from)?)?;

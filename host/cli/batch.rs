@@ -192,11 +192,11 @@ impl Output {
                 pending: (0..requests.lines().len()).collect(),
             });
         }
-        let ids = requests
+        let ids: Vec<String> = requests
             .lines()
             .iter()
-            .map(|line| identity.id(&line.custom_id));
-        let ids: Vec<String> = ids.collect();
+            .map(|line| identity.id(line))
+            .collect();
         let (journal, done) = Journal::open(&args.output, &ids)?;
         let pending = done.iter().enumerate().filter(|(_, done)| !**done);
         Ok(Output {

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
 
+use super::count::{MOST, count};
 use super::device::{Room, backend_on, fits, open_device};
 use super::interrupt;
 use super::run_args::{MIXED_CHUNK, RunArgs, start_threads};
+use super::sampling_args::checked;
 use super::session::of_file;
 use super::speculate_args::SpeculateArgs;
 use super::{bench_requests, warnings};
@@ -37,33 +39,34 @@ pub struct BenchArgs {
     /// A GGUF file, or the short name of a model in the cache
     pub model: String,
     /// Prompt lengths; 0 is none [default: 512; --profile: none; --plot: 16 to 16384]
-    #[arg(short = 'p', long, value_name = "N", value_delimiter = ',')]
+    #[arg(short = 'p', long, value_name = "N", value_delimiter = ',', value_parser = count(0..=MOST))]
     pub n_prompt: Option<Vec<usize>>,
     /// Decode steps; 0 is none [default: 128; --plot: 32]
-    #[arg(short = 'n', long, value_name = "N", value_delimiter = ',')]
+    #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', value_parser = count(0..=MOST))]
     pub n_gen: Option<Vec<usize>>,
     /// Tokens in the cache before [default: 0; --plot: 0 and 64 to 32768]
-    #[arg(short = 'd', long, value_name = "N", value_delimiter = ',')]
+    #[arg(short = 'd', long, value_name = "N", value_delimiter = ',', value_parser = count(0..=MOST))]
     pub depth: Option<Vec<usize>>,
     /// Runs so many requests of -p prompt and -n answer tokens through the scheduler, as a server would have them:
     /// throughput, time to the first token and between tokens (median and 99th percentile)
     #[arg(long, value_name = "N", conflicts_with_all = ["profile", "plot", "depth", "batch"],
-          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+          value_parser = count(1..=MOST))]
     pub requests: Option<usize>,
     /// With --requests: how many of them there are at the same time
     #[arg(long, value_name = "C", default_value_t = 8, requires = "requests",
-          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=MAX_SEQUENCES as u64))]
+          value_parser = count(1..=MAX_SEQUENCES as i64))]
     pub concurrency: usize,
     /// With --requests: a prompt of N tokens that comes while the others write; what they wait for while it is read
     /// is reported by itself
-    #[arg(long, value_name = "N", requires = "requests")]
+    #[arg(long, value_name = "N", requires = "requests", value_parser = count(0..=MOST))]
     pub long_prompt: Option<usize>,
     /// With --requests: tokens of a step in which some write and others read their prompts
     #[arg(long, value_name = "N", default_value_t = MIXED_CHUNK, requires = "requests",
-          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+          value_parser = count(1..=MOST))]
     pub budget: usize,
     /// With --requests: temperature of the answers; 0 always takes the most probable token
-    #[arg(long, value_name = "T", default_value_t = 0.0, requires = "requests")]
+    #[arg(long, value_name = "T", default_value_t = 0.0, requires = "requests",
+          value_parser = checked(|to, t| to.draw.temperature = t))]
     pub temp: f32,
     /// With --requests: the prompt of all of them, instead of random tokens: a user's message where the model has a chat
     /// template
@@ -76,11 +79,11 @@ pub struct BenchArgs {
     pub prompt_file: Option<PathBuf>,
     /// Sequences that decode together [default: 1; --plot: 1 to 64]
     #[arg(short = 'b', long, value_name = "N", value_delimiter = ',',
-          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+          value_parser = count(1..=1024))]
     pub batch: Option<Vec<usize>>,
     /// Repetitions
     #[arg(short = 'r', long, value_name = "N", default_value_t = 5,
-          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+          value_parser = count(1..=MOST))]
     pub repetitions: usize,
     /// How to write the figures
     #[arg(short = 'o', long, value_enum, value_name = "FORMAT", default_value_t = FormatArg::Md)]

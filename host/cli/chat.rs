@@ -10,6 +10,7 @@ use model_cache::Cache;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
+use super::count::count_or_all;
 use super::generate::{shown, summary, token_limit};
 use super::interrupt;
 use super::run_args::RunArgs;
@@ -38,8 +39,7 @@ pub struct ChatArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
     /// Most tokens of an answer; -1 goes on until the model or the context ends [default: -1]
-    #[arg(long, short = 'n', value_name = "N", allow_negative_numbers = true,
-          value_parser = clap::value_parser!(i64).range(-1..))]
+    #[arg(long, short = 'n', value_name = "N", value_parser = count_or_all())]
     pub max_tokens: Option<i64>,
     /// Leave out the figures after each answer
     #[arg(long, short)]

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::count::count_or_all;
 use super::interrupt;
 use super::run_args::RunArgs;
 use super::sampling_args::SamplingArgs;
@@ -44,8 +45,7 @@ pub struct GenerateArgs {
     pub file: Option<PathBuf>,
     /// Most tokens to generate; 0 computes the prompt alone, -1 goes on until the model or the context
     /// ends [default: -1]
-    #[arg(long, short = 'n', value_name = "N", allow_negative_numbers = true,
-          value_parser = clap::value_parser!(i64).range(-1..))]
+    #[arg(long, short = 'n', value_name = "N", value_parser = count_or_all())]
     pub max_tokens: Option<i64>,
     /// Take the prompt as it is, control tokens included, instead of as a chat message
     #[arg(long)]

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::count::{MOST, count};
 use crate::gguf::{Gguf, Tensor};
 use crate::hub;
 use crate::model::{Model, Unused};
@@ -32,7 +33,8 @@ pub struct InspectArgs {
         short = 'n',
         value_name = "N",
         default_value_t = 100,
-        requires = "tensor"
+        requires = "tensor",
+        value_parser = count(0..=MOST)
     )]
     pub values: usize,
     /// Print JSON, which holds long strings and arrays in full

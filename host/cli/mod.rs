@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each with its arguments and a `run`.
 //!
-//! Exit codes: 0 success, 1 a failure at run time, 2 wrong usage, [`INTERRUPTED`] after Ctrl-C.
+//! Exit codes: 0 success, also where the reader of stdout has seen enough, 1 a failure at run time, 2 wrong usage,
+//! [`INTERRUPTED`] after Ctrl-C.
 //! Results go to stdout, all else to stderr.
 // `println!` panics when stdout is closed; `writeln!` gives an error that `main` handles.
 #![deny(clippy::print_stdout)]
@@ -11,6 +12,7 @@ mod bench;
 mod bench_requests;
 mod chat;
 mod completions;
+mod count;
 mod device;
 mod generate;
 pub mod inspect;
@@ -32,7 +34,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Style};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::escape::escape_lines;
 
@@ -88,7 +90,8 @@ enum Command {
 
 /// Parses the process's arguments, runs the subcommand, reports its error.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let parsed = Cli::from_arg_matches(&definition().get_matches());
+    let outcome = match parsed.unwrap_or_else(|error| error.exit()).command {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Batch(args) => batch::run(&args),
@@ -103,6 +106,23 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::run(&args),
     };
     outcome.unwrap_or_else(|error| report(&error))
+}
+
+/// The command line as it is read.
+fn definition() -> clap::Command {
+    with_negative_numbers(Cli::command())
+}
+
+/// Takes a number behind an option for its value, also a negative one, so that the option says what it may be. To clap
+/// it is a flag that there is not.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let of_option = |arg: clap::Arg| match arg.is_positional() || !arg.get_action().takes_values() {
+        true => arg,
+        false => arg.allow_negative_numbers(true),
+    };
+    command
+        .mut_args(of_option)
+        .mut_subcommands(with_negative_numbers)
 }
 
 /// What responses call a model: its file's name without what stands behind the last point.
@@ -139,10 +159,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 }

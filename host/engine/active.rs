@@ -111,6 +111,12 @@ impl Active {
         self.tokens.len() - self.n_prompt
     }
 
+    /// How many tokens the prompt and the answer have at most, in a context of `context`.
+    fn end(&self, context: usize) -> usize {
+        let most = self.limits.max_tokens.unwrap_or(usize::MAX);
+        self.n_prompt.saturating_add(most).min(context)
+    }
+
     /// Prompt tokens, and how many of them are computed.
     pub fn prompt_progress(&self) -> (usize, usize) {
         (self.sequence.len().min(self.n_prompt), self.n_prompt)
@@ -153,14 +159,10 @@ impl Active {
     /// Whether its next row can be sent, in a context of `context`: there is a token that is known, or one that is
     /// on its way and that nothing but the model depends on.
     pub fn can_go(&mut self, context: usize) -> bool {
-        if self.sent >= context {
-            return false;
-        }
         if self.n_waiting() > 0 {
             return true;
         }
-        let will_have = self.n_generated() + self.n_choosing;
-        let is_last = self.limits.max_tokens.is_some_and(|max| will_have >= max);
+        let is_last = self.tokens.len() + self.n_choosing >= self.end(context);
         let depends = self.sampler.remembers() || self.constrained.is_any();
         let may_follow = self.n_choosing > 0 && self.guess.is_empty() && !depends && !is_last;
         let speculation = self.speculation.as_mut().filter(|_| may_follow);
@@ -170,6 +172,8 @@ impl Active {
     /// Guesses how its text goes on, in a context of `context`, where its newest token is known and its mask is too.
     pub fn find_drafts(&mut self, context: usize, vocab: usize, tokenizer: &Tokenizer) {
         let (n_generated, n_waiting) = (self.n_generated(), self.n_waiting());
+        // One token is chosen behind the drafts.
+        let room = self.end(context).saturating_sub(self.tokens.len() + 1);
         let Some(speculation) = &mut self.speculation else {
             return;
         };
@@ -180,10 +184,6 @@ impl Active {
         let (1, 1.., Some(&newest)) = (n_waiting, n_generated, self.tokens.last()) else {
             return;
         };
-        // The row's own token takes a position, and one is chosen behind the drafts.
-        let most = self.limits.max_tokens.unwrap_or(usize::MAX);
-        let room =
-            (context.saturating_sub(self.sent + 1)).min(most.saturating_sub(n_generated + 1));
         let mut drafts = speculation.draft(&self.tokens, room);
         let may_end = !self.limits.ignore_end || self.constrained.is_any();
         let is_end = |&token: &u32| may_end && tokenizer.is_end_of_generation(token);
@@ -362,7 +362,7 @@ impl Active {
             _ if stopped => Some(Finish::StopString),
             _ if is_complete => Some(Finish::EndOfText),
             n if n >= limit => Some(Finish::Length),
-            _ if self.tokens.len() > context => Some(Finish::Context),
+            _ if self.tokens.len() >= context => Some(Finish::Context),
             _ => None,
         };
         Ok(taken)

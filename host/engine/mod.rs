@@ -38,12 +38,12 @@ use crate::sampling::SamplingError;
 /// Errors of the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// A prompt or an answer outgrew the context.
-    #[error("{needed} tokens do not fit the context of {context}")]
+    /// A prompt that does not fit the context, or fills it where an answer is wanted.
+    #[error("{}", context_message(*needed, *context))]
     Context {
-        /// Tokens asked for.
+        /// Tokens of the prompt.
         needed: usize,
-        /// Tokens that fit.
+        /// Tokens that fit, those of the answer included.
         context: usize,
     },
     /// All KV pages are in use by other sequences.
@@ -82,6 +82,15 @@ pub enum EngineError {
     /// The backend failed in a step of several requests.
     #[error(transparent)]
     Step(Arc<BackendError>),
+}
+
+fn context_message(needed: usize, context: usize) -> String {
+    match needed > context {
+        true => format!("{needed} tokens do not fit the context of {context}"),
+        false => format!(
+            "a prompt of {needed} tokens leaves no room for an answer in the context of {context}"
+        ),
+    }
 }
 
 impl From<BackendError> for EngineError {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Constraint;
+use super::{Constraint, EngineError};
 use crate::backend::{Logprobs, Pooling};
 use crate::sampling::SamplingParams;
 
@@ -23,6 +23,21 @@ pub struct Request {
     pub constraint: Option<Box<dyn Constraint>>,
     /// Control tokens whose names are part of the answer's text, because they are markup that somebody reads.
     pub shown: Vec<u32>,
+}
+
+impl Request {
+    /// Whether the prompt, and the first token of an answer where one is wanted, fit a context of `context` tokens.
+    ///
+    /// # Errors
+    /// [`EngineError::Context`] with the prompt's length.
+    pub fn fits(&self, context: usize) -> Result<(), EngineError> {
+        let is_answered = self.embedding.is_none() && self.limits.max_tokens != Some(0);
+        let needed = self.prompt.len();
+        match needed + usize::from(is_answered) > context {
+            true => Err(EngineError::Context { needed, context }),
+            false => Ok(()),
+        }
+    }
 }
 
 /// What an answer may not exceed.

@@ -32,6 +32,7 @@ impl ChatRequest {
     /// Whatever in it is wrong or not supported, by the field's name.
     pub fn from_body(body: Value) -> Result<ChatRequest, ApiError> {
         let mut fields = Fields::new(body, "the body", String::new())?;
+        fields.refuse_elsewhere("/v1/chat/completions", "messages")?;
         let mut settings = Settings::take(&mut fields)?;
         let limit = take_max_tokens(&mut fields, &["max_completion_tokens", "max_tokens"])?;
         settings.has_default_limit = limit.is_none();
@@ -166,6 +167,13 @@ mod tests {
         assert_eq!(request.variables["enable_thinking"], false);
         let hidden = read(json!({"tools": tools, "tool_choice": "none"})).expect("a request");
         assert!(hidden.variables.is_empty());
+        let called = |choice: Value| {
+            let request = read(json!({"tools": tools, "tool_choice": choice}));
+            request.expect("a request").tools.are_parallel
+        };
+        // As OpenAI says: one or more calls where some are required, and one of a function that is named.
+        let named = json!({"type": "function", "function": {"name": "f"}});
+        assert!(called(json!("required")) && !called(named));
         for wrong in [
             json!({"tool_choice": "required"}),
             json!({"tools": tools, "tool_choice": "any"}),

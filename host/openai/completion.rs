@@ -37,6 +37,7 @@ impl CompletionRequest {
     /// Whatever in it is wrong or not supported, by the field's name.
     pub fn from_body(body: Value) -> Result<CompletionRequest, ApiError> {
         let mut fields = Fields::new(body, "the body", String::new())?;
+        fields.refuse_elsewhere("/v1/completions", "prompt")?;
         let mut settings = Settings::take(&mut fields)?;
         let limit = take_max_tokens(&mut fields, &["max_tokens"])?;
         settings.has_default_limit = limit.is_none();

@@ -39,6 +39,7 @@ impl EmbeddingRequest {
     /// Whatever in it is wrong or not supported, by the field's name.
     pub fn from_body(body: Value) -> Result<EmbeddingRequest, ApiError> {
         let mut fields = Fields::new(body, "the body", String::new())?;
+        fields.refuse_elsewhere("/v1/embeddings", "input")?;
         // The one model answers.
         fields.take::<String>("model")?;
         let inputs = take_prompts(&mut fields, "input")?;

@@ -197,6 +197,29 @@ impl Fields {
         wrong(&self.name(name), value, expected)
     }
 
+    /// Refuses a field by which the requests of other endpoints differ from those to `path`, which have `own` instead:
+    /// the whole request was meant for another one.
+    pub fn refuse_elsewhere(&self, path: &str, own: &str) -> Result<(), ApiError> {
+        const OF_ENDPOINTS: [(&str, &str); 3] = [
+            ("messages", "/v1/chat/completions and /v1/messages"),
+            ("prompt", "/v1/completions"),
+            ("input", "/v1/responses and /v1/embeddings"),
+        ];
+        let is_given = |name: &str| match self.fields.get(name) {
+            Some(Value::String(text)) => !text.is_empty(),
+            Some(Value::Array(items)) => !items.is_empty(),
+            _ => false,
+        };
+        let mut others = OF_ENDPOINTS.iter().filter(|(name, _)| *name != own);
+        match others.find(|(name, _)| is_given(name)) {
+            None => Ok(()),
+            Some((name, paths)) => Err(ApiError {
+                code: Some("unsupported_parameter"),
+                ..ApiError::field(name, format!("{name} is for {paths}; {path} takes {own}"))
+            }),
+        }
+    }
+
     /// What nobody has taken.
     pub fn rest(self) -> Map<String, Value> {
         self.fields
@@ -325,6 +348,28 @@ mod tests {
             let error = fields(json!({ name: value })).finish().expect_err(name);
             assert_eq!(error.param.as_deref(), Some(name));
             assert!(error.message.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn requests_to_another_endpoint_are_told_where_they_belong() {
+        let path = "/v1/chat/completions";
+        for (name, value, elsewhere) in [
+            ("prompt", json!("x"), "/v1/completions;"),
+            ("prompt", json!([1]), "/v1/completions;"),
+            ("input", json!("x"), "/v1/responses"),
+        ] {
+            let body = json!({"messages": [1], name: value});
+            let error = fields(body).refuse_elsewhere(path, "messages");
+            let error = error.expect_err(name);
+            assert_eq!(error.param.as_deref(), Some(name));
+            for part in [elsewhere, path, "takes messages"] {
+                assert!(error.message.contains(part), "{error}");
+            }
+        }
+        for neutral in [json!(null), json!(""), json!([])] {
+            let body = json!({"messages": [1], "prompt": neutral});
+            assert_eq!(fields(body).refuse_elsewhere(path, "messages"), Ok(()));
         }
     }
 

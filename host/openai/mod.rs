@@ -38,6 +38,7 @@ pub use completion_stream::CompletionStream;
 pub use conversation::Conversation;
 pub use embedding::{EmbeddingFormat, EmbeddingRequest, embedding_response};
 pub use error::{ApiError, ErrorKind};
+pub(crate) use fields::wrong;
 pub use fields::{Field, Fields};
 pub use logprobs::{
     ChatLogprobs, CompletionLogprobs, LogprobByText, ShownToken, ShownTokens, TokenLogprob,

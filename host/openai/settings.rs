@@ -102,9 +102,6 @@ fn take_sampling(fields: &mut Fields) -> Result<SamplingParams, ApiError> {
     let default = defaults();
     let mut draw = default.draw;
     draw.temperature = fields.take("temperature")?.unwrap_or(draw.temperature);
-    if draw.temperature < 0.0 {
-        return Err(wrong("temperature", &draw.temperature, "0 or more"));
-    }
     for (names, share) in draw.shares() {
         *share = fields.take_any(names)?.unwrap_or(*share);
     }
@@ -121,7 +118,7 @@ fn take_sampling(fields: &mut Fields) -> Result<SamplingParams, ApiError> {
         "a number of tokens; -1 is the whole text",
     )?;
     draw.top_k = top_k.map_or(draw.top_k, |k| u32::try_from(k).unwrap_or(0));
-    Ok(SamplingParams {
+    let params = SamplingParams {
         draw,
         repeat_last_n: last_n.map_or(default.repeat_last_n, all_or),
         repeat_penalty: repeat_penalty.unwrap_or(default.repeat_penalty),
@@ -132,7 +129,11 @@ fn take_sampling(fields: &mut Fields) -> Result<SamplingParams, ApiError> {
             .take("frequency_penalty")?
             .unwrap_or(default.frequency_penalty),
         logit_bias: take_bias(fields)?,
-    })
+    };
+    match params.out_of_range() {
+        Some((name, value, expected)) => Err(wrong(name, &value, expected)),
+        None => Ok(params),
+    }
 }
 
 /// Negative seeds are other ones than positive; -1 is none, as in llama.cpp.
@@ -304,7 +305,7 @@ mod tests {
     #[test]
     fn what_is_out_of_range_is_named_with_the_range() {
         for (name, value, expected) in [
-            ("temperature", json!(-1), "0 or more"),
+            ("temperature", json!(-1), "expected 0 ("),
             ("temperature", json!(1e300), "1e37"),
             ("temperature", json!("hot"), "a number"),
             ("top_p", json!(1.5), "from 0 to 1"),

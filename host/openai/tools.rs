@@ -36,12 +36,13 @@ pub fn take_tools(fields: &mut Fields) -> Result<(Tools, Vec<Value>), ApiError> 
     }
     let choice = take_choice(fields, &list)?;
     let tools = Tools {
+        // A function that is named is called once, as in OpenAI's API.
+        are_parallel: are_parallel && !matches!(choice, ToolChoice::One(_)),
         choice: match list.is_empty() {
             true => ToolChoice::None,
             false => choice,
         },
         list,
-        are_parallel,
     };
     Ok((tools, written))
 }

@@ -4,7 +4,7 @@
 use std::ops::Deref;
 
 use super::SamplingError;
-use crate::backend::Draw;
+use crate::backend::{Draw, OutOfRange};
 
 /// Parameters of a [`Sampler`](super::Sampler). Each filter has a value that turns it off.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,12 +69,9 @@ impl Deref for CheckedParams {
 /// Farther than any logit of a real model, and near enough that sums and products stay finite.
 const LARGEST: f32 = 1e6;
 
-impl CheckedParams {
-    /// Checks `params` for a vocabulary of `vocab` tokens.
-    ///
-    /// # Errors
-    /// [`SamplingError::Parameter`] with the first value that is outside its range, and the range.
-    pub fn new(params: SamplingParams, vocab: usize) -> Result<CheckedParams, SamplingError> {
+impl SamplingParams {
+    /// The first parameter that is out of its range, whatever the vocabulary is.
+    pub fn out_of_range(&self) -> Option<OutOfRange> {
         // In full: who adds a parameter has to decide what is checked about it.
         let SamplingParams {
             draw,
@@ -83,55 +80,50 @@ impl CheckedParams {
             presence_penalty,
             frequency_penalty,
             ref logit_bias,
-        } = params;
-        let within = |value: f32, least: f32, most: f32| (least..=most).contains(&value);
-        let is_moderate = |value| within(value, -LARGEST, LARGEST);
-        let penalty = "a number from -1e6 to 1e6";
-        let checks = [
-            (
-                "repeat_penalty",
-                repeat_penalty,
-                "a number from 1e-6 to 1e6",
-                within(repeat_penalty, 1.0 / LARGEST, LARGEST),
-            ),
-            (
-                "presence_penalty",
-                presence_penalty,
-                penalty,
-                is_moderate(presence_penalty),
-            ),
-            (
-                "frequency_penalty",
-                frequency_penalty,
-                penalty,
-                is_moderate(frequency_penalty),
-            ),
-        ];
-        let out_of_range = |name, value: String, expected| SamplingError::Parameter {
+        } = *self;
+        const PENALTY: &str = "a number from -1e6 to 1e6";
+        const BIAS: &str = "a number from -1e6 to 1e6, or -inf to forbid the token";
+        let is_moderate = |value: f32| (-LARGEST..=LARGEST).contains(&value);
+        if let Some(of_draw) = draw.out_of_range() {
+            return Some(of_draw);
+        }
+        if !(1.0 / LARGEST..=LARGEST).contains(&repeat_penalty) {
+            let value = format!("{repeat_penalty:?}");
+            return Some(("repeat_penalty", value, "a number from 1e-6 to 1e6"));
+        }
+        for (name, value) in [
+            ("presence_penalty", presence_penalty),
+            ("frequency_penalty", frequency_penalty),
+        ] {
+            if !is_moderate(value) {
+                return Some((name, format!("{value:?}"), PENALTY));
+            }
+        }
+        let is_wrong = |&&(_, bias): &&(u32, f32)| !is_moderate(bias) && bias != f32::NEG_INFINITY;
+        let (token, bias) = logit_bias.iter().find(is_wrong)?;
+        Some(("logit_bias", format!("{bias:?} for token {token}"), BIAS))
+    }
+}
+
+impl CheckedParams {
+    /// Checks `params` for a vocabulary of `vocab` tokens.
+    ///
+    /// # Errors
+    /// [`SamplingError::Parameter`] with the first value that is outside its range, and the range.
+    pub fn new(params: SamplingParams, vocab: usize) -> Result<CheckedParams, SamplingError> {
+        let out_of_range = |(name, value, expected)| SamplingError::Parameter {
             name,
             value,
             expected,
         };
-        if let Some((name, value, expected)) = draw.out_of_range() {
-            return Err(out_of_range(name, value, expected));
+        if let Some(wrong) = params.out_of_range() {
+            return Err(out_of_range(wrong));
         }
-        if let Some(&(name, value, expected, _)) = checks.iter().find(|(.., valid)| !valid) {
-            return Err(out_of_range(name, format!("{value:?}"), expected));
-        }
-        for &(token, bias) in logit_bias {
-            if token as usize >= vocab {
-                let value = format!("for token {token}");
-                return Err(out_of_range(
-                    "logit_bias",
-                    value,
-                    "tokens of the vocabulary",
-                ));
-            }
-            if !is_moderate(bias) && bias != f32::NEG_INFINITY {
-                let value = format!("{bias:?} for token {token}");
-                let expected = "a number from -1e6 to 1e6, or -inf to forbid the token";
-                return Err(out_of_range("logit_bias", value, expected));
-            }
+        let mut tokens = params.logit_bias.iter().map(|(token, _)| *token);
+        if let Some(token) = tokens.find(|&token| token as usize >= vocab) {
+            let value = format!("for token {token}");
+            let expected = "tokens of the vocabulary";
+            return Err(out_of_range(("logit_bias", value, expected)));
         }
         Ok(CheckedParams(params))
     }
@@ -167,11 +159,16 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_is_named_with_the_range() {
-        let cases: [Case; 15] = [
+        let cases: [Case; 16] = [
             (
                 TEMPERATURE_IS,
                 1e-39,
                 ["temperature is 1e-39", "0 ", "1e-37 to 1e37"],
+            ),
+            (
+                TEMPERATURE_IS,
+                -1.0,
+                ["temperature is -1.0", "0 (", "1e-37 to 1e37"],
             ),
             (
                 TEMPERATURE_IS,
@@ -260,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_ends_of_the_ranges_are_inside() {
-        for value in [0.0, -0.0, -1.0, f32::MIN, 1e-37, 1e37] {
+        for value in [0.0, -0.0, 1e-37, 1e37] {
             check(TEMPERATURE_IS, value).expect("a temperature");
             assert!((1.0 / value.max(1e-37)).is_finite());
         }

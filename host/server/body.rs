@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -15,9 +15,10 @@ use crate::openai::ApiError;
 /// Reads the body of `request`.
 ///
 /// # Errors
-/// It is not called JSON, is not JSON, is too large, or takes too long.
+/// It is not called JSON, cannot be read as JSON, is compressed, is too large, or takes too long.
 pub async fn read_json(request: Request, limits: &Limits) -> Result<Value, ApiError> {
     check_type(request.headers())?;
+    check_coding(request.headers())?;
     check_length(request.headers(), limits)?;
     let bytes = timeout(
         limits.body_time,
@@ -30,7 +31,7 @@ pub async fn read_json(request: Request, limits: &Limits) -> Result<Value, ApiEr
     })??;
     // Its own limit on depth is 128.
     serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))
+        .map_err(|error| ApiError::invalid(format!("the body cannot be read as JSON: {error}")))
 }
 
 /// Reads the body of a request for an answer, and logs it where that is wanted.
@@ -63,13 +64,31 @@ pub async fn blocking<T: Send + 'static>(
 
 /// A web page can send other types to any server without asking it first.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let given = headers.get(header::CONTENT_TYPE);
-    let given = given.and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = given.split(';').next().unwrap_or(given).trim();
-    match essence.eq_ignore_ascii_case("application/json") {
+    let is_json = |value: &HeaderValue| {
+        let essence = value.as_bytes().split(|&byte| byte == b';').next();
+        essence.is_some_and(|text| text.trim_ascii().eq_ignore_ascii_case(b"application/json"))
+    };
+    let mut given = headers.get_all(header::CONTENT_TYPE).iter();
+    match given.next().is_some_and(is_json) && given.all(is_json) {
         true => Ok(()),
         false => {
             let message = "the content-type of the body must be application/json";
+            Err(ApiError::with_status(415, message))
+        }
+    }
+}
+
+/// What a compressed body would take is known too late.
+fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    match headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .all(is_plain)
+    {
+        true => Ok(()),
+        false => {
+            let message = "the body has a content-encoding; expected it as it is";
             Err(ApiError::with_status(415, message))
         }
     }

@@ -95,13 +95,8 @@ impl EngineHandle {
     /// A request that can never run, more of them than there is room for now, or an engine that has ended.
     pub async fn start(&self, requests: Vec<Request>) -> Result<Answers, ApiError> {
         let n = requests.len();
-        let context = self.context;
-        if let Some(long) = requests
-            .iter()
-            .find(|request| request.prompt.len() > context)
-        {
-            let needed = long.prompt.len();
-            return Err(EngineError::Context { needed, context }.into());
+        for request in &requests {
+            request.fits(self.context)?;
         }
         let (sender, events) = mpsc::channel(self.most_behind);
         let answers = self.admit(n, events)?;

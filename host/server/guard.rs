@@ -62,11 +62,12 @@ fn check_host(
     bound: &str,
     access: &Access,
 ) -> Result<Option<Authority>, ApiError> {
-    let named = request.headers().get(header::HOST);
-    let header = named.map(|host| Authority::try_from(host.as_bytes()));
+    // Also where there are several, of which a proxy may have looked at another one.
+    let named = request.headers().get_all(header::HOST).iter();
+    let named = named.map(|host| Authority::try_from(host.as_bytes()));
     let in_target = request.uri().authority().cloned().map(Ok);
     let mut found = None;
-    for authority in [header, in_target].into_iter().flatten() {
+    for authority in named.chain(in_target) {
         let authority = authority.ok().filter(is_plain);
         let authority = authority.ok_or_else(|| forbidden("the Host header is not a host"))?;
         let peer = request.extensions().get::<Peer>();

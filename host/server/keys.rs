@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -15,7 +15,7 @@ pub struct ApiKeys {
 impl ApiKeys {
     /// These keys; none is needed where there is none.
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> ApiKeys {
-        let digests = keys.into_iter().map(digest);
+        let digests = keys.into_iter().map(|key| digest(key.as_bytes()));
         ApiKeys {
             digests: digests.collect(),
         }
@@ -27,7 +27,7 @@ impl ApiKeys {
     }
 
     /// Takes as long for any key.
-    fn holds(&self, key: &str) -> bool {
+    fn holds(&self, key: &[u8]) -> bool {
         let given = digest(key);
         let digests = self.digests.iter();
         let found = digests.fold(Choice::from(0), |found, known| found | known.ct_eq(&given));
@@ -41,17 +41,19 @@ impl fmt::Debug for ApiKeys {
     }
 }
 
-fn digest(key: &str) -> [u8; 32] {
-    Sha256::digest(key.as_bytes()).into()
+fn digest(key: &[u8]) -> [u8; 32] {
+    Sha256::digest(key).into()
 }
 
-fn given(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer = text(header::AUTHORIZATION.as_str()).and_then(|value| {
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+/// As bytes, because a key may have any letters.
+fn given(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let bytes = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let bearer = bytes(header::AUTHORIZATION.as_str()).and_then(|value| {
+        let (scheme, key) = value.split_at_checked("Bearer ".len())?;
+        let is_bearer = scheme.eq_ignore_ascii_case(b"bearer ");
+        is_bearer.then(|| key.trim_ascii())
     });
-    bearer.into_iter().chain(text("x-api-key"))
+    bearer.into_iter().chain(bytes("x-api-key"))
 }
 
 #[cfg(test)]
@@ -64,7 +66,7 @@ mod tests {
             .map(|(name, value)| {
                 (
                     name.parse().expect("a name"),
-                    value.parse().expect("a value"),
+                    HeaderValue::from_bytes(value.as_bytes()).expect("a value"),
                 )
             })
             .collect()
@@ -72,7 +74,9 @@ mod tests {
 
     #[test]
     fn one_of_the_keys_is_needed_in_one_of_the_headers() {
-        let keys = ApiKeys::new(["one", "two"]);
+        let keys = ApiKeys::new(["one", "two", "clé"]);
+        assert!(keys.admit(&headers("authorization", "Bearer clé")));
+        assert!(keys.admit(&headers("x-api-key", "clé")));
         assert!(keys.admit(&headers("authorization", "Bearer two")));
         assert!(keys.admit(&headers("authorization", "bearer one")));
         assert!(keys.admit(&headers("x-api-key", "one")));
@@ -80,6 +84,8 @@ mod tests {
             ("authorization", "one"),
             ("authorization", "Basic one"),
             ("authorization", "Bearer on"),
+            ("authorization", "Bearer"),
+            ("authorization", "Bearer "),
             ("x-api-key", ""),
             ("x-api-key", "three"),
             ("cookie", "one"),

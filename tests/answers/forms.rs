@@ -27,6 +27,7 @@ pub fn tools() -> Value {
         tool("get", json!({"type": "object", "properties": {
             "flags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3},
             "point": {"$ref": "#/$defs/point"},
+            "año": {"type": "boolean"},
         }, "required": ["point"], "$defs": {"point": {
             "type": "object", "properties": {"x": {"type": "number", "minimum": -90, "maximum": 1e3}}, "required": ["x"], "additionalProperties": false,
         }}})),

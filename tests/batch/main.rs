@@ -250,6 +250,87 @@ fn what_cannot_be_named_is_refused_before_anything_runs() {
 }
 
 #[test]
+fn a_line_that_cannot_be_read_is_an_error_of_its_own() {
+    let workspace = Workspace::tiny();
+    let lines = [
+        r#"{"custom_id": "a", "body": {"prompt": "x", "max_tokens": 2}}"#,
+        r#"{"custom_id": "b", "body": {"prompt": "x", "temperature": 1e400}}"#,
+        r#"{"custom_id": "c", "body": {"prompt": "\ud800"}}"#,
+        r#"{"custom_id": "\udc00", "body": {"prompt": "x"}}"#,
+        r#"{"custom_id": "d", "body": {"prompt": "x", "n": 0}}"#,
+        r#"{"custom_id": "e", "body": {"prompt": "x", "messages": [{"role": "user", "content": "x"}]}}"#,
+    ];
+    fs::write(workspace.path("in"), lines.join("\n")).expect("requests");
+    workspace.assert_runs("in", "out", &["-q"]);
+    let result = |name: Value| {
+        let lines = workspace.sorted_lines("out").into_iter();
+        let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line).expect("JSON"));
+        lines
+            .find(|line| line["custom_id"] == name)
+            .expect("a result")
+    };
+    assert_eq!(result(json!("a"))["response"]["status_code"], 200);
+    for (name, part) in [
+        (json!("b"), "number out of range at column"),
+        (json!("c"), "hex escape"),
+        (json!(null), "hex escape"),
+        (json!("d"), "n is 0; expected 1: a batch makes one answer"),
+        (
+            json!("e"),
+            "either messages, as for /v1/chat/completions, or a prompt",
+        ),
+    ] {
+        let result = result(name);
+        assert_eq!(result["response"]["status_code"], 400);
+        let message = result["error"]["message"].as_str().expect("a message");
+        assert!(message.contains(part), "{message}");
+    }
+    // Another run finds all of them.
+    let before = workspace.read("out");
+    workspace.assert_runs("in", "out", &["-q"]);
+    assert_eq!(workspace.read("out"), before);
+}
+
+#[test]
+fn a_prompt_and_its_answer_fit_the_context() {
+    let workspace = Workspace::tiny();
+    let body = |n: usize| json!({"prompt": vec![1; n], "max_tokens": -1, "ignore_eos": true});
+    let line = |n: usize| json!({"custom_id": n.to_string(), "body": body(n)});
+    workspace.write_requests("in", &[250, 255, 256].map(line));
+    workspace.assert_runs("in", "out", &["-q"]);
+    let results = workspace.results("out");
+    for name in ["250", "255"] {
+        let usage = &results[name]["response"]["body"]["usage"];
+        assert_eq!(usage["total_tokens"], 256, "{name}");
+    }
+    assert_eq!(results["256"]["error"]["code"], "context_length_exceeded");
+}
+
+/// As with ripgrep, whose reader has seen enough.
+#[test]
+fn a_closed_pipe_ends_a_run_quietly() {
+    let workspace = Workspace::tiny();
+    let endless =
+        json!({"custom_id": "b", "body": {"prompt": "x", "max_tokens": -1, "ignore_eos": true}});
+    let short = json!({"custom_id": "a", "body": {"prompt": "x", "max_tokens": 1}});
+    workspace.write_requests("in", &[short, endless]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hyperion"));
+    command
+        .arg("batch")
+        .arg(&workspace.model)
+        .arg(workspace.path("in"));
+    command.args(["--device", "cpu", "--ctx", "32768"]);
+    let run = command.stdout(writer).stderr(Stdio::piped()).spawn();
+    let output = run.expect("a process").wait_with_output().expect("an end");
+    assert_eq!(
+        (output.status.code(), stderr(&output)),
+        (Some(0), String::new())
+    );
+}
+
+#[test]
 fn other_results_are_refused_and_left_as_they_are() {
     let workspace = Workspace::tiny();
     workspace.write_requests("in", &requests(3));

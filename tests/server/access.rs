@@ -49,6 +49,9 @@ fn a_rebound_name_is_refused() {
         status("GET", "http://evil.example/health", "localhost"),
         403
     );
+    // And every header of several.
+    let hosts = [("host", "localhost"), ("host", "evil.example")];
+    server.ask("GET", "/health", &hosts, b"").error(403);
     let error = server
         .ask("GET", "/health", &[("host", "evil.example")], b"")
         .error(403);
@@ -71,6 +74,12 @@ fn forms_of_web_pages_are_refused() {
             .error(415);
     }
     server.ask("POST", CHAT, &[], &body()).error(415);
+    let two = [JSON, ("content-type", "text/plain")];
+    server.ask("POST", CHAT, &two, &body()).error(415);
+    // Nor is a body unpacked, whatever it is said to be.
+    let coded = |coding| server.ask("POST", CHAT, &[JSON, ("content-encoding", coding)], &body());
+    coded("gzip").error(415);
+    coded("identity").ok();
     for form in ["application/json", "Application/JSON; charset=utf-8"] {
         assert_eq!(
             server

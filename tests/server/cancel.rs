@@ -15,7 +15,8 @@ fn a_client_that_leaves_in_the_middle_gives_its_pages_back() {
     let mut connection = server.open(TEXT, &endless());
     assert_eq!(connection.head().0, 200);
     connection.event().expect("a token");
-    assert!(server.metric("hyperion_kv_pages_used") > 0.0);
+    // It is told behind the token.
+    server.wait_for("hyperion_kv_pages_used", 1.0);
     drop(connection);
     server.assert_idle_within(SOON);
     assert_eq!(server.metric("hyperion_cancellations_total"), 1.0);

@@ -80,6 +80,41 @@ fn several_answers_have_seeds_that_follow_one_another() {
 }
 
 #[test]
+fn a_request_for_another_endpoint_is_told_which() {
+    let server = Server::start(&[]);
+    let messages = json!([{"role": "user", "content": "hi"}]);
+    for (path, body, param, elsewhere) in [
+        (
+            CHAT,
+            json!({"messages": messages, "prompt": "x"}),
+            "prompt",
+            TEXT,
+        ),
+        (CHAT, json!({"prompt": "x"}), "prompt", TEXT),
+        (TEXT, json!({"messages": messages}), "messages", CHAT),
+        (
+            TEXT,
+            json!({"prompt": "x", "input": "y"}),
+            "input",
+            "/v1/responses",
+        ),
+        (
+            "/v1/responses",
+            json!({"messages": messages}),
+            "messages",
+            CHAT,
+        ),
+        ("/v1/embeddings", json!({"prompt": "x"}), "prompt", TEXT),
+    ] {
+        let error = server.post(path, &body).error(400);
+        assert_eq!(error["param"], param, "{path} {body}");
+        let message = error["message"].as_str().expect("a message");
+        let tells = message.starts_with(&format!("{param} is for ")) && message.contains(elsewhere);
+        assert!(tells && message.contains(path), "{message}");
+    }
+}
+
+#[test]
 fn a_seed_repeats_an_answer_and_none_does_not() {
     let server = Server::start(&[]);
     let ask = |more: Value| {

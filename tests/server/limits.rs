@@ -30,10 +30,29 @@ fn a_prompt_beyond_the_context_is_refused_before_anything_streams() {
             assert!(error["n_prompt_tokens"].as_u64() >= Some(257), "{error}");
         }
     }
-    // What fits to the last token is answered.
-    let full = json!({"prompt": vec![1; 255], "max_tokens": 10, "ignore_eos": true});
-    let reply = server.post(TEXT, &full).ok();
-    assert_eq!(reply["choices"][0]["finish_reason"], "length");
+    // What fits to the last token is answered: the prompt and its answer have as many tokens as the context.
+    for (n_prompt, n) in [(255, 1), (250, 6)] {
+        let full = json!({"prompt": vec![1; n_prompt], "max_tokens": 10, "ignore_eos": true});
+        let reply = server.post(TEXT, &full).ok();
+        assert_eq!(reply["choices"][0]["finish_reason"], "length");
+        assert_eq!(reply["usage"]["completion_tokens"], n);
+        assert_eq!(reply["usage"]["total_tokens"], 256);
+    }
+    let error = server
+        .post(TEXT, &json!({"prompt": vec![1; 256]}))
+        .error(400);
+    assert_eq!(error["code"], "context_length_exceeded");
+    assert_eq!(
+        (&error["n_prompt_tokens"], &error["n_ctx"]),
+        (&json!(256), &json!(256))
+    );
+    // Nothing is added to what has no answer.
+    server
+        .post(TEXT, &json!({"prompt": vec![1; 256], "max_tokens": 0}))
+        .ok();
+    server
+        .post("/v1/embeddings", &json!({"input": vec![1; 256]}))
+        .ok();
 }
 
 #[test]

@@ -7,9 +7,9 @@ By hand, not in CI:
     hyperion serve qwen2.5-coder-0.5b --device cpu
     tests/tools/client_libraries.py http://127.0.0.1:8080
 
-A small model need not say anything sensible, only what a grammar makes it say. Without a network, set
-LITELLM_LOCAL_MODEL_COST_MAP=True. The exit code is 1 if anything is not
-as it should be.
+Behind the address there may be words that the names of checks to run have. A small model need not say anything sensible,
+only what a grammar makes it say. Without a network, set LITELLM_LOCAL_MODEL_COST_MAP=True. The exit code is 1 if anything
+is not as it should be.
 """
 
 import json
@@ -18,12 +18,15 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "clients"))
 
+import anthropic
 import instructor
 import litellm
 import openai
 from checks import equal, run
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_ai import Agent, ToolOutput
+from pydantic_ai import Agent, ToolDefinition, ToolOutput, direct
+from pydantic_ai.messages import ModelRequest, ToolCallPart, ToolReturnPart
+from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.output import NativeOutput
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -110,16 +113,39 @@ def check_litellm_other_apis(address):
         raise AssertionError("what is not supported was accepted")
 
 
-def check_instructor(address):
+# What every request of instructor has.
+MADE = {"model": "any", "messages": ASKED, "max_tokens": 120, "temperature": 0, "max_retries": 0}
+
+
+def instructors(address):
+    """Its ways to ask for a structure; those that tell the model of it in words alone are no affair of a server."""
     client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
-    modes = [instructor.Mode.TOOLS, instructor.Mode.TOOLS_STRICT, instructor.Mode.JSON_SCHEMA]
-    for mode in modes:
-        made = instructor.from_openai(client, mode=mode).create(
-            model="any", response_model=City, messages=ASKED, max_tokens=120, temperature=0, max_retries=0)
-        assert isinstance(made, City), mode
-    parts = instructor.from_openai(client, mode=instructor.Mode.JSON_SCHEMA).create_partial(
-        model="any", response_model=City, messages=ASKED, max_tokens=120, temperature=0, max_retries=0)
-    assert list(parts)[-1].name is not None
+    for mode in (instructor.Mode.TOOLS, instructor.Mode.TOOLS_STRICT, instructor.Mode.JSON_SCHEMA):
+        yield mode, instructor.from_openai(client, mode=mode)
+
+
+def check_instructor(address):
+    for mode, client in instructors(address):
+        made, answer = client.create_with_completion(response_model=City, **MADE)
+        assert isinstance(made, City) and answer.usage.completion_tokens, mode
+
+
+def check_instructor_streams(address):
+    for mode, client in instructors(address):
+        parts = list(client.create_partial(response_model=City, **MADE))
+        City.model_validate(parts[-1].model_dump())
+        assert len(parts) > 3, (mode, "the parts come as they are written")
+
+
+def check_instructor_other_apis(address):
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+    responses = instructor.from_openai(client, mode=instructor.Mode.RESPONSES_TOOLS)
+    assert isinstance(responses.create(response_model=City, **MADE), City)
+    client = anthropic.Anthropic(base_url=address, api_key="none", max_retries=0)
+    messages = instructor.from_anthropic(client, mode=instructor.Mode.ANTHROPIC_TOOLS)
+    # This client's newest version knows no temperature.
+    made = {name: value for name, value in MADE.items() if name != "temperature"}
+    assert isinstance(messages.create(response_model=City, **made), City)
 
 
 def pydantic_ai_models(address):
@@ -141,12 +167,37 @@ def check_pydantic_ai_chat_and_streams(address):
 
 
 def check_pydantic_ai_structured_output(address):
-    settings = {"max_tokens": 120, "temperature": 0}
+    settings = {"max_tokens": 120, "temperature": 0, "parallel_tool_calls": False}
     for model in pydantic_ai_models(address):
         for form in (ToolOutput(City), NativeOutput(City)):
             agent = Agent(model, output_type=form, model_settings=settings, retries=0)
-            assert isinstance(agent.run_sync("Tell me of Paris.").output, City), (model, form)
+            whole = agent.run_sync("Tell me of Paris.").output
+            assert isinstance(whole, City), (model, form)
+            parts = list(agent.run_stream_sync("Tell me of Paris.").stream_output(debounce_by=None))
+            equal(parts[-1], whole)
+
+
+def check_pydantic_ai_tools(address):
+    """A call, whole and in a stream, and an answer to its result."""
+    function = WEATHER["function"]
+    tool = ToolDefinition(name=function["name"], parameters_json_schema=function["parameters"])
+    settings = {"max_tokens": 60, "temperature": 0, "parallel_tool_calls": False}
+    must_call = ModelRequestParameters(function_tools=[tool], allow_text_output=False)
+    asked = ModelRequest.user_text_prompt("What is the weather in Paris?")
+    for model in pydantic_ai_models(address):
+        def ask(messages, parameters, way=direct.model_request_sync):
+            return way(model, messages, model_settings=settings, model_request_parameters=parameters)
+
+        answer = ask([asked], must_call)
+        [call] = [part for part in answer.parts if isinstance(part, ToolCallPart)]
+        equal((call.tool_name, list(call.args_as_dict())), ("weather", ["city"]))
+        with ask([asked], must_call, direct.model_request_stream_sync) as stream:
+            assert list(stream), "there are events"
+            parts = [part for part in stream.response.parts if isinstance(part, ToolCallPart)]
+        equal([part.args_as_dict() for part in parts], [call.args_as_dict()])
+        result = ModelRequest(parts=[ToolReturnPart("weather", "Rain.", call.tool_call_id)])
+        assert ask([asked, answer, result], ModelRequestParameters(function_tools=[tool])).parts
 
 
 if __name__ == "__main__":
-    run(sys.modules["__main__"], address=sys.argv[1])
+    run(sys.modules["__main__"], only=sys.argv[2:], address=sys.argv[1])

@@ -319,6 +319,12 @@ def be_rich(page):
     page.script("window.copied = ''; navigator.clipboard.writeText = async (text) => { window.copied = text }")
     page.find("[aria-label='Copy the code']").click()
     assert page.script("return window.copied").startswith("fn main() {\n    println!")
+    # Also beside a scroll bar.
+    [message, composer] = [
+        page.script("return arguments[0].getBoundingClientRect().left", page.find(selector))
+        for selector in ("#log > .assistant", "#input")
+    ]
+    assert abs(message - composer) < 1, (message, composer)
     page.picture("8-rich")
 
 

@@ -17,6 +17,8 @@ from schemathesis import GenerationMode
 
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 MOST_TOKENS = 4
+# A limit above this is a wrong request, and stays one: a hook that mended it would have all the rest judged as right.
+LARGEST = 2**32 - 1
 # Fewer than any vocabulary has.
 TOKENS = 256
 TWINS = (
@@ -37,11 +39,12 @@ def before_call(context, case, kwargs):
     if case.meta.generation.mode is GenerationMode.POSITIVE:
         make_right(body)
     for name in LIMITS:
-        if is_number(body.get(name)) and body[name] > MOST_TOKENS:
+        if is_number(body.get(name)) and MOST_TOKENS < body[name] <= LARGEST:
             body[name] = MOST_TOKENS
     # Where nothing is said, answers are as long as the context.
-    if case.operation.path == "/v1/chat/completions" and not any(name in body for name in LIMITS):
-        body["max_tokens"] = MOST_TOKENS
+    name = {"/v1/chat/completions": "max_tokens", "/v1/responses": "max_output_tokens"}.get(case.operation.path)
+    if name and all(body.get(other) is None for other in LIMITS):
+        body[name] = MOST_TOKENS
 
 
 def is_number(value):

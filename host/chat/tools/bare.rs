@@ -198,7 +198,7 @@ impl<'a> BareArguments<'a> {
         }
         let mut members = Vec::new();
         for (name, property) in properties {
-            let is_bare = |c: char| c.is_ascii_alphanumeric() || "_-.$".contains(c);
+            let is_bare = |c: char| c.is_alphanumeric() || "_-.$".contains(c);
             if name.is_empty() || !name.chars().all(is_bare) {
                 return Err(format!("{name:?} cannot be written as a name"));
             }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::count::{MOST, count};
 use super::device::{Room, open_backend};
 use super::run_args::{RunArgs, start_threads};
 use super::session::of_file;
@@ -52,11 +53,11 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub raw: bool,
     /// Decode steps behind the prompt
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = count(0..=MOST))]
     pub decode: usize,
     /// Sequences that decode together after that
     #[arg(long, value_name = "N", default_value_t = 3,
-          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
+          value_parser = count(1..=64))]
     pub batch: usize,
     /// Run the token ids in the tensor `tokens` of a safetensors file and compare with the file's
     /// other tensors, under llama.cpp's names
@@ -73,18 +74,18 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub kl: Option<PathBuf>,
     /// Tokens from the text's beginning
-    #[arg(long, value_name = "N", default_value_t = 1000, requires = "kl")]
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "kl", value_parser = count(0..=MOST))]
     pub kl_tokens: usize,
     /// Tokens of one sequence
     #[arg(long, value_name = "N", default_value_t = 500, requires = "kl",
-          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+          value_parser = count(1..=MOST))]
     pub kl_chunk: usize,
     /// Largest mean divergence that passes [default: by the types in use]
     #[arg(long, value_name = "X", requires = "kl")]
     pub kl_bound: Option<f64>,
     /// Recompute rows of every matrix product by hand, in f64 and from the file's own bytes, and
     /// print shapes, transposes and leading dimensions in cuBLAS's terms
-    #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "16",
+    #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "16", value_parser = count(0..=MOST),
           conflicts_with_all = ["against", "dump", "kl", "html"])]
     pub gemm: Option<usize>,
     /// Read tensors back from the device, all or one, and compare them with the file bit for bit
@@ -92,7 +93,7 @@ pub struct VerifyArgs {
           conflicts_with_all = ["against", "dump", "kl", "html", "gemm", "prompt"])]
     pub weights: Option<String>,
     /// Values to print of each tensor, side by side
-    #[arg(short, value_name = "N", default_value_t = 0, requires = "weights")]
+    #[arg(short, value_name = "N", default_value_t = 0, requires = "weights", value_parser = count(0..=MOST))]
     pub n: usize,
     /// Print JSON
     #[arg(long)]

@@ -21,7 +21,7 @@ use crate::tokenizer::Tokenizer;
 /// How a scheduler divides steps.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Most tokens of a sequence.
+    /// Most tokens of a prompt and its answer.
     pub context: usize,
     /// Tokens of a step that only reads prompts.
     pub chunk: usize,
@@ -135,7 +135,7 @@ impl Scheduler {
         &self.pages
     }
 
-    /// Most tokens of a sequence.
+    /// Most tokens of a prompt and its answer.
     pub fn context(&self) -> usize {
         self.options.context
     }
@@ -169,12 +169,7 @@ impl Scheduler {
         if request.prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
-        if request.prompt.len() > self.options.context {
-            return Err(EngineError::Context {
-                needed: request.prompt.len(),
-                context: self.options.context,
-            });
-        }
+        request.fits(self.options.context)?;
         let vocab = self.model().vocab();
         let is_unknown = |&token: &u32| token as usize >= vocab;
         if let Some(position) = request.prompt.iter().position(is_unknown) {

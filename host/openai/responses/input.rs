@@ -22,7 +22,11 @@ pub fn read_input(fields: &mut Fields, conversation: &mut Conversation) -> Resul
         let item = Fields::new(item, &what, format!("{what}."))?;
         read_item(item, &what, conversation)?;
     }
-    Ok(())
+    // Thoughts without a text are none.
+    match conversation.is_empty() {
+        true => Err(ApiError::field("input", "input has no message")),
+        false => Ok(()),
+    }
 }
 
 fn read_item(

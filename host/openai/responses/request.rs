@@ -40,6 +40,7 @@ impl ResponsesRequest {
     /// Whatever in it is wrong or not supported, by the field's name.
     pub fn from_body(body: Value) -> Result<ResponsesRequest, ApiError> {
         let mut fields = Fields::new(body, "the body", String::new())?;
+        fields.refuse_elsewhere("/v1/responses", "input")?;
         refuse_memory(&mut fields)?;
         let mut request = Translation::new(&mut fields)?;
         let mut echo = echo(&mut fields, &request)?;
@@ -230,6 +231,10 @@ mod tests {
         for (more, param) in [
             (json!({"input": null}), "input"),
             (json!({"input": []}), "input"),
+            (
+                json!({"input": [{"type": "reasoning", "summary": []}]}),
+                "input",
+            ),
             (
                 json!({"previous_response_id": "resp_1"}),
                 "previous_response_id",
