@@ -130,9 +130,9 @@ pub enum BackendError {
 /// What a backend rounds activations to before it multiplies them with quantized weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActivationPrecision {
-    /// 8-bit integers in blocks of 16 with a scale each, where a step is a few tokens.
+    /// 8-bit integers with a scale for each block: of 16 on a GPU, where a step is a few tokens; of 32 on the CPU.
     Q8,
-    /// Half precision everywhere.
+    /// Half precision everywhere; on the CPU, whose reference this is, not at all.
     F16,
 }
 

@@ -5,6 +5,7 @@
 //! addition or subtraction, never fused), so unpacked values agree to the bit.
 
 mod block;
+pub mod chunk;
 mod half;
 mod iq4;
 mod k_quants;

@@ -4,9 +4,15 @@
 //! AVX-512, for AVX2 and for plain arrays, and chooses at run time. Loops that the compiler would
 //! have to vectorize by itself ended up with two lanes out of sixteen.
 
+pub mod integers;
 mod portable;
+mod portable_integers;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_integers;
+
+use integers::Integers;
 
 /// Lanes of a vector.
 pub const LANES: usize = 16;
@@ -19,7 +25,7 @@ pub const DOUBLES: usize = LANES / 2;
 /// Arithmetic is IEEE: [`Simd::mul`], [`Simd::add`] and [`Simd::sub`] round once each;
 /// [`Simd::mul_add`] rounds once where that is an instruction, and twice elsewhere.
 #[allow(missing_docs)] // arithmetic needs no explanation
-pub trait Simd: Copy {
+pub trait Simd: Integers {
     /// 16 floats.
     type Floats: Copy;
     /// 16 bytes.
@@ -38,6 +44,17 @@ pub trait Simd: Copy {
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `a * b + c`.
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// `a * b + c`, rounded once.
+    fn fused(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    fn div(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The larger one; `b` where either is NaN.
+    fn max(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The smaller one; `b` where either is NaN.
+    fn min(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `2^n` for whole numbers from -126 to 127.
+    fn power_of_two(self, n: Self::Floats) -> Self::Floats;
+    /// Integers below 2^24 exactly, others rounded to the nearest.
+    fn sums_to_floats(self, sums: Self::Sums) -> Self::Floats;
     /// Half-precision numbers, given by their bits.
     fn load_f16(self, bits: &[u16; LANES]) -> Self::Floats;
     /// Bfloat16 numbers, given by their bits.

@@ -1,0 +1,119 @@
+//! Rows of quantized weights times a vector in 8 bits, straight from the blocks: what decoding does.
+//!
+//! A row's product is eight sums side by side, of every eighth group of 32 elements, each a chain of fused additions in
+//! the order of the columns; in the end they are added in pairs. `panel.rs` keeps this order, so both give the same bits.
+
+use super::activations::Quantized;
+use crate::gguf::quant::chunk::{Chunk, Each, Levels, WithChunk, chunks_of};
+use crate::gguf::quant::simd::integers::{GROUPS, eight};
+use crate::gguf::quant::simd::{Kernel, Simd, dispatch};
+
+/// Rows times vectors.
+pub struct Rows<'a> {
+    /// The rows' bytes.
+    pub bytes: &'a [u8],
+    /// Bytes of a row.
+    pub row_bytes: usize,
+    /// Of each vector its chunks, one vector after the other.
+    pub vectors: &'a [Quantized],
+    /// Chunks of a vector.
+    pub n_chunks: usize,
+    /// `[rows, vectors]`.
+    pub out: &'a mut [f32],
+}
+
+impl WithChunk for Rows<'_> {
+    type Output = ();
+
+    fn run<C: Chunk>(self) {
+        let n_vectors = self.vectors.len() / self.n_chunks;
+        let rows = self.bytes.chunks_exact(self.row_bytes);
+        for (row, out) in rows.zip(self.out.chunks_exact_mut(n_vectors)) {
+            let (chunks, last) = chunks_of::<C>(row);
+            for (out, x) in out.iter_mut().zip(self.vectors.chunks_exact(self.n_chunks)) {
+                *out = dispatch(Product {
+                    chunks: &chunks,
+                    last: last.as_ref(),
+                    x,
+                });
+            }
+        }
+    }
+}
+
+struct Product<'a, C> {
+    chunks: &'a [C],
+    last: Option<&'a C>,
+    x: &'a [Quantized],
+}
+
+impl<C: Chunk> Kernel for Product<'_, C> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f32 {
+        let mut sums = simd.splat_eight(0.0);
+        for (chunk, x) in self.chunks.iter().zip(self.x) {
+            sums = add_products(simd, chunk, x, sums);
+        }
+        if let (Some(chunk), Some(x)) = (self.last, self.x.last()) {
+            sums = add_products(simd, chunk, x, sums);
+        }
+        let mut lanes = [0.0; GROUPS];
+        simd.store_eight_floats(sums, &mut lanes);
+        sum_of(lanes)
+    }
+}
+
+/// The sum in pairs. There is no negative zero, whatever was filled up with zeros.
+#[inline(always)]
+fn sum_of([a, b, c, d, e, f, g, h]: [f32; GROUPS]) -> f32 {
+    ((a + e) + (c + g)) + ((b + f) + (d + h)) + 0.0
+}
+
+/// `sums` and the products of a chunk, lane by lane.
+#[inline(always)]
+fn add_products<S: Simd, C: Chunk>(
+    simd: S,
+    chunk: &C,
+    x: &Quantized,
+    sums: S::EightFloats,
+) -> S::EightFloats {
+    let products = eight!(|g| {
+        let levels = chunk.levels(simd, g);
+        match C::LEVELS {
+            Levels::Signed => simd.dot_signed(levels, &x.levels[g]),
+            Levels::Unsigned | Levels::Centered(_) => simd.dot_unsigned(levels, &x.levels[g]),
+        }
+    });
+    let mut halves = simd.sum_halves(products);
+    if let Levels::Centered(shift) = C::LEVELS {
+        for (half, sums) in halves.iter_mut().zip(&x.sums) {
+            *half = simd.sub_eight(*half, simd.shift_eight(simd.load_eight(sums), shift));
+        }
+    }
+    let scales = chunk.scales(simd);
+    let total = match C::FACTORS {
+        Each::None => simd.add_eight(halves[0], halves[1]),
+        Each::Group => simd.mul_eight(simd.add_eight(halves[0], halves[1]), scales.factors[0]),
+        Each::Half => simd.add_eight(
+            simd.mul_eight(halves[0], scales.factors[0]),
+            simd.mul_eight(halves[1], scales.factors[1]),
+        ),
+    };
+    let scale = simd.mul_eight_floats(scales.scale, simd.load_eight_floats(&x.scales));
+    let sums = simd.fused_eight(simd.eight_to_floats(total), scale, sums);
+    match C::OFFSETS {
+        Each::None => sums,
+        Each::Group => simd.fused_eight(
+            scales.offsets[0],
+            simd.load_eight_floats(&x.scaled_group_sums),
+            sums,
+        ),
+        Each::Half => {
+            let [first, last] = &x.scaled_sums;
+            let sums = simd.fused_eight(scales.offsets[0], simd.load_eight_floats(first), sums);
+            simd.fused_eight(scales.offsets[1], simd.load_eight_floats(last), sums)
+        }
+    }
+}
