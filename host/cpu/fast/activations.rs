@@ -1,10 +1,12 @@
 //! Activations in 8 bits: groups of 32 elements with a scale each.
 
-use crate::gguf::quant::chunk::CHUNK;
+use crate::gguf::quant::chunk::{CHUNK, place_of};
 use crate::gguf::quant::simd::integers::{GROUP, GROUPS};
 use crate::gguf::quant::simd::{Kernel, Simd, dispatch};
 
-/// 256 elements, of which each is `scale * level`.
+/// 256 elements, of which each is `scale * level`. Groups of a vector's last chunk that the vector does not fill are its
+/// first ones, and zeros: so the weights of a chunk may be read in place, whatever those are that it has in common with
+/// the chunk before.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Quantized {
@@ -35,7 +37,7 @@ pub fn n_chunks(n: usize) -> usize {
     n.div_ceil(CHUNK)
 }
 
-/// `x` in 8 bits, as many groups as it fills; zeros behind it.
+/// `x`, of whole groups, in 8 bits.
 pub fn quantize(x: &[f32]) -> Vec<Quantized> {
     let mut out = vec![Quantized::ZERO; n_chunks(x.len())];
     dispatch(Quantize { x, out: &mut out });
@@ -52,16 +54,10 @@ impl Kernel for Quantize<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        for (index, x) in self.x.chunks(GROUP).enumerate() {
-            let chunk = &mut self.out[index / GROUPS];
-            match x.as_array() {
-                Some(x) => group(x, chunk, index % GROUPS),
-                None => {
-                    let mut filled = [0.0; GROUP];
-                    filled[..x.len()].copy_from_slice(x);
-                    group(&filled, chunk, index % GROUPS);
-                }
-            }
+        let groups = self.x.as_chunks::<GROUP>().0;
+        for (index, x) in groups.iter().enumerate() {
+            let (chunk, place) = place_of(index, groups.len());
+            group(x, &mut self.out[chunk], place);
         }
     }
 }

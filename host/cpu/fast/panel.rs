@@ -75,10 +75,10 @@ impl WithChunk for PanelProduct<'_> {
         let panel = &mut self.panel.0;
         panel.resize(self.n_in / GROUP, Group::ZERO);
         for (row, bytes) in self.bytes.chunks_exact(self.row_bytes).enumerate() {
-            let (chunks, last) = chunks_of::<C>(bytes);
+            let [whole, last] = chunks_of::<C>(bytes);
             dispatch(Unpack {
-                chunks: &chunks,
-                last: last.as_ref(),
+                whole: &whole,
+                last: &last,
                 row,
                 panel,
             });
@@ -95,8 +95,8 @@ impl WithChunk for PanelProduct<'_> {
 
 /// Puts a row into its lane.
 struct Unpack<'a, C> {
-    chunks: &'a [C],
-    last: Option<&'a C>,
+    whole: &'a [C],
+    last: &'a [C],
     row: usize,
     panel: &'a mut [Group],
 }
@@ -106,13 +106,17 @@ impl<C: Chunk> Kernel for Unpack<'_, C> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let chunks = self.chunks.iter().chain(self.last);
-        for (chunk, groups) in chunks.zip(self.panel.chunks_mut(GROUPS)) {
+        let (whole, last) = self.panel.split_at_mut(self.whole.len() * GROUPS);
+        for (chunk, groups) in self.whole.iter().zip(whole.chunks_exact_mut(GROUPS)) {
             unpack(simd, chunk, self.row, groups);
+        }
+        for chunk in self.last {
+            unpack(simd, chunk, self.row, last);
         }
     }
 }
 
+/// The last groups of a chunk, as many as there are in `groups`.
 #[inline(always)]
 fn unpack<S: Simd, C: Chunk>(simd: S, chunk: &C, row: usize, groups: &mut [Group]) {
     let scales = chunk.scales(simd);
@@ -123,7 +127,8 @@ fn unpack<S: Simd, C: Chunk>(simd: S, chunk: &C, row: usize, groups: &mut [Group
         simd.store_eight(scales.factors[half], &mut factors[half]);
         simd.store_eight_floats(scales.offsets[half], &mut offsets[half]);
     }
-    for (g, group) in groups.iter_mut().enumerate() {
+    let first = GROUPS - groups.len();
+    for (g, group) in (first..GROUPS).zip(groups) {
         let mut levels = [0; GROUP];
         simd.store_group(chunk.levels(simd, g), &mut levels);
         let center = match C::LEVELS {
@@ -196,7 +201,7 @@ fn tile<S: Simd, C: Chunk, const T: usize>(
     let n_chunks = panel.len().div_ceil(GROUPS);
     let mut totals = [[simd.splat(0.0); T]; GROUPS];
     for (chunk, groups) in panel.chunks(GROUPS).enumerate() {
-        for (g, group) in groups.iter().enumerate() {
+        for (g, group) in (GROUPS - groups.len()..GROUPS).zip(groups) {
             let totals = &mut totals[g];
             let mut x = [&[0; PAIRS]; T];
             for t in 0..T {

@@ -3,6 +3,8 @@
 //! A row's product is eight sums side by side, of every eighth group of 32 elements, each a chain of fused additions in
 //! the order of the columns; in the end they are added in pairs. `panel.rs` keeps this order, so both give the same bits.
 
+use std::marker::PhantomData;
+
 use super::activations::Quantized;
 use crate::gguf::quant::chunk::{Chunk, Each, Levels, WithChunk, chunks_of};
 use crate::gguf::quant::simd::integers::{GROUPS, eight};
@@ -26,42 +28,36 @@ impl WithChunk for Rows<'_> {
     type Output = ();
 
     fn run<C: Chunk>(self) {
-        let n_vectors = self.vectors.len() / self.n_chunks;
-        let rows = self.bytes.chunks_exact(self.row_bytes);
-        for (row, out) in rows.zip(self.out.chunks_exact_mut(n_vectors)) {
-            let (chunks, last) = chunks_of::<C>(row);
-            for (out, x) in out.iter_mut().zip(self.vectors.chunks_exact(self.n_chunks)) {
-                *out = dispatch(Product {
-                    chunks: &chunks,
-                    last: last.as_ref(),
-                    x,
-                });
-            }
-        }
+        dispatch(Product::<C>(self, PhantomData));
     }
 }
 
-struct Product<'a, C> {
-    chunks: &'a [C],
-    last: Option<&'a C>,
-    x: &'a [Quantized],
-}
+struct Product<'a, C>(Rows<'a>, PhantomData<C>);
 
 impl<C: Chunk> Kernel for Product<'_, C> {
-    type Output = f32;
+    type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> f32 {
-        let mut sums = simd.splat_eight(0.0);
-        for (chunk, x) in self.chunks.iter().zip(self.x) {
-            sums = add_products(simd, chunk, x, sums);
+    fn run<S: Simd>(self, simd: S) {
+        let rows = self.0;
+        let n_vectors = rows.vectors.len() / rows.n_chunks;
+        let bytes = rows.bytes.chunks_exact(rows.row_bytes);
+        for (row, out) in bytes.zip(rows.out.chunks_exact_mut(n_vectors)) {
+            let parts = chunks_of::<C>(row);
+            for (out, x) in out.iter_mut().zip(rows.vectors.chunks_exact(rows.n_chunks)) {
+                let mut sums = simd.splat_eight(0.0);
+                let (x_whole, x_last) = x.split_at(parts[0].len());
+                for (chunk, x) in parts[0].iter().zip(x_whole) {
+                    sums = add_products(simd, chunk, x, sums);
+                }
+                for (chunk, x) in parts[1].iter().zip(x_last) {
+                    sums = add_products(simd, chunk, x, sums);
+                }
+                let mut lanes = [0.0; GROUPS];
+                simd.store_eight_floats(sums, &mut lanes);
+                *out = sum_of(lanes);
+            }
         }
-        if let (Some(chunk), Some(x)) = (self.last, self.x.last()) {
-            sums = add_products(simd, chunk, x, sums);
-        }
-        let mut lanes = [0.0; GROUPS];
-        simd.store_eight_floats(sums, &mut lanes);
-        sum_of(lanes)
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) trait Block: Pod {
 }
 
 /// The bytes as blocks: in place where they are aligned, as tensors of a mapped file are.
+#[inline]
 pub(super) fn cast<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
     match bytemuck::try_cast_slice(bytes) {
         Ok(blocks) => Cow::Borrowed(blocks),

@@ -12,6 +12,7 @@ use kernels_gpu::quant::*;
 use super::GgmlType;
 use super::block::cast;
 use super::simd::Simd;
+use super::simd::integers::GROUPS;
 
 /// Elements of a chunk.
 pub const CHUNK: usize = 256;
@@ -107,13 +108,31 @@ pub fn with_chunk<W: WithChunk>(ty: GgmlType, work: W) -> Option<W::Output> {
     })
 }
 
-/// A row's bytes as chunks; what is left behind the last whole one is filled up with zeros.
-pub fn chunks_of<C: Chunk>(row: &[u8]) -> (Cow<'_, [C]>, Option<C>) {
-    let (whole, rest) = row.split_at(row.len() / size_of::<C>() * size_of::<C>());
-    let last = (!rest.is_empty()).then(|| {
-        let mut last = C::zeroed();
-        bytemuck::bytes_of_mut(&mut last)[..rest.len()].copy_from_slice(rest);
-        last
-    });
-    (cast(whole), last)
+/// A row's bytes as chunks, and what is left behind the last whole one as the last groups of another chunk: its first
+/// groups are those before them, which come twice, or zeros.
+#[inline]
+pub fn chunks_of<C: Chunk>(row: &[u8]) -> [Cow<'_, [C]>; 2] {
+    let rest = row.len() % size_of::<C>();
+    let whole = cast(&row[..row.len() - rest]);
+    let last = match row.len().checked_sub(size_of::<C>()) {
+        _ if rest == 0 => Cow::Borrowed(&[][..]),
+        Some(start) => cast(&row[start..]),
+        None => {
+            let mut last = C::zeroed();
+            let start = size_of::<C>() - rest;
+            bytemuck::bytes_of_mut(&mut last)[start..].copy_from_slice(row);
+            Cow::Owned(vec![last])
+        }
+    };
+    [whole, last]
+}
+
+/// In which chunk group `group` of `n_groups` is, and where in it.
+#[inline]
+pub fn place_of(group: usize, n_groups: usize) -> (usize, usize) {
+    let (chunk, rest) = (group / GROUPS, n_groups % GROUPS);
+    match chunk == n_groups / GROUPS {
+        true => (chunk, group % GROUPS + GROUPS - rest),
+        false => (chunk, group % GROUPS),
+    }
 }
