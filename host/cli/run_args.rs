@@ -73,7 +73,7 @@ pub fn start_threads(args: &RunArgs) -> anyhow::Result<()> {
 /// `--activations`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ActivationsArg {
-    /// 8-bit integers with a scale for each block: of 16 on a GPU, where a step is a few tokens; of 32 on the CPU.
+    /// 8-bit integers in blocks of 16 with a scale each; on a GPU where a step is a few tokens.
     Q8,
     /// Half precision everywhere; on the CPU, whose reference this is, not at all.
     F16,

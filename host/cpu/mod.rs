@@ -162,6 +162,10 @@ impl Backend for CpuBackend {
         self.is_fast.then_some(ActivationPrecision::Q8)
     }
 
+    fn rounds_every_step(&self) -> bool {
+        self.is_fast
+    }
+
     fn kv_element_bytes(&self) -> usize {
         size_of::<f32>()
     }

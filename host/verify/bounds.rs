@@ -68,6 +68,8 @@ pub struct Bounds {
     /// Factor on what is added to the residual stream.
     residual_scale: f64,
     products: HashMap<TensorName, Rounded>,
+    /// Most tokens of a step whose products take activations in 8 bits.
+    most_in_q8: usize,
 }
 
 /// What matters of a product.
@@ -99,6 +101,15 @@ impl Bounds {
             arch: model.config.arch,
             residual_scale: model.config.residual_scale.into(),
             products: products.collect(),
+            most_in_q8: DECODE_SEQUENCES,
+        }
+    }
+
+    /// The same for a backend whose products take activations in 8 bits however many tokens a step has.
+    pub fn in_every_step(self) -> Bounds {
+        Bounds {
+            most_in_q8: usize::MAX,
+            ..self
         }
     }
 
@@ -147,7 +158,7 @@ impl Bounds {
     ) -> f64 {
         let product = self.products.get(&name);
         let error = product.and_then(|this| {
-            let (product, input) = this.rounded(name, n_tokens, step)?;
+            let (product, input) = self.rounded(this, name, n_tokens, step)?;
             Some(Q8_SPREAD * this.factor * product.q8_error_of(rows, input, n_tokens))
         });
         error.unwrap_or(0.0)
@@ -163,7 +174,7 @@ impl Bounds {
             (Some(_), "kqv_out") => (F16_ATTENTION, "f16 keys, values and probabilities"),
             (Some(_), "ffn_inp" | "sa_out" | "l_out") => (F32_SUM, "a sum in f32"),
             (Some(_), _) => match self.products.get(&name) {
-                Some(product) => match product.q8_error(name, n_rows, step) {
+                Some(product) => match self.q8_error(product, name, n_rows, step) {
                     Some(error) => (
                         F16_PRODUCT + Q8_SPREAD * error,
                         "quantized weights times 8-bit activations",
@@ -178,26 +189,32 @@ impl Bounds {
             why: why.to_owned(),
         }
     }
-}
 
-impl Rounded {
     /// The relative error of the result that 8-bit activations cause; `None`
     /// where they are not in use.
-    fn q8_error(&self, output: TensorName, n_rows: usize, step: &Computed) -> Option<f64> {
-        let (product, input) = self.rounded(output, n_rows, step)?;
+    fn q8_error(
+        &self,
+        rounded: &Rounded,
+        output: TensorName,
+        n_rows: usize,
+        step: &Computed,
+    ) -> Option<f64> {
+        let (product, input) = self.rounded(rounded, output, n_rows, step)?;
         let norm = step.norms.get(&output)?;
-        Some(self.factor * product.q8_error(input, n_rows) / norm).filter(|error| error.is_finite())
+        let error = rounded.factor * product.q8_error(input, n_rows) / norm;
+        Some(error).filter(|error| error.is_finite())
     }
 
     /// The product with its input, where that is rounded to 8 bits in a step of `n_rows` tokens.
     fn rounded<'a>(
-        &'a self,
+        &self,
+        rounded: &'a Rounded,
         output: TensorName,
         n_rows: usize,
         step: &'a Computed,
     ) -> Option<(&'a RoundedProduct, &'a [f32])> {
-        let product = self.q8.as_ref().filter(|_| n_rows <= DECODE_SEQUENCES)?;
-        let input = self.inputs.iter().find_map(|&base| {
+        let product = rounded.q8.as_ref().filter(|_| n_rows <= self.most_in_q8)?;
+        let input = rounded.inputs.iter().find_map(|&base| {
             let name = TensorName { base, ..output };
             step.inputs.get(&name)
         })?;

@@ -240,7 +240,10 @@ fn observed(
     let n_tokens = plan.pages() * PAGE_TOKENS;
     let (mut subject, rounding) = opened.subject(args, n_tokens)?;
     let mut reference = opened.reference(n_tokens);
-    let bounds = Bounds::new(&opened.model, rounding);
+    let mut bounds = Bounds::new(&opened.model, rounding);
+    if subject.rounds_every_step() {
+        bounds = bounds.in_every_step();
+    }
     let observe = &mut |step: &ObservedStep<'_>| observe(step, &bounds);
     Ok(verify(
         &mut *subject,

@@ -207,16 +207,24 @@ fn tile<S: Simd, C: Chunk, const T: usize>(
             for t in 0..T {
                 x[t] = &pairs[t * n_chunks + chunk][g];
             }
-            let mut sums = [simd.no_sums(); T];
-            for (p, weights) in group.weights.iter().enumerate() {
+            let halves = group.weights.as_chunks::<{ PAIRS / 2 }>().0;
+            for (half, weights) in halves.iter().enumerate() {
+                let mut sums = [simd.no_sums(); T];
+                for (p, weights) in weights.iter().enumerate() {
+                    for t in 0..T {
+                        let x = x[t][half * (PAIRS / 2) + p];
+                        sums[t] = simd.add_pairs(sums[t], weights, x);
+                    }
+                }
                 for t in 0..T {
-                    sums[t] = simd.add_pairs(sums[t], weights, x[t][p]);
+                    let scale = simd.splat(vectors[t * n_chunks + chunk].scales[half][g]);
+                    let scale = simd.mul(simd.load(&group.scales), scale);
+                    totals[t] = simd.fused(simd.sums_to_floats(sums[t]), scale, totals[t]);
                 }
             }
             for t in 0..T {
                 let x = &vectors[t * n_chunks + chunk];
-                let scale = simd.mul(simd.load(&group.scales), simd.splat(x.scales[g]));
-                let mut total = simd.fused(simd.sums_to_floats(sums[t]), scale, totals[t]);
+                let mut total = totals[t];
                 let [first, last] = &group.offsets;
                 match C::OFFSETS {
                     Each::None => {}

@@ -1,7 +1,7 @@
 //! Rows of quantized weights times a vector in 8 bits, straight from the blocks: what decoding does.
 //!
-//! A row's product is eight sums side by side, of every eighth group of 32 elements, each a chain of fused additions in
-//! the order of the columns; in the end they are added in pairs. `panel.rs` keeps this order, so both give the same bits.
+//! A row's product is eight sums side by side, of every eighth group of 32 elements, each a chain of fused additions of
+//! half groups in the order of the columns; in the end they are added in pairs. `panel.rs` keeps this order, so both give the same bits.
 
 use std::marker::PhantomData;
 
@@ -89,16 +89,15 @@ fn add_products<S: Simd, C: Chunk>(
         }
     }
     let scales = chunk.scales(simd);
-    let total = match C::FACTORS {
-        Each::None => simd.add_eight(halves[0], halves[1]),
-        Each::Group => simd.mul_eight(simd.add_eight(halves[0], halves[1]), scales.factors[0]),
-        Each::Half => simd.add_eight(
-            simd.mul_eight(halves[0], scales.factors[0]),
-            simd.mul_eight(halves[1], scales.factors[1]),
-        ),
-    };
-    let scale = simd.mul_eight_floats(scales.scale, simd.load_eight_floats(&x.scales));
-    let sums = simd.fused_eight(simd.eight_to_floats(total), scale, sums);
+    let mut sums = sums;
+    for (half, x_scales) in x.scales.iter().enumerate() {
+        let total = match C::FACTORS {
+            Each::None => halves[half],
+            Each::Group | Each::Half => simd.mul_eight(halves[half], scales.factors[half]),
+        };
+        let scale = simd.mul_eight_floats(scales.scale, simd.load_eight_floats(x_scales));
+        sums = simd.fused_eight(simd.eight_to_floats(total), scale, sums);
+    }
     match C::OFFSETS {
         Each::None => sums,
         Each::Group => simd.fused_eight(
