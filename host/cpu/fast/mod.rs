@@ -15,6 +15,8 @@ mod linear;
 mod math;
 mod panel;
 mod plain;
+#[cfg(test)]
+mod products_test;
 mod vector;
 
 use super::arithmetic::Arithmetic;

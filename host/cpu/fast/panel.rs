@@ -4,6 +4,8 @@
 //! A lane is a row, so that a sum over a group needs no sums over lanes. Sums of a group are exact, and the floats are
 //! added in the order of `vector.rs`: the same bits.
 
+use std::marker::PhantomData;
+
 use super::activations::Quantized;
 use crate::gguf::quant::chunk::{Chunk, Each, Levels, WithChunk, chunks_of};
 use crate::gguf::quant::simd::integers::{GROUP, GROUPS, eight};
@@ -72,46 +74,37 @@ impl WithChunk for PanelProduct<'_> {
     type Output = ();
 
     fn run<C: Chunk>(self) {
-        let panel = &mut self.panel.0;
-        panel.resize(self.n_in / GROUP, Group::ZERO);
-        for (row, bytes) in self.bytes.chunks_exact(self.row_bytes).enumerate() {
-            let [whole, last] = chunks_of::<C>(bytes);
-            dispatch(Unpack {
-                whole: &whole,
-                last: &last,
-                row,
-                panel,
-            });
-        }
-        dispatch(Product::<C> {
-            panel,
-            vectors: self.vectors,
-            pairs: self.pairs,
-            out: self.out,
-            of: std::marker::PhantomData,
-        });
+        dispatch(Product::<C>(self, PhantomData));
     }
 }
 
-/// Puts a row into its lane.
-struct Unpack<'a, C> {
-    whole: &'a [C],
-    last: &'a [C],
-    row: usize,
-    panel: &'a mut [Group],
-}
+/// [`PanelProduct`] of chunks of a type.
+pub struct Product<'a, C>(pub PanelProduct<'a>, pub PhantomData<C>);
 
-impl<C: Chunk> Kernel for Unpack<'_, C> {
+impl<C: Chunk> Kernel for Product<'_, C> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let (whole, last) = self.panel.split_at_mut(self.whole.len() * GROUPS);
-        for (chunk, groups) in self.whole.iter().zip(whole.chunks_exact_mut(GROUPS)) {
-            unpack(simd, chunk, self.row, groups);
+        let product = self.0;
+        let panel = &mut product.panel.0;
+        panel.resize(product.n_in / GROUP, Group::ZERO);
+        let rows = product.bytes.chunks_exact(product.row_bytes);
+        for (row, bytes) in rows.enumerate() {
+            let parts = chunks_of::<C>(bytes);
+            let (whole, last) = panel.split_at_mut(parts[0].len() * GROUPS);
+            for (chunk, groups) in parts[0].iter().zip(whole.chunks_exact_mut(GROUPS)) {
+                unpack(simd, chunk, row, groups);
+            }
+            for chunk in &*parts[1] {
+                unpack(simd, chunk, row, last);
+            }
         }
-        for chunk in self.last {
-            unpack(simd, chunk, self.row, last);
+        let (vectors, pairs, out) = (product.vectors, product.pairs, product.out);
+        match S::SUMS_HELD {
+            8.. => tiles::<S, C, 8>(simd, panel, vectors, pairs, out),
+            4.. => tiles::<S, C, 4>(simd, panel, vectors, pairs, out),
+            _ => tiles::<S, C, 1>(simd, panel, vectors, pairs, out),
         }
     }
 }
@@ -150,46 +143,31 @@ fn unpack<S: Simd, C: Chunk>(simd: S, chunk: &C, row: usize, groups: &mut [Group
     }
 }
 
-struct Product<'a, C> {
-    panel: &'a [Group],
-    vectors: &'a [Quantized],
-    pairs: &'a [Pairs],
-    out: &'a mut [[f32; ROWS]],
-    of: std::marker::PhantomData<C>,
-}
-
-impl<C: Chunk> Kernel for Product<'_, C> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        match S::SUMS_HELD {
-            8.. => self.tiles::<S, 8>(simd),
-            4.. => self.tiles::<S, 4>(simd),
-            _ => self.tiles::<S, 1>(simd),
-        }
+/// `T` vectors at a time, and what is left one by one.
+#[inline(always)]
+fn tiles<S: Simd, C: Chunk, const T: usize>(
+    simd: S,
+    panel: &[Group],
+    vectors: &[Quantized],
+    pairs: &[Pairs],
+    out: &mut [[f32; ROWS]],
+) {
+    let n_chunks = panel.len().div_ceil(GROUPS);
+    let whole = out.len() / T * T;
+    let (out, rest) = out.split_at_mut(whole);
+    let (vectors, last_vectors) = vectors.split_at(whole * n_chunks);
+    let (pairs, last_pairs) = pairs.split_at(whole * n_chunks);
+    let of_tiles = vectors.chunks_exact(T * n_chunks).zip(pairs.chunks_exact(T * n_chunks));
+    for ((vectors, pairs), out) in of_tiles.zip(out.chunks_exact_mut(T)) {
+        tile::<S, C, T>(simd, panel, vectors, pairs, out);
+    }
+    let of_rest = last_vectors.chunks_exact(n_chunks).zip(last_pairs.chunks_exact(n_chunks));
+    for ((vectors, pairs), out) in of_rest.zip(rest.chunks_exact_mut(1)) {
+        tile::<S, C, 1>(simd, panel, vectors, pairs, out);
     }
 }
 
-impl<C: Chunk> Product<'_, C> {
-    /// `T` vectors at a time.
-    #[inline(always)]
-    fn tiles<S: Simd, const T: usize>(self, simd: S) {
-        let n_chunks = self.panel.len().div_ceil(GROUPS);
-        let whole = self.out.len() / T * T;
-        for at in (0..whole).step_by(T) {
-            let chunks = at * n_chunks..(at + T) * n_chunks;
-            let (vectors, pairs) = (&self.vectors[chunks.clone()], &self.pairs[chunks]);
-            tile::<S, C, T>(simd, self.panel, vectors, pairs, &mut self.out[at..at + T]);
-        }
-        for at in whole..self.out.len() {
-            let chunks = at * n_chunks..(at + 1) * n_chunks;
-            let (vectors, pairs) = (&self.vectors[chunks.clone()], &self.pairs[chunks]);
-            tile::<S, C, 1>(simd, self.panel, vectors, pairs, &mut self.out[at..at + 1]);
-        }
-    }
-}
-
+/// All rows times `T` vectors.
 #[inline(always)]
 fn tile<S: Simd, C: Chunk, const T: usize>(
     simd: S,

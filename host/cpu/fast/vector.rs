@@ -32,7 +32,8 @@ impl WithChunk for Rows<'_> {
     }
 }
 
-struct Product<'a, C>(Rows<'a>, PhantomData<C>);
+/// [`Rows`] of chunks of a type.
+pub struct Product<'a, C>(pub Rows<'a>, pub PhantomData<C>);
 
 impl<C: Chunk> Kernel for Product<'_, C> {
     type Output = ();

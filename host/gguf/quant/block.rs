@@ -4,10 +4,8 @@ use std::borrow::Cow;
 
 use bytemuck::Pod;
 
-use super::simd::{self, Kernel, LANES, Simd, halves};
-
-/// Elements that are unpacked at a time.
-pub(super) const GROUP: usize = 2 * LANES;
+use super::simd::integers::GROUP;
+use super::simd::{self, Kernel, LANES, Simd};
 
 /// A block layout that can be unpacked, 32 elements at a time.
 pub(super) trait Block: Pod {
@@ -40,13 +38,6 @@ pub(super) fn dequantize<B: Block>(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-pub(super) fn dot<B: Block>(bytes: &[u8], x: &[f32]) -> f32 {
-    simd::dispatch(Dot {
-        blocks: &cast::<B>(bytes),
-        x,
-    })
-}
-
 struct Dequantize<'a, B> {
     blocks: &'a [B],
     out: &'a mut [f32],
@@ -66,30 +57,5 @@ impl<B: Block> Kernel for Dequantize<'_, B> {
                 simd.store(unpacked[1], &mut out[1]);
             }
         }
-    }
-}
-
-struct Dot<'a, B> {
-    blocks: &'a [B],
-    x: &'a [f32],
-}
-
-impl<B: Block> Kernel for Dot<'_, B> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> f32 {
-        let n_groups = self.blocks.len() * B::GROUPS;
-        // Of the blocks' length, so that one bound check serves all.
-        let x = &self.x.as_chunks::<GROUP>().0[..n_groups];
-        let mut sums = [simd.splat(0.0); 2];
-        for (b, block) in self.blocks.iter().enumerate() {
-            for g in 0..B::GROUPS {
-                let weights = block.group(simd, g);
-                let x = x[b * B::GROUPS + g].as_chunks::<LANES>().0;
-                sums = halves!(|h| simd.mul_add(weights[h], simd.load(&x[h]), sums[h]));
-            }
-        }
-        simd.sum(simd.add(sums[0], sums[1]))
     }
 }

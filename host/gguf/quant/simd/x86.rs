@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use super::{DOUBLES, Kernel, LANES, Simd};
+use super::{DOUBLES, Kernel, LANES, Simd, operations};
 
 /// AVX-512 F, BW, DQ, VL and VNNI, which imply AVX2, FMA and F16C: Intel since Ice Lake, AMD since Zen 4. What has
 /// less of AVX-512 takes AVX2.
@@ -58,20 +58,6 @@ impl Avx2 {
         unsafe { compiled(self, kernel) }
     }
 }
-
-/// A method whose body is intrinsics of the instruction set that `self` proves.
-macro_rules! operations {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)? $body:block)*) => {
-        $(#[inline(always)]
-        fn $name(self, $($arg: $ty),*) $(-> $out)? {
-            // SAFETY: `detect` made `self`, so the CPU has the instructions; arrays of numbers and vectors of
-            // the same size are each other's bytes. (The intrinsics that load and store check pointers where
-            // debug assertions are on, which costs more than what is loaded.)
-            unsafe { $body }
-        })*
-    };
-}
-pub(super) use operations;
 
 /// The operations on bytes, in 128-bit registers.
 macro_rules! byte_operations {

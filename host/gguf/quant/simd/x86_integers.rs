@@ -3,9 +3,9 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use super::LANES;
 use super::integers::{GROUP, GROUPS, Integers};
-use super::x86::{Avx2, Avx512, operations};
+use super::x86::{Avx2, Avx512};
+use super::{LANES, operations};
 
 /// What both instruction sets do in the same way.
 macro_rules! group_operations {
