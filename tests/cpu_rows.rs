@@ -17,7 +17,9 @@ const BOTH: [(&str, Make); 2] = [("reference", CpuBackend::new), ("fast", CpuBac
 
 /// Each tiny model on each of them, alone.
 fn all_alone() -> impl Iterator<Item = Alone> {
-    let pairs = TINY_MODELS.iter().flat_map(|&name| BOTH.map(|way| (name, way)));
+    let pairs = TINY_MODELS
+        .iter()
+        .flat_map(|&name| BOTH.map(|way| (name, way)));
     pairs.map(|(name, way)| Alone::of(name, way))
 }
 

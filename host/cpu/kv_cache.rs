@@ -85,7 +85,10 @@ impl KvCache {
                 match self.keys {
                     KeyOrder::TokenByToken => store(&mut keys[place.clone()], &k[from..][..dim]),
                     KeyOrder::ElementByElement => {
-                        store(keys[cell..].iter_mut().step_by(PAGE_TOKENS), &k[from..][..dim]);
+                        store(
+                            keys[cell..].iter_mut().step_by(PAGE_TOKENS),
+                            &k[from..][..dim],
+                        );
                     }
                 }
                 store(&mut values[place], &v[from..][..dim]);

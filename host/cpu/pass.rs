@@ -54,7 +54,11 @@ impl<A: Arithmetic> Pass<'_, A> {
         Ok(computed.results(rows, ids))
     }
 
-    fn linears<const N: usize>(&self, matrices: [&Linear; N], x: &[A::Value]) -> [Vec<A::Value>; N] {
+    fn linears<const N: usize>(
+        &self,
+        matrices: [&Linear; N],
+        x: &[A::Value],
+    ) -> [Vec<A::Value>; N] {
         self.arithmetic.linears(matrices, x, self.interrupt)
     }
 
@@ -212,4 +216,3 @@ impl<A: Arithmetic> Pass<'_, A> {
         logits.iter().map(|&logit| logit.into() as f32).collect()
     }
 }
-

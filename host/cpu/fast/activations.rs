@@ -147,7 +147,10 @@ mod tests {
             let mut x = [1.0; GROUP];
             x[20] = broken;
             let [first, last] = quantize(&x)[0].scales.map(|scales| scales[GROUPS - 1]);
-            assert!(first.is_finite() && !last.is_finite(), "{broken}: {first}, {last}");
+            assert!(
+                first.is_finite() && !last.is_finite(),
+                "{broken}: {first}, {last}"
+            );
         }
         // Too small for a scale whose inverse is finite.
         let [quantized] = quantize(&[1e-38; GROUP])[..] else {

@@ -4,6 +4,9 @@
 //! over the head in order, the sum of exponentials has a lane for every sixteenth position, and values are added in the
 //! order of positions: a query's bits do not depend on those beside it.
 
+// Several arrays have an element for each query, vector or half.
+#![allow(clippy::needless_range_loop)]
+
 use std::ops::Range;
 
 use rayon::prelude::*;

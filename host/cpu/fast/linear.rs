@@ -77,7 +77,9 @@ fn in_order(matrix: &Linear, mut parts: Vec<f32>, n_vectors: usize) -> Vec<f32> 
     };
     if let Some(bias) = &matrix.bias {
         for row in out.chunks_exact_mut(n_out) {
-            row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+            row.iter_mut()
+                .zip(bias)
+                .for_each(|(value, bias)| *value += bias);
         }
     }
     out

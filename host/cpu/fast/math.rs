@@ -73,7 +73,7 @@ impl Function for GeluTanh {
     /// `x / 2 (1 + tanh y)` with `y = sqrt(2 / pi) (x + 0.044715 x^3)`, which is `x / (1 + e^-2y)`.
     #[inline(always)]
     fn of<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
-        const SQRT_8_OVER_PI: f32 = 1.595_769_1;
+        const SQRT_8_OVER_PI: f32 = 1.595_769;
         let cubic = simd.mul(simd.mul(x, x), simd.splat(0.044_715));
         let y = simd.mul(simd.mul_add(cubic, x, x), simd.splat(-SQRT_8_OVER_PI));
         simd.div(x, simd.add(simd.splat(1.0), exp(simd, y)))
@@ -129,7 +129,10 @@ mod tests {
         for (x, found) in x.iter().zip(dispatch(Exp(x.clone()))) {
             let exact = f64::from(*x).exp();
             let error = (f64::from(found) - exact).abs() / exact;
-            assert!(error < 3.0 * f64::exp2(-23.0), "e^{x}: {found}, not {exact}");
+            assert!(
+                error < 3.0 * f64::exp2(-23.0),
+                "e^{x}: {found}, not {exact}"
+            );
         }
     }
 
@@ -161,7 +164,11 @@ mod tests {
                     let exact = exact(f64::from(x[i])) * f64::from(up[i]);
                     // Where e^-2y is large the cube's rounding is that many times as large.
                     let error = (f64::from(found[i]) - exact).abs();
-                    assert!(error <= 1e-5 * exact.abs() + 1e-9, "{} is not {exact}", found[i]);
+                    assert!(
+                        error <= 1e-5 * exact.abs() + 1e-9,
+                        "{} is not {exact}",
+                        found[i]
+                    );
                 }
             }
         }

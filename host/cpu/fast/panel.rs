@@ -4,6 +4,9 @@
 //! A lane is a row, so that a sum over a group needs no sums over lanes. Sums of a group are exact, and the floats are
 //! added in the order of `vector.rs`: the same bits.
 
+// Several arrays have an element for each query, vector or half.
+#![allow(clippy::needless_range_loop)]
+
 use std::marker::PhantomData;
 
 use super::activations::Quantized;
@@ -157,11 +160,15 @@ fn tiles<S: Simd, C: Chunk, const T: usize>(
     let (out, rest) = out.split_at_mut(whole);
     let (vectors, last_vectors) = vectors.split_at(whole * n_chunks);
     let (pairs, last_pairs) = pairs.split_at(whole * n_chunks);
-    let of_tiles = vectors.chunks_exact(T * n_chunks).zip(pairs.chunks_exact(T * n_chunks));
+    let of_tiles = vectors
+        .chunks_exact(T * n_chunks)
+        .zip(pairs.chunks_exact(T * n_chunks));
     for ((vectors, pairs), out) in of_tiles.zip(out.chunks_exact_mut(T)) {
         tile::<S, C, T>(simd, panel, vectors, pairs, out);
     }
-    let of_rest = last_vectors.chunks_exact(n_chunks).zip(last_pairs.chunks_exact(n_chunks));
+    let of_rest = last_vectors
+        .chunks_exact(n_chunks)
+        .zip(last_pairs.chunks_exact(n_chunks));
     for ((vectors, pairs), out) in of_rest.zip(rest.chunks_exact_mut(1)) {
         tile::<S, C, 1>(simd, panel, vectors, pairs, out);
     }

@@ -112,7 +112,10 @@ mod tests {
                     let found = all[r * n_vectors + v];
                     assert_eq!(found.to_bits(), product(row, x)[0].to_bits());
                     let exact: f64 = row.iter().zip(x).map(|(a, b)| f64::from(a * b)).sum();
-                    assert!((f64::from(found) - exact).abs() < 1e-4, "{found} is not {exact}");
+                    assert!(
+                        (f64::from(found) - exact).abs() < 1e-4,
+                        "{found} is not {exact}"
+                    );
                 }
             }
         }

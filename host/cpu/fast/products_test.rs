@@ -27,7 +27,9 @@ impl Case {
     fn new(ty: GgmlType, n_in: usize, n_rows: usize, n_vectors: usize, seed: u64) -> Case {
         let mut state = seed;
         let mut random = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 33) as u32
         };
         let row_bytes = ty.bytes_of(n_in).expect("whole blocks");
@@ -191,7 +193,9 @@ impl WithChunk for Check<'_> {
             dequantize(case.ty, row, &mut weights).expect("a row");
             for (v, vector) in case.vectors().enumerate() {
                 let products = weights.iter().enumerate();
-                let exact: f64 = products.map(|(i, &w)| f64::from(w) * case.x(vector, i)).sum();
+                let exact: f64 = products
+                    .map(|(i, &w)| f64::from(w) * case.x(vector, i))
+                    .sum();
                 let at = r * case.vectors().count() + v;
                 let error = (f64::from(defined[at]) - exact).abs();
                 assert!(

@@ -165,7 +165,10 @@ fn scales_and_mins(scales: &[u8; 12]) -> [[i8; 8]; 2] {
     const TWO_HIGH_BITS: u32 = 0x3030_3030;
     let [a, b, c]: [u32; 3] = bytemuck::pod_read_unaligned(scales);
     let scales = [a & SIX_BITS, (c & FOUR_BITS) | ((a >> 2) & TWO_HIGH_BITS)];
-    let mins = [b & SIX_BITS, ((c >> 4) & FOUR_BITS) | ((b >> 2) & TWO_HIGH_BITS)];
+    let mins = [
+        b & SIX_BITS,
+        ((c >> 4) & FOUR_BITS) | ((b >> 2) & TWO_HIGH_BITS),
+    ];
     [bytemuck::cast(scales), bytemuck::cast(mins)]
 }
 

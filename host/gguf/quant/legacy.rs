@@ -140,8 +140,14 @@ fn group_of_five<S: Simd>(simd: S, low: &[u8; 16], high: [u8; 4]) -> S::Group {
     simd.group_joined(simd.nibbles(low), high, 0)
 }
 
-scaled_chunk!(BlockQ40, Levels::Centered(3), |simd, block| simd.nibbles(&block.qs));
-scaled_chunk!(BlockQ50, Levels::Centered(4), |simd, block| group_of_five(simd, &block.qs, block.qh));
-scaled_chunk!(BlockQ80, Levels::Signed, |simd, block| simd.load_group(bytemuck::cast_ref(&block.qs)));
+scaled_chunk!(BlockQ40, Levels::Centered(3), |simd, block| simd
+    .nibbles(&block.qs));
+scaled_chunk!(BlockQ50, Levels::Centered(4), |simd, block| group_of_five(
+    simd, &block.qs, block.qh
+));
+scaled_chunk!(BlockQ80, Levels::Signed, |simd, block| simd
+    .load_group(bytemuck::cast_ref(&block.qs)));
 affine_chunk!(BlockQ41, |simd, block| simd.nibbles(&block.qs));
-affine_chunk!(BlockQ51, |simd, block| group_of_five(simd, &block.qs, block.qh));
+affine_chunk!(BlockQ51, |simd, block| group_of_five(
+    simd, &block.qs, block.qh
+));

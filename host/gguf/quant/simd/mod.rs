@@ -6,12 +6,15 @@
 
 pub mod integers;
 #[cfg(target_arch = "aarch64")]
+#[allow(clippy::missing_transmute_annotations)] // signatures have both types
 mod neon;
 mod portable;
 mod portable_integers;
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::missing_transmute_annotations)] // signatures have both types
 mod x86;
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::missing_transmute_annotations)]
 mod x86_integers;
 
 use integers::Integers;
@@ -195,7 +198,9 @@ pub(crate) fn on_each<K: Kernel>(kernel: impl Fn() -> K) -> Vec<(&'static str, K
     ];
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let others = [None];
-    std::iter::once(arrays).chain(others.into_iter().flatten()).collect()
+    std::iter::once(arrays)
+        .chain(others.into_iter().flatten())
+        .collect()
 }
 
 #[cfg(test)]
@@ -274,7 +279,9 @@ mod tests {
             false => 1,
         };
         for missing in all.len()..known {
-            test_skips::report(&format!("instruction set {missing} is not in this processor"));
+            test_skips::report(&format!(
+                "instruction set {missing} is not in this processor"
+            ));
         }
         for (name, found) in &all {
             assert_eq!(*found, all[0].1, "{name}");

@@ -3,9 +3,9 @@
 use std::array;
 
 use super::super::half::f16_to_f32;
+use super::LANES;
 use super::integers::{GROUP, GROUPS, Integers};
 use super::portable::Portable;
-use super::LANES;
 
 impl Integers for Portable {
     type Group = [u8; GROUP];
@@ -66,9 +66,7 @@ impl Integers for Portable {
 
     #[inline(always)]
     fn sum_halves(self, vectors: [[i32; GROUPS]; GROUPS]) -> [[i32; GROUPS]; 2] {
-        array::from_fn(|half| {
-            array::from_fn(|v| vectors[v][4 * half..][..4].iter().sum())
-        })
+        array::from_fn(|half| array::from_fn(|v| vectors[v][4 * half..][..4].iter().sum()))
     }
 
     #[inline(always)]
@@ -142,12 +140,7 @@ impl Integers for Portable {
     }
 
     #[inline(always)]
-    fn fused_eight(
-        self,
-        a: [f32; GROUPS],
-        b: [f32; GROUPS],
-        c: [f32; GROUPS],
-    ) -> [f32; GROUPS] {
+    fn fused_eight(self, a: [f32; GROUPS], b: [f32; GROUPS], c: [f32; GROUPS]) -> [f32; GROUPS] {
         array::from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
 
