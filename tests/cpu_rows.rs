@@ -1,4 +1,5 @@
-//! On the CPU a token's logits have the same bits in every step: alone, beside others, in a chunk of any size.
+//! On the CPU a token's logits have the same bits in every step: alone, beside others, in a chunk of any size; in the
+//! reference and on the fast path.
 
 mod support;
 
@@ -8,6 +9,19 @@ use hyperion::backend::{Ask, Backend, NewTokens, NoTrace, PageId, Row};
 use hyperion::cpu::CpuBackend;
 use hyperion::model::Model;
 use support::{TINY_MODELS, fixture};
+
+/// A way to make a backend.
+type Make = fn(Arc<Model>, usize) -> CpuBackend;
+
+const BOTH: [(&str, Make); 2] = [("reference", CpuBackend::new), ("fast", CpuBackend::fast)];
+
+/// Each tiny model on each of them, alone.
+fn all_alone() -> impl Iterator<Item = Alone> {
+    let pairs = TINY_MODELS
+        .iter()
+        .flat_map(|&name| BOTH.map(|way| (name, way)));
+    pairs.map(|(name, way)| Alone::of(name, way))
+}
 
 /// Into the third page.
 const LENGTH: usize = 132;
@@ -41,24 +55,26 @@ fn step(backend: &mut CpuBackend, rows: &[Row<'_>]) -> Vec<Vec<Vec<u32>>> {
 
 /// A model, a text, and the bits of its tokens' logits where each is a step of its own.
 struct Alone {
-    name: &'static str,
+    name: String,
+    make: Make,
     model: Arc<Model>,
     text: Vec<u32>,
     bits: Vec<Vec<u32>>,
 }
 
 impl Alone {
-    fn of(name: &'static str) -> Alone {
+    fn of(name: &str, (way, make): (&str, Make)) -> Alone {
         let path = fixture(&format!("tiny/{name}.gguf"));
         let model = Arc::new(Model::open(&path).expect("a model"));
         let text = text(0, LENGTH, model.vocab());
-        let mut backend = CpuBackend::new(model.clone(), 32);
+        let mut backend = make(model.clone(), 32);
         let bits = (0..LENGTH).flat_map(|at| {
             let row = row(&text[at..at + 1], at, &PAGES);
             step(&mut backend, &[row]).remove(0)
         });
         Alone {
-            name,
+            name: format!("{name}, {way}"),
+            make,
             bits: bits.collect(),
             model,
             text,
@@ -67,7 +83,7 @@ impl Alone {
 
     /// A backend that has the text's first `n` tokens, as one chunk.
     fn with(&self, n: usize) -> CpuBackend {
-        let mut backend = CpuBackend::new(self.model.clone(), 32);
+        let mut backend = (self.make)(self.model.clone(), 32);
         if n > 0 {
             step(&mut backend, &[row(&self.text[..n], 0, &PAGES)]);
         }
@@ -89,8 +105,7 @@ impl Alone {
 
 #[test]
 fn in_chunks_of_any_size() {
-    for name in TINY_MODELS {
-        let alone = Alone::of(name);
+    for alone in all_alone() {
         for chunk in [2, 3, 7, 8, 31, 64, 65, LENGTH] {
             let mut backend = alone.with(0);
             for (index, tokens) in alone.text.chunks(chunk).enumerate() {
@@ -107,8 +122,7 @@ fn beside_seven_others() {
     // Behind as many tokens the others have one more, whose pages are 10 and the next ones.
     const OTHERS: [usize; 7] = [0, 1, 5, 30, 63, 64, 100];
     let pages: Vec<[PageId; 2]> = (0..7).map(|i| [10 + 2 * i, 11 + 2 * i]).collect();
-    for name in TINY_MODELS {
-        let alone = Alone::of(name);
+    for alone in all_alone() {
         let vocab = alone.model.vocab();
         let others: Vec<Vec<u32>> = (0..7).map(|i| text(1 + i, OTHERS[i] + 1, vocab)).collect();
         // Before, on and after a page's border.
@@ -135,8 +149,7 @@ fn beside_seven_others() {
 
 #[test]
 fn in_a_step_of_chunks_and_tokens() {
-    for name in TINY_MODELS {
-        let alone = Alone::of(name);
+    for alone in all_alone() {
         let others: Vec<Vec<u32>> = (0..3)
             .map(|i| text(1 + i, 80, alone.model.vocab()))
             .collect();

@@ -20,6 +20,9 @@ fn hyperion(args: &[&str]) -> Command {
     command
 }
 
+/// What wrote the golden texts.
+const REFERENCE: [&str; 2] = ["--activations", "f16"];
+
 fn smollm2() -> String {
     support::model("smollm2").display().to_string()
 }
@@ -63,6 +66,7 @@ fn greedy_text_is_the_reference() {
             "-n",
             &n,
         ])
+        .args(REFERENCE)
         .output()
         .expect("a run");
         assert!(output.status.success(), "{}", text(&output.stderr));
@@ -87,6 +91,7 @@ fn a_chat_prompt_goes_through_the_template() {
         "--json",
         "-q",
     ];
+    let args = [&args[..], &REFERENCE].concat();
     let system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
     let output = hyperion(&[&smollm2(), "--system", system])
         .args(args)

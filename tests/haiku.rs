@@ -150,9 +150,15 @@ struct Written {
 }
 
 fn write(model: &Path, prompt: &str) -> Written {
+    // On the CPU the reference, which is what the texts are held against.
+    let activations: &[&str] = match device().as_str() {
+        "cpu" => &["--activations", "f16"],
+        _ => &[],
+    };
     let output = Command::new(env!("CARGO_BIN_EXE_hyperion"))
         .arg("generate")
         .arg(model)
+        .args(activations)
         .args(["--device", &device(), "--raw", "-p", prompt, "--temp", "0"])
         .args([
             "--stop",

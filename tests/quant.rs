@@ -1,4 +1,4 @@
-//! Decoders and dot products of all tensor types.
+//! Decoders of all tensor types.
 mod support;
 
 use hyperion::gguf::{GgmlType, quant};
@@ -74,40 +74,4 @@ fn wrong_lengths_are_refused() {
         "64 elements of Q4_0 do not make 35 bytes"
     );
     assert!(quant::dequantize(GgmlType::Q4K, &[0; 144], &mut out).is_err());
-}
-
-#[test]
-fn dot_products_agree_with_double_precision() {
-    for ty in types() {
-        let (blocks, values) = golden(ty);
-        // Rows of several lengths; those of the plain types are not multiples of the vector width.
-        for n_blocks in [1, 2, 7, 45] {
-            let n = n_blocks * ty.block_elements();
-            let row = &blocks[..n_blocks * ty.block_bytes()];
-            let x: Vec<f32> = (0..n)
-                .map(|i| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0)
-                .collect();
-            let products = || {
-                values
-                    .iter()
-                    .zip(&x)
-                    .map(|(&w, &x)| f64::from(w) * f64::from(x))
-            };
-            let (want, magnitude): (f64, f64) = (products().sum(), products().map(f64::abs).sum());
-            let got = f64::from(quant::dot(ty, row, &x));
-            // Each element passes through at most n / 32 + 5 additions (in the plain types 31 more
-            // for the end of the row) and a product, each rounding by 2^-24.
-            let bound = magnitude * (n as f64 / 32.0 + 37.0) * f64::exp2(-24.0);
-            assert!(
-                (got - want).abs() <= bound,
-                "{ty}, {n} elements: {got}, not {want}"
-            );
-        }
-    }
-}
-
-#[test]
-#[should_panic(expected = "63 elements of Q8_0 do not make 68 bytes")]
-fn dot_products_of_unequal_lengths_are_refused() {
-    quant::dot(GgmlType::Q8_0, &[0; 68], &[0.0; 63]);
 }

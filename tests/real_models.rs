@@ -38,8 +38,9 @@ fn engines(model: &Arc<Model>) -> Vec<(Engine, f32)> {
         .expect("the device opens")
         .device;
     let Some(device) = device else {
-        let cpu = Box::new(CpuBackend::new(model.clone(), n_pages));
-        return vec![(engine(cpu), CPU_GAP)];
+        let reference = Box::new(CpuBackend::new(model.clone(), n_pages));
+        let fast = Box::new(CpuBackend::fast(model.clone(), n_pages));
+        return vec![(engine(reference), CPU_GAP), (engine(fast), Q8_GAP)];
     };
     let limits = Limits {
         context: CONTEXT,

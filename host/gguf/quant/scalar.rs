@@ -2,9 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::block::{GROUP, cast};
+use super::block::cast;
 use super::half::{bf16_to_f32, f16_to_f32};
-use super::simd::{self, Kernel, LANES, Simd, halves};
+use super::simd::{self, Kernel, LANES, Simd};
 
 /// A plain element type; integers and doubles are rounded to the nearest float.
 pub(super) trait Scalar: Pod {
@@ -82,13 +82,6 @@ pub(super) fn dequantize<T: Scalar>(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-pub(super) fn dot<T: Scalar>(bytes: &[u8], x: &[f32]) -> f32 {
-    simd::dispatch(Dot {
-        values: &cast::<T>(bytes),
-        x,
-    })
-}
-
 struct Dequantize<'a, T> {
     values: &'a [T],
     out: &'a mut [f32],
@@ -107,31 +100,5 @@ impl<T: Scalar> Kernel for Dequantize<'_, T> {
         for (value, out) in values_rest.iter().zip(out_rest) {
             *out = value.to_f32();
         }
-    }
-}
-
-struct Dot<'a, T> {
-    values: &'a [T],
-    x: &'a [f32],
-}
-
-impl<T: Scalar> Kernel for Dot<'_, T> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> f32 {
-        let (groups, rest) = self.values.as_chunks::<GROUP>();
-        let (x_groups, x_rest) = self.x.as_chunks::<GROUP>();
-        let mut sums = [simd.splat(0.0); 2];
-        for (group, x) in groups.iter().zip(x_groups) {
-            let (group, x) = (group.as_chunks::<LANES>().0, x.as_chunks::<LANES>().0);
-            let weights = halves!(|h| T::load(simd, &group[h]));
-            sums = halves!(|h| simd.mul_add(weights[h], simd.load(&x[h]), sums[h]));
-        }
-        let mut dot = simd.sum(simd.add(sums[0], sums[1]));
-        for (value, x) in rest.iter().zip(x_rest) {
-            dot += value.to_f32() * x;
-        }
-        dot
     }
 }

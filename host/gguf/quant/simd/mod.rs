@@ -1,12 +1,23 @@
 //! Vectors of 16 lanes, on the widest instruction set that the CPU has.
 //!
 //! A [`Kernel`] is written once against the operations of [`Simd`]; [`dispatch`] compiles it for
-//! AVX-512, for AVX2 and for plain arrays, and chooses at run time. Loops that the compiler would
+//! AVX-512, for AVX2, for NEON or for plain arrays, and chooses at run time. Loops that the compiler would
 //! have to vectorize by itself ended up with two lanes out of sixteen.
 
+pub mod integers;
+#[cfg(target_arch = "aarch64")]
+#[allow(clippy::missing_transmute_annotations)] // signatures have both types
+mod neon;
 mod portable;
+mod portable_integers;
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::missing_transmute_annotations)] // signatures have both types
 mod x86;
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::missing_transmute_annotations)]
+mod x86_integers;
+
+use integers::Integers;
 
 /// Lanes of a vector.
 pub const LANES: usize = 16;
@@ -19,7 +30,7 @@ pub const DOUBLES: usize = LANES / 2;
 /// Arithmetic is IEEE: [`Simd::mul`], [`Simd::add`] and [`Simd::sub`] round once each;
 /// [`Simd::mul_add`] rounds once where that is an instruction, and twice elsewhere.
 #[allow(missing_docs)] // arithmetic needs no explanation
-pub trait Simd: Copy {
+pub trait Simd: Integers {
     /// 16 floats.
     type Floats: Copy;
     /// 16 bytes.
@@ -38,6 +49,17 @@ pub trait Simd: Copy {
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `a * b + c`.
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// `a * b + c`, rounded once.
+    fn fused(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    fn div(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The larger one; `b` where either is NaN.
+    fn max(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The smaller one; `b` where either is NaN.
+    fn min(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `2^n` for whole numbers from -126 to 127.
+    fn power_of_two(self, n: Self::Floats) -> Self::Floats;
+    /// Integers below 2^24 exactly, others rounded to the nearest.
+    fn sums_to_floats(self, sums: Self::Sums) -> Self::Floats;
     /// Half-precision numbers, given by their bits.
     fn load_f16(self, bits: &[u16; LANES]) -> Self::Floats;
     /// Bfloat16 numbers, given by their bits.
@@ -123,6 +145,22 @@ macro_rules! halves {
 }
 pub(super) use halves;
 
+/// A method whose body is intrinsics of the instruction set that `self` proves.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! operations {
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)? $body:block)*) => {
+        $(#[inline(always)]
+        fn $name(self, $($arg: $ty),*) $(-> $out)? {
+            // SAFETY: `detect` made `self`, so the CPU has the instructions; arrays of numbers and vectors of
+            // the same size are each other's bytes. (The intrinsics that load and store check pointers where
+            // debug assertions are on, which costs more than what is loaded.)
+            unsafe { $body }
+        })*
+    };
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use operations;
+
 /// Runs `kernel` on the widest vectors that this CPU has.
 #[inline]
 pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
@@ -135,7 +173,34 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
             return simd.run(kernel);
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    return match neon::NeonDot::detect() {
+        Some(simd) => simd.run(kernel),
+        None => neon::Neon::detect().run(kernel),
+    };
+    #[cfg(not(target_arch = "aarch64"))]
     kernel.run(portable::Portable)
+}
+
+/// What a kernel gives in plain arrays, which define it, and with each instruction set that this CPU has.
+#[cfg(test)]
+pub(crate) fn on_each<K: Kernel>(kernel: impl Fn() -> K) -> Vec<(&'static str, K::Output)> {
+    let arrays = ("arrays", kernel().run(portable::Portable));
+    #[cfg(target_arch = "x86_64")]
+    let others = [
+        x86::Avx2::detect().map(|simd| ("AVX2", simd.run(kernel()))),
+        x86::Avx512::detect().map(|simd| ("AVX-512", simd.run(kernel()))),
+    ];
+    #[cfg(target_arch = "aarch64")]
+    let others = [
+        Some(("NEON", neon::Neon::detect().run(kernel()))),
+        neon::NeonDot::detect().map(|simd| ("dot products", simd.run(kernel()))),
+    ];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let others = [None];
+    std::iter::once(arrays)
+        .chain(others.into_iter().flatten())
+        .collect()
 }
 
 #[cfg(test)]
@@ -155,6 +220,7 @@ mod tests {
                 [0, 1, 0x3ff, 0x400, 0x7bff, 0x7c00][i % 6] | (i as u16) << 15
             });
             let bytes: [u8; LANES] = std::array::from_fn(|i| (i * 37 + 11) as u8);
+            let pairs = std::array::from_fn(|i| (i as i16).wrapping_mul(2_111));
             let (a, b) = (simd.load(&a), simd.splat(0.73));
             let bytes = simd.load_bytes(&bytes);
             let low = simd.field(bytes, 0, 0xf);
@@ -163,6 +229,13 @@ mod tests {
                 simd.sub(a, b),
                 simd.mul(a, b),
                 simd.mul_add(simd.splat(3.0), simd.splat(0.5), a),
+                simd.fused(a, b, a),
+                simd.div(a, b),
+                simd.max(a, b),
+                simd.min(a, b),
+                simd.max(b, simd.splat(f32::NEG_INFINITY)),
+                simd.power_of_two(simd.load(&std::array::from_fn(|i| i as f32 * 16.0 - 126.0))),
+                simd.sums_to_floats(simd.add_pairs(simd.no_sums(), &pairs, 0x0005_fffd)),
                 simd.load_f16(&bits),
                 simd.load_bf16(&bits),
                 simd.to_floats(bytes),
@@ -200,18 +273,19 @@ mod tests {
 
     #[test]
     fn instruction_sets_agree() {
-        let want = Everything.run(portable::Portable);
-        #[cfg(target_arch = "x86_64")]
-        {
-            match x86::Avx2::detect() {
-                Some(simd) => assert_eq!(simd.run(Everything), want),
-                None => test_skips::report("no AVX2 in this processor"),
-            }
-            match x86::Avx512::detect() {
-                Some(simd) => assert_eq!(simd.run(Everything), want),
-                None => test_skips::report("no AVX-512 in this processor"),
-            }
+        let all = on_each(|| Everything);
+        let known = match cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+            true => 3,
+            false => 1,
+        };
+        for missing in all.len()..known {
+            test_skips::report(&format!(
+                "instruction set {missing} is not in this processor"
+            ));
         }
-        assert_eq!(dispatch(Everything), want);
+        for (name, found) in &all {
+            assert_eq!(*found, all[0].1, "{name}");
+        }
+        assert_eq!(dispatch(Everything), all[0].1);
     }
 }

@@ -4,10 +4,12 @@
 //! 512 bits or two of 256.
 
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
-use super::{DOUBLES, Kernel, LANES, Simd};
+use super::{DOUBLES, Kernel, LANES, Simd, operations};
 
-/// AVX-512 F, BW, DQ and VL, which imply AVX2, FMA and F16C.
+/// AVX-512 F, BW, DQ, VL and VNNI, which imply AVX2, FMA and F16C: Intel since Ice Lake, AMD since Zen 4. What has
+/// less of AVX-512 takes AVX2.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
 
@@ -21,13 +23,14 @@ impl Avx512 {
         let found = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni");
         found.then_some(Avx512(()))
     }
 
     #[inline]
     pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
         fn compiled<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
             kernel.run(simd)
         }
@@ -56,25 +59,13 @@ impl Avx2 {
     }
 }
 
-/// A method whose body is intrinsics of the instruction set that `self` proves.
-macro_rules! operations {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)? $body:block)*) => {
-        $(#[inline(always)]
-        fn $name(self, $($arg: $ty),*) $(-> $out)? {
-            // SAFETY: `detect` made `self`, so the CPU has the instructions; loads and stores
-            // are unaligned ones within the arrays that they are given.
-            unsafe { $body }
-        })*
-    };
-}
-
 /// The operations on bytes, in 128-bit registers.
 macro_rules! byte_operations {
     () => {
         type Bytes = __m128i;
 
         operations! {
-            fn load_bytes(bytes: &[u8; LANES]) -> __m128i { _mm_loadu_si128(bytes.as_ptr().cast()) }
+            fn load_bytes(bytes: &[u8; LANES]) -> __m128i { transmute(*bytes) }
             fn splat_byte(byte: u8) -> __m128i { _mm_set1_epi8(byte as i8) }
             fn field(bytes: __m128i, shift: usize, mask: u8) -> __m128i {
                 // Bytes are shifted in pairs; the mask drops what came from the neighbour.
@@ -94,7 +85,7 @@ macro_rules! byte_operations {
                 _mm_and_si128(_mm_cmpeq_epi8(bits, own), _mm_set1_epi8(byte as i8))
             }
             fn lookup(table: &[i8; LANES], bytes: __m128i) -> __m128i {
-                _mm_shuffle_epi8(_mm_loadu_si128(table.as_ptr().cast()), bytes)
+                _mm_shuffle_epi8(transmute(*table), bytes)
             }
         }
     };
@@ -110,28 +101,33 @@ impl Simd for Avx512 {
 
     operations! {
         fn splat(value: f32) -> __m512 { _mm512_set1_ps(value) }
-        fn load(values: &[f32; LANES]) -> __m512 { _mm512_loadu_ps(values.as_ptr()) }
-        fn store(values: __m512, to: &mut [f32; LANES]) { _mm512_storeu_ps(to.as_mut_ptr(), values) }
+        fn load(values: &[f32; LANES]) -> __m512 { transmute(*values) }
+        fn store(values: __m512, to: &mut [f32; LANES]) { *to = transmute(values) }
         fn add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
         fn sub(a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
         fn mul(a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }
         fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
+        fn fused(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
+        fn div(a: __m512, b: __m512) -> __m512 { _mm512_div_ps(a, b) }
+        fn max(a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }
+        fn min(a: __m512, b: __m512) -> __m512 { _mm512_min_ps(a, b) }
+        fn power_of_two(n: __m512) -> __m512 {
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+        }
+        fn sums_to_floats(sums: __m512i) -> __m512 { _mm512_cvtepi32_ps(sums) }
         fn load_f16(bits: &[u16; LANES]) -> __m512 {
-            _mm512_cvtph_ps(_mm256_loadu_si256(bits.as_ptr().cast()))
+            _mm512_cvtph_ps(transmute(*bits))
         }
         fn load_bf16(bits: &[u16; LANES]) -> __m512 {
-            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bits.as_ptr().cast()));
+            let wide = _mm512_cvtepu16_epi32(transmute(*bits));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
         }
         fn to_floats(bytes: __m128i) -> __m512 { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)) }
         fn splat_doubles(value: f64) -> __m512d { _mm512_set1_pd(value) }
-        fn load_doubles(values: &[f64; DOUBLES]) -> __m512d { _mm512_loadu_pd(values.as_ptr()) }
-        fn store_doubles(values: __m512d, to: &mut [f64; DOUBLES]) {
-            _mm512_storeu_pd(to.as_mut_ptr(), values)
-        }
-        fn widen(values: &[f32; DOUBLES]) -> __m512d {
-            _mm512_cvtps_pd(_mm256_loadu_ps(values.as_ptr()))
-        }
+        fn load_doubles(values: &[f64; DOUBLES]) -> __m512d { transmute(*values) }
+        fn store_doubles(values: __m512d, to: &mut [f64; DOUBLES]) { *to = transmute(values) }
+        fn widen(values: &[f32; DOUBLES]) -> __m512d { _mm512_cvtps_pd(transmute(*values)) }
         fn mul_add_doubles(a: __m512d, b: __m512d, c: __m512d) -> __m512d {
             _mm512_fmadd_pd(a, b, c)
         }
@@ -148,13 +144,8 @@ impl Simd for Avx2 {
 
     operations! {
         fn splat(value: f32) -> [__m256; 2] { [_mm256_set1_ps(value); 2] }
-        fn load(values: &[f32; LANES]) -> [__m256; 2] {
-            [_mm256_loadu_ps(values.as_ptr()), _mm256_loadu_ps(values[8..].as_ptr())]
-        }
-        fn store(values: [__m256; 2], to: &mut [f32; LANES]) {
-            _mm256_storeu_ps(to.as_mut_ptr(), values[0]);
-            _mm256_storeu_ps(to[8..].as_mut_ptr(), values[1]);
-        }
+        fn load(values: &[f32; LANES]) -> [__m256; 2] { transmute(*values) }
+        fn store(values: [__m256; 2], to: &mut [f32; LANES]) { *to = transmute(values) }
         fn add(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
             [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])]
         }
@@ -167,17 +158,39 @@ impl Simd for Avx2 {
         fn mul_add(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
             [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])]
         }
-        fn load_f16(bits: &[u16; LANES]) -> [__m256; 2] {
+        fn fused(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
+            [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])]
+        }
+        fn div(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+            [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])]
+        }
+        fn max(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+            [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])]
+        }
+        fn min(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+            [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])]
+        }
+        fn power_of_two(n: [__m256; 2]) -> [__m256; 2] {
+            let bias = _mm256_set1_epi32(127);
+            let biased = [
+                _mm256_add_epi32(_mm256_cvtps_epi32(n[0]), bias),
+                _mm256_add_epi32(_mm256_cvtps_epi32(n[1]), bias),
+            ];
             [
-                _mm256_cvtph_ps(_mm_loadu_si128(bits.as_ptr().cast())),
-                _mm256_cvtph_ps(_mm_loadu_si128(bits[8..].as_ptr().cast())),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased[0])),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased[1])),
             ]
         }
+        fn sums_to_floats(sums: [__m256i; 2]) -> [__m256; 2] {
+            [_mm256_cvtepi32_ps(sums[0]), _mm256_cvtepi32_ps(sums[1])]
+        }
+        fn load_f16(bits: &[u16; LANES]) -> [__m256; 2] {
+            let [low, high]: [__m128i; 2] = transmute(*bits);
+            [_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)]
+        }
         fn load_bf16(bits: &[u16; LANES]) -> [__m256; 2] {
-            let wide = [
-                _mm256_cvtepu16_epi32(_mm_loadu_si128(bits.as_ptr().cast())),
-                _mm256_cvtepu16_epi32(_mm_loadu_si128(bits[8..].as_ptr().cast())),
-            ];
+            let [low, high]: [__m128i; 2] = transmute(*bits);
+            let wide = [_mm256_cvtepu16_epi32(low), _mm256_cvtepu16_epi32(high)];
             [
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide[0])),
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide[1])),
@@ -190,18 +203,11 @@ impl Simd for Avx2 {
             ]
         }
         fn splat_doubles(value: f64) -> [__m256d; 2] { [_mm256_set1_pd(value); 2] }
-        fn load_doubles(values: &[f64; DOUBLES]) -> [__m256d; 2] {
-            [_mm256_loadu_pd(values.as_ptr()), _mm256_loadu_pd(values[4..].as_ptr())]
-        }
-        fn store_doubles(values: [__m256d; 2], to: &mut [f64; DOUBLES]) {
-            _mm256_storeu_pd(to.as_mut_ptr(), values[0]);
-            _mm256_storeu_pd(to[4..].as_mut_ptr(), values[1]);
-        }
+        fn load_doubles(values: &[f64; DOUBLES]) -> [__m256d; 2] { transmute(*values) }
+        fn store_doubles(values: [__m256d; 2], to: &mut [f64; DOUBLES]) { *to = transmute(values) }
         fn widen(values: &[f32; DOUBLES]) -> [__m256d; 2] {
-            [
-                _mm256_cvtps_pd(_mm_loadu_ps(values.as_ptr())),
-                _mm256_cvtps_pd(_mm_loadu_ps(values[4..].as_ptr())),
-            ]
+            let [low, high]: [__m128; 2] = transmute(*values);
+            [_mm256_cvtps_pd(low), _mm256_cvtps_pd(high)]
         }
         fn mul_add_doubles(a: [__m256d; 2], b: [__m256d; 2], c: [__m256d; 2]) -> [__m256d; 2] {
             [_mm256_fmadd_pd(a[0], b[0], c[0]), _mm256_fmadd_pd(a[1], b[1], c[1])]

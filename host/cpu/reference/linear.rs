@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::dot::dots;
-use super::interrupt::Interrupt;
+use crate::cpu::interrupt::Interrupt;
 use crate::gguf::quant::simd::{Kernel, Simd, dispatch};
 use crate::model::Linear;
 
