@@ -9,6 +9,7 @@
 
 mod attention;
 mod dot;
+mod experts;
 mod interrupt;
 mod kv_cache;
 mod linear;
@@ -25,7 +26,7 @@ use crate::backend::{
     Backend, BackendError, IN_FLIGHT, Limits, NewTokens, PAGE_TOKENS, Row, RowResult, Ticket,
     TraceSink, Tracer, check_step,
 };
-use crate::model::{Layer, Linear, Model};
+use crate::model::{FeedForward, GatedNetwork, Layer, Linear, Model};
 use attention::{Attention, attend};
 use interrupt::Interrupt;
 use kv_cache::{KvCache, Token, tokens_of};
@@ -217,30 +218,51 @@ impl CpuBackend {
         trace.tensor(sum_name, width, x);
     }
 
-    /// `x += down(activation(gate(norm(x))) * up(norm(x)))`, with norms as for attention.
+    /// `x += network(norm(x))`, with norms as for attention.
     fn feed_forward_block(&self, layer: usize, x: &mut [f64], trace: &mut Tracer) {
         let config = &self.model.config;
         let weights: &Layer = &self.model.weights.layers[layer];
-        let (width, ffn, eps) = (config.width, config.ffn_width, config.rms_eps);
+        let (width, eps) = (config.width, config.rms_eps);
 
-        let names = ["ffn_norm", "ffn_input"];
-        let normed = self.input(x, weights.ffn_norm.as_ref(), names, trace);
-        let (mut gate, mut up) = join(
-            || self.linear(&weights.ffn_gate, &normed),
-            || self.linear(&weights.ffn_up, &normed),
-        );
-        trace.tensor("ffn_gate", ffn, &mut gate);
-        trace.tensor("ffn_up", ffn, &mut up);
-        let gated = gated_activation(config.gate_function(), &mut gate, &up);
-        trace.tensor(gated, ffn, &mut gate);
-        let mut out = self.linear(&weights.ffn_down, &gate);
-        trace.tensor("ffn_out", width, &mut out);
+        let mut out = match &weights.ffn {
+            FeedForward::Dense(network) => {
+                let names = ["ffn_norm", "ffn_input"];
+                let normed = self.input(x, weights.ffn_norm.as_ref(), names, trace);
+                self.network(network, &normed, "ffn_out", trace)
+            }
+            FeedForward::Experts(experts) => {
+                self.experts(experts, x, weights.ffn_norm.as_ref(), trace)
+            }
+        };
         if let Some(post_norm) = &weights.post_ffn_norm {
             out = rms_norm(&out, post_norm, eps);
             trace.tensor("ffn_post_norm", width, &mut out);
         }
         add_scaled(x, &out, config.residual_scale);
         trace.tensor("l_out", width, x);
+    }
+
+    /// `down(activation(gate(x)) * up(x))`, reported as `name`.
+    fn network(
+        &self,
+        network: &GatedNetwork,
+        x: &[f64],
+        name: &'static str,
+        trace: &mut Tracer,
+    ) -> Vec<f64> {
+        let config = &self.model.config;
+        let ffn = config.ffn_width;
+        let (mut gate, mut up) = join(
+            || self.linear(&network.gate, x),
+            || self.linear(&network.up, x),
+        );
+        trace.tensor("ffn_gate", ffn, &mut gate);
+        trace.tensor("ffn_up", ffn, &mut up);
+        let gated = gated_activation(config.gate_function(), &mut gate, &up);
+        trace.tensor(gated, ffn, &mut gate);
+        let mut out = self.linear(&network.down, &gate);
+        trace.tensor(name, config.width, &mut out);
+        out
     }
 
     /// Logits of the tokens `wanted`, `[wanted, vocab]`.

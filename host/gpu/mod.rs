@@ -202,6 +202,10 @@ impl GpuBackend {
     }
 }
 
+fn experts_are_unsupported() -> DeviceError {
+    DeviceError::Unsupported("mixtures of experts have no kernels yet".to_owned())
+}
+
 /// Checks what the kernels take for granted.
 fn check_model(model: &Model) -> Result<()> {
     let config = &model.config;
@@ -211,6 +215,9 @@ fn check_model(model: &Model) -> Result<()> {
             "heads of {} elements have no attention kernel (there are {HEAD_DIMS:?})",
             config.head_dim
         ));
+    }
+    if config.experts.is_some() {
+        return Err(experts_are_unsupported());
     }
     let of_stream = [
         scales::stream_epsilon(config),
