@@ -25,7 +25,7 @@ impl CpuBackend {
         let Some(counts) = &config.experts else {
             return vec![0.0; x.len()];
         };
-        // The router reads what no backend has rounded: scores that nearly tie decide about whole networks.
+        // What decides about whole networks reads what no backend has rounded: scores may nearly tie.
         let mut normed = match norm {
             Some(norm) => rms_norm(x, norm, config.rms_eps),
             None => x.to_vec(),
@@ -33,6 +33,12 @@ impl CpuBackend {
         let mut scores = self.linear(&experts.router, &normed);
         trace.tensor("ffn_moe_logits", counts.count, &mut scores);
         let chosen = Chosen::of(&scores, counts, trace);
+        let shared = experts.shared.as_ref().map(|shared| {
+            let tokens = normed.chunks_exact(config.width);
+            let mut factors: Vec<f64> = tokens.map(|x| sigmoid(product(&shared.gate, x))).collect();
+            trace.tensor("ffn_shexp_gate", 1, &mut factors);
+            (&shared.network, factors)
+        });
         trace.tensor("ffn_norm", config.width, &mut normed);
 
         let mut gate = self.products(&experts.gate, &chosen, &normed, 1);
@@ -47,11 +53,8 @@ impl CpuBackend {
 
         let mut out = chosen.weighted_sums(&parts, config.width);
         trace.tensor("ffn_moe_out", config.width, &mut out);
-        if let Some(shared) = &experts.shared {
-            let part = self.network(&shared.network, &normed, "ffn_shexp", trace);
-            let tokens = normed.chunks_exact(config.width);
-            let mut factors: Vec<f64> = tokens.map(|x| sigmoid(product(&shared.gate, x))).collect();
-            trace.tensor("ffn_shexp_gate", 1, &mut factors);
+        if let Some((network, factors)) = shared {
+            let part = self.network(network, &normed, "ffn_shexp", trace);
             let tokens = out.chunks_exact_mut(config.width);
             for ((out, part), factor) in tokens.zip(part.chunks_exact(config.width)).zip(factors) {
                 out.iter_mut().zip(part).for_each(|(y, x)| *y += factor * x);

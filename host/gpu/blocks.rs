@@ -1,7 +1,6 @@
 //! The parts of a transformer block in which all steps that multiply in f16 are alike: everything but
 //! attention.
 
-use super::experts_are_unsupported;
 use super::ops::matvec::Product;
 use super::ops::norm::Norm;
 use super::pass::Pass;
@@ -68,12 +67,13 @@ impl Pass<'_> {
     pub fn feed_forward(&self, layer: usize, n_tokens: usize) -> Result<()> {
         let weights = &self.weights.layers[layer];
         match (&weights.experts, &weights.network) {
-            (Some(_), _) => Err(experts_are_unsupported()),
+            (Some(experts), _) => self.experts(layer, experts, n_tokens),
             (None, Some(network)) => self.network(layer, network, n_tokens),
             (None, None) => Ok(()),
         }
     }
 
+    /// A network that is the whole block.
     fn network(&self, layer: usize, network: &GpuNetwork, n_tokens: usize) -> Result<()> {
         let weights = &self.weights.layers[layer];
         let normed = self.norm_feed_forward(layer, Some(network), n_tokens)?;

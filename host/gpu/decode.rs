@@ -7,7 +7,6 @@
 use kernels_gpu::abi::{MatvecEpilogue, MatvecOrder};
 use kernels_gpu::ops::elementwise::{GEGLU_F32, SWIGLU_F32};
 
-use super::experts_are_unsupported;
 use super::graphs::GraphKey;
 use super::ops::attention_decode::MixedType;
 use super::ops::matvec::{Product, Residual, Vectors};
@@ -127,7 +126,7 @@ impl<'a> Pass<'a> {
         )?;
 
         match (&weights.experts, &weights.network) {
-            (Some(_), _) => Err(experts_are_unsupported()),
+            (Some(experts), _) => self.decode_experts(layer, experts, stream.x, key.n),
             (None, Some(network)) => self.decode_network(layer, network, key.n, stream),
             (None, None) => Ok(()),
         }

@@ -4,6 +4,7 @@
 mod attention;
 mod bytes;
 mod engine;
+mod experts;
 mod proofs;
 mod rounding;
 #[path = "../support/mod.rs"]

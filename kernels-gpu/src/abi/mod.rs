@@ -11,6 +11,7 @@ use bytemuck::{Pod, Zeroable};
 
 mod attention;
 mod elementwise;
+mod experts;
 mod matmul;
 mod matvec;
 mod norm;
@@ -19,6 +20,7 @@ mod weights;
 
 pub use attention::*;
 pub use elementwise::*;
+pub use experts::*;
 pub use matmul::*;
 pub use matvec::*;
 pub use norm::*;
