@@ -10,6 +10,7 @@
 
 mod arithmetic;
 mod attention;
+mod experts;
 mod fast;
 mod interrupt;
 mod kv_cache;

@@ -7,7 +7,7 @@ use super::kv_cache::{KvCache, Token, tokens_of};
 use super::ops::{add_scaled, rms_norm, rms_norm_heads, rotate, scale};
 use super::outputs::{Computed, wanted_tokens};
 use crate::backend::{BackendError, Row, RowResult, Tracer};
-use crate::model::{GateFunction, Layer, Linear, Model};
+use crate::model::{FeedForward, GateFunction, GatedNetwork, Layer, Linear, Model};
 
 /// What a step needs.
 pub struct Pass<'a, A> {
@@ -54,7 +54,7 @@ impl<A: Arithmetic> Pass<'_, A> {
         Ok(computed.results(rows, ids))
     }
 
-    fn linears<const N: usize>(
+    pub(super) fn linears<const N: usize>(
         &self,
         matrices: [&Linear; N],
         x: &[A::Value],
@@ -150,15 +150,41 @@ impl<A: Arithmetic> Pass<'_, A> {
         trace.tensor(sum_name, width, x);
     }
 
-    /// `x += down(activation(gate(norm(x))) * up(norm(x)))`, with norms as for attention.
+    /// `x += network(norm(x))`, with norms as for attention.
     fn feed_forward_block(&self, layer: usize, x: &mut [A::Value], trace: &mut Tracer) {
         let config = &self.model.config;
         let weights: &Layer = &self.model.weights.layers[layer];
-        let (width, ffn, eps) = (config.width, config.ffn_width, config.rms_eps);
+        let (width, eps) = (config.width, config.rms_eps);
 
-        let names = ["ffn_norm", "ffn_input"];
-        let normed = self.input(x, weights.ffn_norm.as_ref(), names, trace);
-        let [mut gate, mut up] = self.linears([&weights.ffn_gate, &weights.ffn_up], &normed);
+        let mut out = match &weights.ffn {
+            FeedForward::Dense(network) => {
+                let names = ["ffn_norm", "ffn_input"];
+                let normed = self.input(x, weights.ffn_norm.as_ref(), names, trace);
+                self.network(network, &normed, "ffn_out", trace)
+            }
+            FeedForward::Experts(experts) => {
+                self.experts(experts, x, weights.ffn_norm.as_ref(), trace)
+            }
+        };
+        if let Some(post_norm) = &weights.post_ffn_norm {
+            out = rms_norm(&out, post_norm, eps);
+            trace.tensor("ffn_post_norm", width, &mut out);
+        }
+        add_scaled(x, &out, config.residual_scale);
+        trace.tensor("l_out", width, x);
+    }
+
+    /// `down(activation(gate(x)) * up(x))`, reported as `name`.
+    pub(super) fn network(
+        &self,
+        network: &GatedNetwork,
+        x: &[A::Value],
+        name: &'static str,
+        trace: &mut Tracer,
+    ) -> Vec<A::Value> {
+        let config = &self.model.config;
+        let ffn = config.ffn_width;
+        let [mut gate, mut up] = self.linears([&network.gate, &network.up], x);
         trace.tensor("ffn_gate", ffn, &mut gate);
         trace.tensor("ffn_up", ffn, &mut up);
         self.arithmetic.gate(config.gate_function(), &mut gate, &up);
@@ -167,14 +193,9 @@ impl<A: Arithmetic> Pass<'_, A> {
             GateFunction::GeluTanh => "ffn_geglu",
         };
         trace.tensor(gated, ffn, &mut gate);
-        let [mut out] = self.linears([&weights.ffn_down], &gate);
-        trace.tensor("ffn_out", width, &mut out);
-        if let Some(post_norm) = &weights.post_ffn_norm {
-            out = rms_norm(&out, post_norm, eps);
-            trace.tensor("ffn_post_norm", width, &mut out);
-        }
-        add_scaled(x, &out, config.residual_scale);
-        trace.tensor("l_out", width, x);
+        let [mut out] = self.linears([&network.down], &gate);
+        trace.tensor(name, config.width, &mut out);
+        out
     }
 
     /// Logits of the tokens `wanted`, `[wanted, vocab]`.

@@ -5,7 +5,7 @@ use super::ops::matvec::Product;
 use super::ops::norm::Norm;
 use super::pass::Pass;
 use super::scales::HalfRows;
-use super::weights::GpuLinear;
+use super::weights::{GpuLinear, GpuNetwork};
 use crate::device::{Buffer, Result};
 use crate::model::GateFunction;
 
@@ -63,15 +63,36 @@ impl Pass<'_> {
         )
     }
 
-    /// The feed-forward network of the step's `n_tokens` tokens.
+    /// The feed-forward block of the step's `n_tokens` tokens.
     pub fn feed_forward(&self, layer: usize, n_tokens: usize) -> Result<()> {
-        let (config, w) = (self.config, self.workspace);
         let weights = &self.weights.layers[layer];
-        let (width, ffn) = (config.width, config.ffn_width);
+        match (&weights.experts, &weights.network) {
+            (Some(experts), _) => self.experts(layer, experts, n_tokens),
+            (None, Some(network)) => self.network(layer, network, n_tokens),
+            (None, None) => Ok(()),
+        }
+    }
 
-        let maxima = self
-            .knows_gate_maxima(layer, n_tokens)
-            .then_some(&w.gated_maxima);
+    /// A network that is the whole block.
+    fn network(&self, layer: usize, network: &GpuNetwork, n_tokens: usize) -> Result<()> {
+        let weights = &self.weights.layers[layer];
+        let normed = self.norm_feed_forward(layer, Some(network), n_tokens)?;
+        let gated = self.gated_rows(layer, network, normed)?;
+        let post_norm = weights.post_ffn_norm.as_deref();
+        let names = ["ffn_out", "ffn_post_norm", "l_out"];
+        self.add_block(&network.down, gated, post_norm, names)
+    }
+
+    /// What a feed-forward block multiplies; the maxima of the products of `network` are cleared.
+    pub fn norm_feed_forward(
+        &self,
+        layer: usize,
+        network: Option<&GpuNetwork>,
+        n_tokens: usize,
+    ) -> Result<HalfRows<'_>> {
+        let (w, weights) = (self.workspace, &self.weights.layers[layer]);
+        let knows_maxima = network.is_some_and(|n| self.knows_gate_maxima(n, n_tokens));
+        let maxima = knows_maxima.then_some(&w.gated_maxima);
         let norm = Norm {
             cleared: maxima,
             ..Norm::new(weights.ffn_norm.as_deref(), self.norm_scales.ffn[layer])
@@ -81,23 +102,36 @@ impl Pass<'_> {
             .ffn_norm
             .as_ref()
             .map_or("ffn_input", |_| "ffn_norm");
-        self.trace.half_rows(name, width, normed)?;
+        self.trace.half_rows(name, self.config.width, normed)?;
+        Ok(HalfRows { maxima, ..normed })
+    }
+
+    /// The gated products of `network` with `normed`.
+    pub fn gated_rows(
+        &self,
+        layer: usize,
+        network: &GpuNetwork,
+        normed: HalfRows<'_>,
+    ) -> Result<HalfRows<'_>> {
+        let (w, ffn) = (self.workspace, self.config.ffn_width);
         let products = [
-            Product::new(&weights.ffn_gate, &w.gate),
-            Product::new(&weights.ffn_up, &w.up),
+            Product::new(&network.gate, &w.gate),
+            Product::new(&network.up, &w.up),
         ];
-        self.multiply(HalfRows { maxima, ..normed }, &products, false)?;
+        self.multiply(normed, &products, false)?;
         self.trace.f32("ffn_gate", ffn, &w.gate)?;
         self.trace.f32("ffn_up", ffn, &w.up)?;
-        let name = match config.gate_function() {
+        let gated = self.gate_rows(layer, network, normed.count)?;
+        self.trace.half_rows(self.gated_name(), ffn, gated)?;
+        Ok(gated)
+    }
+
+    /// llama.cpp's name of gated activations.
+    pub fn gated_name(&self) -> &'static str {
+        match self.config.gate_function() {
             GateFunction::Silu => "ffn_swiglu",
             GateFunction::GeluTanh => "ffn_geglu",
-        };
-        let gated = self.gate_rows(layer, n_tokens)?;
-        self.trace.half_rows(name, ffn, gated)?;
-        let post_norm = weights.post_ffn_norm.as_deref();
-        let names = ["ffn_out", "ffn_post_norm", "l_out"];
-        self.add_block(&weights.ffn_down, gated, post_norm, names)
+        }
     }
 
     /// Adds a block's last product to the residual stream, normed where the architecture says so.

@@ -11,7 +11,7 @@ use super::graphs::GraphKey;
 use super::ops::attention_decode::MixedType;
 use super::ops::matvec::{Product, Residual, Vectors};
 use super::pass::Pass;
-use super::weights::{GpuLayer, GpuLinear};
+use super::weights::{GpuLinear, GpuNetwork};
 use super::workspace::{DECODE_SEQUENCES, Q8_SEQUENCES};
 use crate::backend::Row;
 use crate::device::{Buffer, Result};
@@ -128,17 +128,29 @@ impl<'a> Pass<'a> {
             names,
         )?;
 
-        let vectors = stream.vectors(key.n, weights.ffn_norm.as_deref());
-        self.gated_products(vectors, weights)?;
+        match (&weights.experts, &weights.network) {
+            (Some(experts), _) => self.decode_experts(layer, experts, stream.x, key.n),
+            (None, Some(network)) => self.decode_network(layer, network, key.n, stream),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn decode_network(
+        &self,
+        layer: usize,
+        network: &'a GpuNetwork,
+        count: usize,
+        stream: &mut Stream<'a>,
+    ) -> Result<()> {
+        let (w, weights) = (self.workspace, &self.weights.layers[layer]);
+        let vectors = stream.vectors(count, weights.ffn_norm.as_deref());
+        self.gated_products(vectors, network)?;
         self.trace_post_norm_sum("sa_out", stream)?;
-        let gated = match config.gate_function() {
-            GateFunction::Silu => "ffn_swiglu",
-            GateFunction::GeluTanh => "ffn_geglu",
-        };
-        self.trace.f32(gated, config.ffn_width, &w.gated)?;
+        self.trace
+            .f32(self.gated_name(), self.config.ffn_width, &w.gated)?;
         let post_norm = weights.post_ffn_norm.as_deref();
         let names = ["ffn_out", "l_out"];
-        self.add_output(stream, &w.gated, &weights.ffn_down, post_norm, key.n, names)
+        self.add_output(stream, &w.gated, &network.down, post_norm, count, names)
     }
 
     /// Products of several matrices with the same vectors: together where they have one type, else beside
@@ -166,9 +178,9 @@ impl<'a> Pass<'a> {
     }
 
     /// `gated = activation(gate) * up`, in one launch where both matrices have one type.
-    fn gated_products(&self, vectors: Vectors<'_>, weights: &GpuLayer) -> Result<()> {
+    pub fn gated_products(&self, vectors: Vectors<'_>, network: &GpuNetwork) -> Result<()> {
         let w = self.workspace;
-        let (gate, up) = (&weights.ffn_gate, &weights.ffn_up);
+        let (gate, up) = (&network.gate, &network.up);
         let (epilogue, kernel) = match self.config.gate_function() {
             GateFunction::Silu => (MatvecEpilogue::Silu, SWIGLU_F32),
             GateFunction::GeluTanh => (MatvecEpilogue::Gelu, GEGLU_F32),

@@ -6,7 +6,7 @@ use super::ops::attention_decode::MixedType;
 use super::ops::matvec::Product;
 use super::ops::q8_rows::Q8Rows;
 use super::pass::Pass;
-use super::weights::GpuLinear;
+use super::weights::{GpuLinear, GpuNetwork};
 #[cfg(doc)]
 use super::workspace::Q8_SEQUENCES;
 use crate::backend::Row;
@@ -32,7 +32,7 @@ impl Pass<'_> {
     fn decode_q8_layer(&self, layer: usize, key: GraphKey, rows: &[Row<'_>]) -> Result<()> {
         let (config, w, n) = (self.config, self.workspace, key.n);
         let weights = &self.weights.layers[layer];
-        let (q_width, kv_width, ffn) = (config.q_width(), config.kv_width(), config.ffn_width);
+        let (q_width, kv_width) = (config.q_width(), config.kv_width());
 
         let input = self.q8_normed(weights.attn_norm.as_deref(), n)?;
         let products = [
@@ -60,23 +60,33 @@ impl Pass<'_> {
         let post_norm = weights.post_attn_norm.as_deref();
         self.add_q8(mixed, &weights.attn_output, post_norm, names)?;
 
+        // Models that take this step have no experts.
+        match &weights.network {
+            Some(network) => self.decode_q8_network(layer, network, n),
+            None => Ok(()),
+        }
+    }
+
+    fn decode_q8_network(&self, layer: usize, network: &GpuNetwork, n: usize) -> Result<()> {
+        let (config, w) = (self.config, self.workspace);
+        let weights = &self.weights.layers[layer];
         let input = self.q8_normed(weights.ffn_norm.as_deref(), n)?;
         let products = [
-            Product::new(&weights.ffn_gate, &w.gate),
-            Product::new(&weights.ffn_up, &w.up),
+            Product::new(&network.gate, &w.gate),
+            Product::new(&network.up, &w.up),
         ];
         self.multiply_q8(input, &products, false)?;
-        self.trace.f32("ffn_gate", ffn, &w.gate)?;
-        self.trace.f32("ffn_up", ffn, &w.up)?;
+        self.trace.f32("ffn_gate", config.ffn_width, &w.gate)?;
+        self.trace.f32("ffn_up", config.ffn_width, &w.up)?;
         let gated = self.q8_gated(n)?;
         let name = match config.gate_function() {
             GateFunction::Silu => "ffn_swiglu",
             GateFunction::GeluTanh => "ffn_geglu",
         };
-        self.trace.f32(name, ffn, &w.gated)?;
+        self.trace.f32(name, config.ffn_width, &w.gated)?;
         let post_norm = weights.post_ffn_norm.as_deref();
         let names = ["ffn_out", "ffn_post_norm", "l_out"];
-        self.add_q8(gated, &weights.ffn_down, post_norm, names)
+        self.add_q8(gated, &network.down, post_norm, names)
     }
 
     /// Adds a block's last product to the residual stream, normed where the architecture says so. `names` are those of

@@ -24,6 +24,8 @@ const KERNEL_BYTES: u64 = 32 << 10;
 const BLOCK_KERNELS: u64 = 16;
 /// Of these, more in a block with norms of all heads of Q and of K.
 const PROJECTION_NORMS: u64 = 2;
+/// And in a block with experts.
+const EXPERT_KERNELS: u64 = 12;
 const OTHER_KERNELS: u64 = 8;
 
 /// Bytes that a recorded step of a model takes at most.
@@ -32,7 +34,8 @@ pub fn graph_bytes(config: &Config) -> u64 {
         QkNorm::Projection => BLOCK_KERNELS + PROJECTION_NORMS,
         QkNorm::None | QkNorm::Head => BLOCK_KERNELS,
     };
-    let kernels = of_block * config.n_layers as u64 + OTHER_KERNELS;
+    let of_experts = config.experts.map_or(0, |_| EXPERT_KERNELS);
+    let kernels = (of_block + of_experts) * config.n_layers as u64 + OTHER_KERNELS;
     (kernels * KERNEL_BYTES).next_multiple_of(GRANULE)
 }
 

@@ -13,6 +13,9 @@ mod choices;
 mod decode;
 mod decode_batch;
 mod decode_q8;
+mod expert_space;
+mod expert_trace;
+mod experts;
 mod graphs;
 mod inputs;
 mod launcher;
@@ -31,6 +34,8 @@ mod workspace;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use kernels_gpu::abi::MAX_EXPERTS;
+
 use crate::backend::{
     self, ActivationPrecision, Backend, BackendError, Instrumented, NoTrace, NotedLaunch,
     PAGE_TOKENS, Row, RowResult, Ticket, TraceSink, check_step,
@@ -39,6 +44,7 @@ use crate::device::plan::{ContextCost, LOADED_LATER, MemoryPlan};
 use crate::device::{Buffer, Device, DeviceError, Result};
 use crate::model::Model;
 use cache::{KvCache, RopeTable};
+use expert_space::MAX_PAIRS;
 use graphs::{Graphs, Memory};
 use inputs::Inputs;
 use launcher::Launcher;
@@ -93,6 +99,16 @@ impl GpuBackend {
     pub fn plan(model: &Model, limits: Limits) -> Result<MemoryPlan> {
         check_model(model)?;
         let config = &model.config;
+        if let Some(experts) = &config.experts
+            && limits.tokens() * experts.used > MAX_PAIRS
+        {
+            return Err(DeviceError::Unsupported(format!(
+                "a step of {} tokens, each with {} experts, is too large; at most {} tokens",
+                limits.tokens(),
+                experts.used,
+                MAX_PAIRS / experts.used
+            )));
+        }
         let mut plan = MemoryPlan::new();
         let ropes = config
             .ropes
@@ -218,6 +234,14 @@ fn check_model(model: &Model) -> Result<()> {
             config.head_dim
         ));
     }
+    if let Some(experts) = &config.experts
+        && experts.count > MAX_EXPERTS as usize
+    {
+        return unsupported(format!(
+            "{} experts are more than the {MAX_EXPERTS} that the kernels choose among",
+            experts.count
+        ));
+    }
     let of_stream = [
         scales::stream_epsilon(config),
         scales::stream_embedding_scale(config),
@@ -231,6 +255,10 @@ fn check_model(model: &Model) -> Result<()> {
     for (name, elements) in [
         ("embedding", config.width),
         ("feed-forward", config.ffn_width),
+        (
+            "experts'",
+            config.experts.map_or(0, |experts| experts.width),
+        ),
     ] {
         if !elements.is_multiple_of(4) {
             return unsupported(format!(

@@ -81,11 +81,27 @@ impl<'a> DeviceTracer<'a> {
         Ok(())
     }
 
+    /// Reports the u32 tensor `[tokens, elements]` in `buffer`: numbers that f32 holds.
+    pub fn u32(&self, base: &'static str, elements: usize, buffer: &Buffer) -> Result<()> {
+        if self.wants(base) {
+            let data = self.read_u32(self.n_tokens * elements, buffer)?;
+            let data: Vec<f32> = data.iter().map(|&value| value as f32).collect();
+            self.values(base, elements, &data);
+        }
+        Ok(())
+    }
+
     /// Reports rows of `elements` elements that were divided to fit in f16.
     pub fn half_rows(&self, base: &'static str, elements: usize, rows: HalfRows<'_>) -> Result<()> {
-        if !self.wants(base) {
-            return Ok(());
+        if self.wants(base) {
+            let data = self.read_half_rows(elements, rows)?;
+            self.values(base, elements, &data);
         }
+        Ok(())
+    }
+
+    /// Rows of `elements` elements that were divided to fit in f16.
+    pub fn read_half_rows(&self, elements: usize, rows: HalfRows<'_>) -> Result<Vec<f32>> {
         let mut scales = vec![1f32; rows.count];
         if let Some(from) = rows.scales {
             let from = from.slice(0, 4 * rows.count)?;
@@ -102,9 +118,7 @@ impl<'a> DeviceTracer<'a> {
             row.iter()
                 .map(move |&bits| f16::from_bits(bits).to_f32() * factor)
         });
-        let data: Vec<f32> = data.collect();
-        self.values(base, elements, &data);
-        Ok(())
+        Ok(data.collect())
     }
 
     /// Reports f16 values by their bits.
@@ -160,10 +174,24 @@ impl<'a> DeviceTracer<'a> {
     }
 
     fn read(&self, elements: usize, buffer: &Buffer) -> Result<Vec<f32>> {
-        let mut data = vec![0f32; self.n_tokens * elements];
-        let from = buffer.slice(0, 4 * data.len())?;
-        self.device
-            .download(bytemuck::cast_slice_mut(&mut data), from)?;
+        self.read_f32(self.n_tokens * elements, buffer)
+    }
+
+    /// The first `n` f32 of `buffer`.
+    pub fn read_f32(&self, n: usize, buffer: &Buffer) -> Result<Vec<f32>> {
+        self.read_words(n, buffer)
+    }
+
+    /// The first `n` u32 of `buffer`.
+    pub fn read_u32(&self, n: usize, buffer: &Buffer) -> Result<Vec<u32>> {
+        self.read_words(n, buffer)
+    }
+
+    fn read_words<T: bytemuck::Pod>(&self, n: usize, buffer: &Buffer) -> Result<Vec<T>> {
+        let mut data = vec![T::zeroed(); n];
+        let bytes = bytemuck::cast_slice_mut(&mut data);
+        let from = buffer.slice(0, bytes.len())?;
+        self.device.download(bytes, from)?;
         Ok(data)
     }
 }

@@ -10,7 +10,7 @@ use super::scales::matrix_scale;
 use crate::device::upload::Uploader;
 use crate::device::{Buffer, Device, DeviceError, Result};
 use crate::gguf::Tensor;
-use crate::model::{Layer, Linear, Model};
+use crate::model::{ExpertMatrix, Experts, GatedNetwork, Layer, Linear, Model};
 
 /// A matrix `[n_out, n_in]` of blocks, row after row.
 #[derive(Clone)]
@@ -65,10 +65,43 @@ pub struct GpuLayer {
     pub k_norm: Option<Arc<Buffer>>,
     pub post_attn_norm: Option<Arc<Buffer>>,
     pub ffn_norm: Option<Arc<Buffer>>,
-    pub ffn_gate: GpuLinear,
-    pub ffn_up: GpuLinear,
-    pub ffn_down: GpuLinear,
+    /// The network that all tokens take, where there is one.
+    pub network: Option<GpuNetwork>,
+    pub experts: Option<GpuExperts>,
     pub post_ffn_norm: Option<Arc<Buffer>>,
+}
+
+/// A feed-forward network; the fields are those of [`GatedNetwork`].
+pub struct GpuNetwork {
+    pub gate: GpuLinear,
+    pub up: GpuLinear,
+    pub down: GpuLinear,
+}
+
+/// A mixture of experts; the fields are those of [`Experts`].
+pub struct GpuExperts {
+    /// f32, whatever the file's type: it is small, and scores nearly tie.
+    pub router: Arc<Buffer>,
+    pub gate: GpuExpertMatrix,
+    pub up: GpuExpertMatrix,
+    pub down: GpuExpertMatrix,
+    /// The gate of the network that all tokens take, f32.
+    pub shared_gate: Option<Arc<Buffer>>,
+}
+
+/// A matrix of each expert, one behind the other.
+pub struct GpuExpertMatrix {
+    /// All of them, as one of that many rows.
+    pub all: GpuMatrix,
+    /// Rows of one.
+    pub n_out: usize,
+}
+
+impl GpuExpertMatrix {
+    /// Bytes of one expert's.
+    pub fn bytes(&self) -> u64 {
+        self.n_out as u64 * u64::from(self.all.ty.row_bytes(self.all.n_in as u32))
+    }
 }
 
 /// All weights.
@@ -95,10 +128,13 @@ impl GpuWeights {
         let layers = model.weights.layers.iter().flat_map(vectors);
         let vectors = layers.chain([model.weights.output_norm.as_slice()]);
         let vectors = vectors.map(|vector| 4 * vector.len() as u64);
+        let experts = model.weights.layers.iter().filter_map(Layer::experts);
+        let routers = experts.map(|experts| 4 * experts.router.weight.n_elements() as u64);
         tensors
             .iter()
             .map(|&(_, len)| len as u64)
             .chain(vectors)
+            .chain(routers)
             .collect()
     }
 
@@ -163,24 +199,30 @@ impl GpuWeights {
 
     /// The matrix of tensor `name`.
     pub fn matrix(&self, name: &str) -> Option<&GpuMatrix> {
-        let mut all = std::iter::once(&self.token_embd).chain(self.linears());
+        let mut all = std::iter::once(&self.token_embd)
+            .chain(self.linears())
+            .chain(self.expert_matrices());
         all.find(|matrix| matrix.name == name)
     }
 
     /// The matrices of all products.
     fn linears(&self) -> impl Iterator<Item = &GpuMatrix> {
         let layers = self.layers.iter().flat_map(|layer| {
-            [
-                &layer.q,
-                &layer.k,
-                &layer.v,
-                &layer.attn_output,
-                &layer.ffn_gate,
-                &layer.ffn_up,
-                &layer.ffn_down,
-            ]
+            let network = layer.network.as_ref();
+            let network = network.map(|network| [&network.gate, &network.up, &network.down]);
+            let attention = [&layer.q, &layer.k, &layer.v, &layer.attn_output];
+            attention.into_iter().chain(network.into_iter().flatten())
         });
         layers.chain([&self.output]).map(|linear| &linear.matrix)
+    }
+
+    /// The matrices of all experts.
+    fn expert_matrices(&self) -> impl Iterator<Item = &GpuMatrix> {
+        let experts = self
+            .layers
+            .iter()
+            .filter_map(|layer| layer.experts.as_ref());
+        experts.flat_map(|experts| [&experts.gate.all, &experts.up.all, &experts.down.all])
     }
 }
 
@@ -203,7 +245,11 @@ fn extent(tensor: &Tensor) -> Extent {
 fn matrices(model: &Model) -> impl Iterator<Item = &Tensor> {
     let layers = model.weights.layers.iter().flat_map(Layer::linears);
     let linears = layers.chain(std::iter::once(&model.weights.output));
-    std::iter::once(&model.weights.token_embd).chain(linears.map(|linear| &linear.weight))
+    let experts = model.weights.layers.iter().filter_map(Layer::experts);
+    let experts = experts.flat_map(Experts::matrices);
+    std::iter::once(&model.weights.token_embd)
+        .chain(linears.map(|linear| &linear.weight))
+        .chain(experts.map(|matrix| &matrix.weight))
 }
 
 fn vectors(layer: &Layer) -> impl Iterator<Item = &[f32]> {
@@ -216,7 +262,9 @@ fn vectors(layer: &Layer) -> impl Iterator<Item = &[f32]> {
         layer.post_ffn_norm.as_ref(),
     ];
     let biases = layer.linears().map(|linear| linear.bias.as_ref());
-    let all = norms.into_iter().chain(biases);
+    let shared = layer.experts().and_then(|experts| experts.shared.as_ref());
+    let shared = shared.map(|shared| &shared.gate);
+    let all = norms.into_iter().chain(biases).chain([shared]);
     all.flatten().map(Vec::as_slice)
 }
 
@@ -241,10 +289,39 @@ impl Transfer<'_> {
             k_norm: self.optional(&layer.k_norm, name("attn_k_norm"))?,
             post_attn_norm: self.optional(&layer.post_attn_norm, name("post_attention_norm"))?,
             ffn_norm: self.optional(&layer.ffn_norm, name("ffn_norm"))?,
-            ffn_gate: self.linear(&layer.ffn_gate)?,
-            ffn_up: self.linear(&layer.ffn_up)?,
-            ffn_down: self.linear(&layer.ffn_down)?,
+            network: layer.network().map(|n| self.network(n)).transpose()?,
+            experts: layer
+                .experts()
+                .map(|experts| self.experts(index, experts))
+                .transpose()?,
             post_ffn_norm: self.optional(&layer.post_ffn_norm, name("post_ffw_norm"))?,
+        })
+    }
+
+    fn network(&mut self, network: &GatedNetwork) -> Result<GpuNetwork> {
+        Ok(GpuNetwork {
+            gate: self.linear(&network.gate)?,
+            up: self.linear(&network.up)?,
+            down: self.linear(&network.down)?,
+        })
+    }
+
+    fn experts(&mut self, index: usize, experts: &Experts) -> Result<GpuExperts> {
+        let name = |part: &str| format!("blk.{index}.{part}.weight");
+        let shared_gate = experts.shared.as_ref().map(|shared| shared.gate.clone());
+        Ok(GpuExperts {
+            router: self.vector(&experts.router.weight.to_f32(), name("ffn_gate_inp"))?,
+            gate: self.expert_matrix(&experts.gate)?,
+            up: self.expert_matrix(&experts.up)?,
+            down: self.expert_matrix(&experts.down)?,
+            shared_gate: self.optional(&shared_gate, name("ffn_gate_inp_shexp"))?,
+        })
+    }
+
+    fn expert_matrix(&mut self, matrix: &ExpertMatrix) -> Result<GpuExpertMatrix> {
+        Ok(GpuExpertMatrix {
+            all: self.matrix(&matrix.weight)?,
+            n_out: matrix.n_out,
         })
     }
 

@@ -7,6 +7,7 @@ use kernels_gpu::abi::{
     q8_vectors_bytes,
 };
 
+use super::expert_space::{self, ExpertSpace};
 use super::products::ROW_MULTIPLE;
 use crate::device::plan::MemoryPlan;
 use crate::device::{Buffer, Device, DeviceError, Result};
@@ -142,15 +143,18 @@ pub struct Workspace {
     pub logit_sums: Buffer,
     /// The largest logit of each group of a row, u32.
     pub group_maxima: Buffer,
+    /// Results of experts, where the model has some.
+    pub experts: Option<ExpertSpace>,
 }
 
 /// Label and bytes of each buffer, in the order of [`Workspace`]'s fields.
 fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 28] {
     let config = &model.config;
     // Results are f32 in a step that multiplies in 8 bits, and f16 in any other.
-    let tokens = (limits.tokens().max(2 * Q8_SEQUENCES.end())).next_multiple_of(ROW_MULTIPLE);
+    let tokens = padded_tokens(limits);
     let (sequences, logit_rows) = (limits.sequences(), limits.logit_rows());
-    let (width, ffn, vocab) = (config.width, config.ffn_width, model.vocab());
+    // Experts may be all that there is.
+    let (width, ffn, vocab) = (config.width, config.ffn_width.max(4), model.vocab());
     let (q, kv) = (config.q_width(), config.kv_width());
     let grid_y = grid_y(config) as usize;
     let longest = width.max(q).max(ffn) as u32;
@@ -191,6 +195,12 @@ fn sizes(model: &Model, limits: Limits) -> [(&'static str, usize); 28] {
     ]
 }
 
+/// Tokens that buffers have room for: products may compute more of them than a step has.
+fn padded_tokens(limits: Limits) -> usize {
+    let tokens = limits.tokens().max(2 * Q8_SEQUENCES.end());
+    tokens.next_multiple_of(ROW_MULTIPLE)
+}
+
 /// Blocks in y of decoding attention that shares its context among blocks.
 pub fn grid_y(config: &Config) -> u32 {
     decode_grid_y(config.n_heads as u32, config.n_kv_heads as u32)
@@ -206,8 +216,9 @@ fn unpacked_bytes(model: &Model) -> usize {
 
 /// Adds the workspace to `plan`, as one entry.
 pub fn plan(plan: &mut MemoryPlan, model: &Model, limits: Limits) {
-    let sizes = sizes(model, limits);
-    plan.add_each("workspace", sizes.iter().map(|&(_, bytes)| bytes as u64));
+    let experts = expert_space::sizes(&model.config, limits.tokens());
+    let sizes = sizes(model, limits).into_iter().chain(experts);
+    plan.add_each("workspace", sizes.map(|(_, bytes)| bytes as u64));
 }
 
 impl Workspace {
@@ -257,6 +268,7 @@ impl Workspace {
             best_arrived: next()?,
             logit_sums: next()?,
             group_maxima: next()?,
+            experts: ExpertSpace::new(device, &model.config, limits.tokens())?,
         };
         for counters in [&workspace.arrived, &workspace.best, &workspace.best_arrived] {
             device.fill(counters.all(), 0)?;

@@ -99,6 +99,21 @@ pub enum LocalRope {
     Base(f32),
 }
 
+/// Feed-forward networks of which each token takes some: a router's softmax over all of them says which, and how much
+/// each counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertRule {
+    /// Whether files of this architecture may have none.
+    pub is_optional: bool,
+    /// Whether the weights of those that a token takes are divided by their sum.
+    pub normalizes: bool,
+    /// Whether there is one more that every token takes, times the sigmoid of a gate of its own.
+    pub has_shared: bool,
+    /// Whether `feed_forward_length` counts the elements of all networks that a token takes together, where the file
+    /// does not name `expert_feed_forward_length`.
+    pub shares_width: bool,
+}
+
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Architecture {
@@ -124,6 +139,8 @@ pub struct Architecture {
     pub unrotated: Unrotated,
     /// Logits are capped by `final_logit_softcapping`, where the file names it.
     pub logit_softcap: bool,
+    /// Feed-forward networks of which each token takes some. They have norms before them alone.
+    pub experts: Option<ExpertRule>,
 }
 
 const LLAMA: Architecture = Architecture {
@@ -138,11 +155,20 @@ const LLAMA: Architecture = Architecture {
     rope_factors: RopeFactors::One,
     unrotated: Unrotated::None,
     logit_softcap: false,
+    experts: None,
 };
 
 /// Every architecture that hyperion runs.
 pub const ARCHITECTURES: &[Architecture] = &[
-    LLAMA,
+    Architecture {
+        experts: Some(ExpertRule {
+            is_optional: true,
+            normalizes: true,
+            has_shared: false,
+            shares_width: false,
+        }),
+        ..LLAMA
+    },
     Architecture {
         name: "qwen2",
         rope_pairing: RopePairing::Halves,
@@ -154,6 +180,31 @@ pub const ARCHITECTURES: &[Architecture] = &[
         rope_pairing: RopePairing::Halves,
         qk_norm: QkNorm::Head,
         rope_factors: RopeFactors::None,
+        ..LLAMA
+    },
+    Architecture {
+        name: "qwen2moe",
+        rope_pairing: RopePairing::Halves,
+        rope_factors: RopeFactors::None,
+        experts: Some(ExpertRule {
+            is_optional: false,
+            normalizes: false,
+            has_shared: true,
+            shares_width: true,
+        }),
+        ..LLAMA
+    },
+    Architecture {
+        name: "qwen3moe",
+        rope_pairing: RopePairing::Halves,
+        qk_norm: QkNorm::Head,
+        rope_factors: RopeFactors::None,
+        experts: Some(ExpertRule {
+            is_optional: false,
+            normalizes: true,
+            has_shared: false,
+            shares_width: true,
+        }),
         ..LLAMA
     },
     Architecture {

@@ -2,6 +2,7 @@
 
 use super::arch::{Architecture, GateFunction, Scales};
 use super::error::ModelError;
+use super::experts::{ExpertCounts, read_widths};
 use super::keys::Keys;
 use super::layers::{LayerAttention, LayerReader, RopeByContext};
 use super::rope::Rope;
@@ -19,8 +20,11 @@ pub struct Config {
     pub n_predicting: usize,
     /// Elements of the residual stream.
     pub width: usize,
-    /// Elements inside the feed-forward block.
+    /// Elements inside the feed-forward network of all tokens: the only one, the shared one beside experts, or 0 where
+    /// there are experts alone.
     pub ffn_width: usize,
+    /// Feed-forward networks of which each token takes some.
+    pub experts: Option<ExpertCounts>,
     /// Query heads.
     pub n_heads: usize,
     /// Key and value heads; divides `n_heads`.
@@ -60,8 +64,6 @@ impl Config {
     pub fn from_gguf(gguf: &Gguf) -> Result<(Config, Vec<Unused>), ModelError> {
         let arch = Architecture::of(gguf)?;
         let keys = Keys::new(gguf.metadata(), arch);
-        unused::check_experts(&keys)?;
-
         let n_blocks = keys.count("block_count")?;
         if n_blocks > gguf.n_tensors() {
             let what = format!(
@@ -91,13 +93,15 @@ impl Config {
         };
         let layers = layers.read(gguf)?;
         let factors = Factors::read(&keys, n_layers, width, &heads)?;
+        let (ffn_width, experts) = read_widths(&keys, n_blocks)?;
 
         let config = Config {
             arch,
             n_layers,
             n_predicting,
             width,
-            ffn_width: keys.uniform_count("feed_forward_length", n_blocks)?,
+            ffn_width,
+            experts,
             n_heads: heads.n,
             n_kv_heads: heads.n_kv,
             head_dim: heads.dim,

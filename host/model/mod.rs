@@ -3,6 +3,7 @@
 mod arch;
 mod config;
 mod error;
+mod experts;
 mod keys;
 mod kv_layout;
 mod layers;
@@ -14,16 +15,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use arch::{
-    ARCHITECTURES, Architecture, BlockNorms, GateFunction, LocalRope, QkNorm, RopeFactors,
-    RopePairing, Scales, SlidingLayers, Unrotated,
+    ARCHITECTURES, Architecture, BlockNorms, ExpertRule, GateFunction, LocalRope, QkNorm,
+    RopeFactors, RopePairing, Scales, SlidingLayers, Unrotated,
 };
 pub use config::Config;
 pub use error::ModelError;
+pub use experts::{ExpertCounts, ExpertMatrix, Experts, SharedExpert};
 pub use kv_layout::{KvLayout, KvPart};
 pub use layers::{LayerAttention, RopeByContext};
 pub use rope::{Rope, RopeScaling};
 pub use unused::Unused;
-pub use weights::{Layer, Linear, Weights};
+pub use weights::{FeedForward, GatedNetwork, Layer, Linear, Weights};
 
 use crate::gguf::Gguf;
 

@@ -80,10 +80,16 @@ const KEYS: &[KeyRule] = &[
     key("embedding_length_out", own_width, "another width of the output"),
     key("hidden_activation", own_activation, "another activation"),
     key("use_parallel_residual", zero, "parallel residuals"),
-    key("leading_dense_block_count", any, "there are no experts"),
-    key("interleave_moe_layer_step", any, "there are no experts"),
-    key("moe_*", zero, "experts"),
-    key("expert*", zero, "experts"),
+    key("leading_dense_block_count", no_dense_blocks, "blocks without experts"),
+    key("interleave_moe_layer_step", no_steps, "blocks without experts"),
+    key("moe_*", zero, "experts of another kind"),
+    key("expert_weights_norm", own_normalization, "another rule for the weights of experts"),
+    key("expert_weights_scale", zero_or_one, "scaled weights of experts"),
+    key("expert_gating_func", softmax, "another function of a router's scores"),
+    key("expert_group_count", zero_or_one, "groups of experts"),
+    key("expert_group_used_count", zero_or_one, "groups of experts"),
+    key("expert_shared_count", own_shared_count, "shared experts"),
+    key("expert*", zero, "experts of another kind"),
 ];
 
 fn any(_: &Value, _: &Config) -> bool {
@@ -149,6 +155,30 @@ fn own_activation(value: &Value, config: &Config) -> bool {
     matches!(value, Value::String(name) if names.contains(&name.as_str()))
 }
 
+fn no_dense_blocks(value: &Value, config: &Config) -> bool {
+    config.experts.is_none() || zero(value, config)
+}
+
+/// Each block, or each first of one, has experts.
+fn no_steps(value: &Value, config: &Config) -> bool {
+    config.experts.is_none() || zero_or_one(value, config)
+}
+
+fn own_normalization(value: &Value, config: &Config) -> bool {
+    let own = config.arch.experts.is_some_and(|rule| rule.normalizes);
+    *value == Value::Bool(own)
+}
+
+/// ggml's number of the softmax over all scores; 0 is "not set".
+fn softmax(value: &Value, config: &Config) -> bool {
+    config.experts.is_none() || zero_or_one(value, config)
+}
+
+fn own_shared_count(value: &Value, config: &Config) -> bool {
+    let shared = config.experts.and_then(|experts| experts.shared_width);
+    number(value) == Some(if shared.is_some() { 1.0 } else { 0.0 })
+}
+
 fn number(value: &Value) -> Option<f64> {
     match *value {
         Value::F32(value) => Some(value.into()),
@@ -159,18 +189,6 @@ fn number(value: &Value) -> Option<f64> {
 
 fn is_zero_or_near(value: &Value, own: f64) -> bool {
     number(value).is_some_and(|value| value == 0.0 || (value / own - 1.0).abs() < 1e-5)
-}
-
-/// Refuses a mixture of experts before anything else is found missing.
-pub(super) fn check_experts(keys: &Keys<'_>) -> Result<(), ModelError> {
-    const KEY: &str = "expert_count";
-    match keys.value(KEY).and_then(Value::as_integer) {
-        Some(count) if count != 0 => {
-            let what = format!("{count}: mixtures of experts are not supported yet");
-            Err(keys.invalid(KEY, what))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The keys that `config` was not made of.
@@ -286,8 +304,12 @@ fn block_of(name: &str) -> Option<usize> {
 /// What a tensor would need that there is not.
 fn refusal(name: &str, arch: &Architecture) -> String {
     let experts = ["_exps.", "_shexp.", "ffn_gate_inp.", "exp_probs_b"];
-    let what = if experts.iter().any(|part| name.contains(part)) {
-        "mixtures of experts are not supported yet"
+    let is_expert = experts.iter().any(|part| name.contains(part));
+    let what = if is_expert && arch.experts.is_none() {
+        return format!(
+            "of a mixture of experts, which hyperion does not have for {}",
+            arch.name
+        );
     } else if name.ends_with(".scale") {
         "scales of whole tensors are not supported"
     } else if name.starts_with("rope_factors_") {

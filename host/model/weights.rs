@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::arch::{BlockNorms, QkNorm};
 use super::config::Config;
 use super::error::ModelError;
+use super::experts::Experts;
 use super::layers::factor_tensors;
 use super::unused::{self, Unused};
 use crate::gguf::{Gguf, Tensor};
@@ -32,6 +33,34 @@ impl Linear {
     }
 }
 
+/// A feed-forward network: `down(activation(gate(x)) * up(x))`.
+#[derive(Clone)]
+pub struct GatedNetwork {
+    /// `[ffn_width, width]`, goes through the activation.
+    pub gate: Linear,
+    /// `[ffn_width, width]`, multiplied by the activated gate.
+    pub up: Linear,
+    /// `[width, ffn_width]`.
+    pub down: Linear,
+}
+
+impl GatedNetwork {
+    /// Its matrices, in the order in which a step multiplies them.
+    pub fn linears(&self) -> [&Linear; 3] {
+        let GatedNetwork { gate, up, down } = self;
+        [gate, up, down]
+    }
+}
+
+/// What a block's tokens go through behind attention.
+#[derive(Clone)]
+pub enum FeedForward {
+    /// One network for all.
+    Dense(GatedNetwork),
+    /// Some of many for each.
+    Experts(Experts),
+}
+
 /// The weights of one transformer block. Norms are `[width]` unless said otherwise.
 #[derive(Clone)]
 pub struct Layer {
@@ -53,30 +82,45 @@ pub struct Layer {
     pub post_attn_norm: Option<Vec<f32>>,
     /// RMSNorm before the feed-forward block, where there is one.
     pub ffn_norm: Option<Vec<f32>>,
-    /// `[ffn_width, width]`, goes through the activation.
-    pub ffn_gate: Linear,
-    /// `[ffn_width, width]`, multiplied by the activated gate.
-    pub ffn_up: Linear,
-    /// `[width, ffn_width]`.
-    pub ffn_down: Linear,
+    /// The feed-forward block.
+    pub ffn: FeedForward,
     /// RMSNorm after the feed-forward block.
     pub post_ffn_norm: Option<Vec<f32>>,
 }
 
 impl Layer {
-    /// Its matrices, in the order in which a step multiplies them.
-    pub fn linears(&self) -> [&Linear; 7] {
+    /// The matrices of attention, in the order in which a step multiplies them.
+    pub fn attention(&self) -> [&Linear; 4] {
         let Layer {
             q,
             k,
             v,
             attn_output,
-            ffn_gate,
-            ffn_up,
-            ffn_down,
             ..
         } = self;
-        [q, k, v, attn_output, ffn_gate, ffn_up, ffn_down]
+        [q, k, v, attn_output]
+    }
+
+    /// The feed-forward network that all tokens take, where there is one.
+    pub fn network(&self) -> Option<&GatedNetwork> {
+        match &self.ffn {
+            FeedForward::Dense(network) => Some(network),
+            FeedForward::Experts(experts) => experts.shared.as_ref().map(|shared| &shared.network),
+        }
+    }
+
+    /// Its experts, where it has some.
+    pub fn experts(&self) -> Option<&Experts> {
+        match &self.ffn {
+            FeedForward::Dense(_) => None,
+            FeedForward::Experts(experts) => Some(experts),
+        }
+    }
+
+    /// The matrices that all tokens are multiplied with, but for a router's.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let network = self.network().into_iter().flat_map(GatedNetwork::linears);
+        self.attention().into_iter().chain(network)
     }
 }
 
@@ -138,7 +182,7 @@ impl Weights {
 }
 
 /// Looks tensors up by GGUF's names, checks their shapes, and remembers which were taken.
-struct Tensors<'a> {
+pub(super) struct Tensors<'a> {
     gguf: &'a Gguf,
     taken: RefCell<HashSet<String>>,
 }
@@ -157,20 +201,13 @@ impl<'a> Tensors<'a> {
 
     fn layer(&self, index: usize, config: &Config) -> Result<Layer, ModelError> {
         let arch = config.arch;
-        let (width, ffn) = (config.width, config.ffn_width);
+        let width = config.width;
         let name = |part: &str| format!("blk.{index}.{part}");
         let norm = |part: &str, n: usize| self.vector(&name(&format!("{part}.weight")), n);
         let optional_norm =
             |wanted: bool, part: &str, n: usize| wanted.then(|| norm(part, n)).transpose();
         let linear = |part: &str, n_in, n_out| self.linear(&name(part), n_in, n_out);
         let [q, k, v] = self.attention_inputs(index, config)?;
-        let [ffn_gate, ffn_up] = match arch.gate_in_up {
-            true => self.gate_in_up(index, config)?,
-            false => [
-                linear("ffn_gate", width, ffn)?,
-                linear("ffn_up", width, ffn)?,
-            ],
-        };
         let before = arch.norms != BlockNorms::Behind;
         let behind = arch.norms != BlockNorms::Before;
         let qk_norm = arch.qk_norm != QkNorm::None;
@@ -188,9 +225,10 @@ impl<'a> Tensors<'a> {
             k_norm: optional_norm(qk_norm, "attn_k_norm", k_normed)?,
             post_attn_norm: optional_norm(behind, "post_attention_norm", width)?,
             ffn_norm: optional_norm(before, "ffn_norm", width)?,
-            ffn_gate,
-            ffn_up,
-            ffn_down: linear("ffn_down", ffn, width)?,
+            ffn: match &config.experts {
+                Some(counts) => FeedForward::Experts(self.experts(index, width, counts)?),
+                None => FeedForward::Dense(self.network(index, config)?),
+            },
             post_ffn_norm: optional_norm(behind, "post_ffw_norm", width)?,
         })
     }
@@ -223,6 +261,20 @@ impl<'a> Tensors<'a> {
         ])
     }
 
+    fn network(&self, index: usize, config: &Config) -> Result<GatedNetwork, ModelError> {
+        let (width, ffn) = (config.width, config.ffn_width);
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let [gate, up] = match config.arch.gate_in_up {
+            true => self.gate_in_up(index, config)?,
+            false => [
+                self.linear(&name("ffn_gate"), width, ffn)?,
+                self.linear(&name("ffn_up"), width, ffn)?,
+            ],
+        };
+        let down = self.linear(&name("ffn_down"), ffn, width)?;
+        Ok(GatedNetwork { gate, up, down })
+    }
+
     /// The gate and the other factor: the first and the last rows of `ffn_up`.
     fn gate_in_up(&self, index: usize, config: &Config) -> Result<[Linear; 2], ModelError> {
         let (width, ffn) = (config.width, config.ffn_width);
@@ -236,7 +288,12 @@ impl<'a> Tensors<'a> {
 
     /// A matrix `{name}.weight`, and `{name}.bias` where the file has it: whether a model was trained with
     /// biases is not told by its architecture.
-    fn linear(&self, name: &str, n_in: usize, n_out: usize) -> Result<Linear, ModelError> {
+    pub(super) fn linear(
+        &self,
+        name: &str,
+        n_in: usize,
+        n_out: usize,
+    ) -> Result<Linear, ModelError> {
         let weight = self.require(&format!("{name}.weight"))?.clone();
         expect_shape(&weight, &[n_in, n_out])?;
         let bias = self.optional_vector(&format!("{name}.bias"), n_out)?;
@@ -247,19 +304,30 @@ impl<'a> Tensors<'a> {
         self.find(name).map(|_| self.vector(name, n)).transpose()
     }
 
-    fn vector(&self, name: &str, n: usize) -> Result<Vec<f32>, ModelError> {
+    /// The tensor `name` of shape `dims`, the fastest first.
+    pub(super) fn tensor(&self, name: &str, dims: &[usize]) -> Result<Tensor, ModelError> {
+        let tensor = self.require(name)?;
+        expect_shape(tensor, dims)?;
+        Ok(tensor.clone())
+    }
+
+    pub(super) fn vector(&self, name: &str, n: usize) -> Result<Vec<f32>, ModelError> {
         let tensor = self.require(name)?;
         expect_shape(tensor, &[n])?;
         Ok(tensor.to_f32())
     }
 }
 
-/// Checks dimensions; trailing ones in the file (`[n, 1]`) do not count.
+/// Checks dimensions; trailing ones (`[n, 1]`) do not count.
 fn expect_shape(tensor: &Tensor, expected: &[usize]) -> Result<(), ModelError> {
-    let (shared, rest) = tensor
-        .dims()
-        .split_at(expected.len().min(tensor.dims().len()));
-    if shared == expected && rest.iter().all(|&dim| dim == 1) {
+    let without_ones = |dims: &[usize]| {
+        let n = dims
+            .iter()
+            .rposition(|&dim| dim != 1)
+            .map_or(0, |at| at + 1);
+        dims[..n].to_vec()
+    };
+    if without_ones(tensor.dims()) == without_ones(expected) {
         return Ok(());
     }
     Err(ModelError::Shape {

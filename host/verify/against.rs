@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::difference::Difference;
+use super::experts::ExpertChoices;
 use super::report::{CheckedRow, Report, StepKind, StepReport};
 use super::trace_file::TraceFile;
 use crate::backend::{
@@ -99,6 +100,7 @@ pub fn compare(
                 tokens: file.tokens.len(),
                 rows,
                 missing: Vec::new(),
+                choices: ExpertChoices::default(),
             }],
         },
     })

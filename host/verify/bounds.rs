@@ -6,11 +6,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::experts::{ExpertChoices, RoundedExperts};
 use super::noise::{Q8Rounding, RoundedProduct};
 use super::products::products;
 use crate::backend::{ActivationPrecision, TensorName};
 use crate::gpu::{DECODE_SEQUENCES, Q8_SEQUENCES, multiplies_in_q8};
-use crate::model::{Architecture, BlockNorms, Model, QkNorm};
+use crate::model::{Architecture, BlockNorms, ExpertCounts, Layer, Model, QkNorm};
 
 /// How far a tensor may be off, and why that far.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +75,16 @@ pub struct Bounds {
     most_in_q8: usize,
     /// Whether those of a step of one token for each of some sequences do, with a scale for each group.
     batches_in_q8: bool,
+    counts: Option<ExpertCounts>,
+    /// Products of chosen experts.
+    experts: HashMap<TensorName, ExpertProduct>,
+}
+
+/// What matters of the products of chosen experts.
+struct ExpertProduct {
+    input: &'static str,
+    /// Where their inputs may be rounded to 8 bits.
+    q8: Option<RoundedExperts>,
 }
 
 /// What matters of a product.
@@ -105,6 +116,8 @@ impl Bounds {
             arch: model.config.arch,
             residual_scale: model.config.residual_scale.into(),
             products: products.collect(),
+            counts: model.config.experts,
+            experts: expert_products(model, activations),
             most_in_q8: DECODE_SEQUENCES,
             batches_in_q8: multiplies_in_q8(model),
         }
@@ -122,8 +135,19 @@ impl Bounds {
     /// Whether `name` is an input of a product.
     pub fn is_input(&self, name: TensorName) -> bool {
         let mut products = self.products.iter();
+        let mut experts = self.experts.iter();
         products.any(|(output, product)| {
             output.layer == name.layer && product.inputs.contains(&name.base)
+        }) || experts.any(|(output, product)| {
+            output.layer == name.layer && [product.input, CHOSEN].contains(&name.base)
+        })
+    }
+
+    /// The choices of experts `ids` by the reference's `scores`.
+    pub fn choices(&self, scores: &[f32], ids: &[f32]) -> ExpertChoices {
+        let counts = self.counts.as_ref();
+        counts.map_or_else(ExpertChoices::default, |counts| {
+            ExpertChoices::of(scores, counts.count, ids, counts.used, F32)
         })
     }
 
@@ -144,7 +168,7 @@ impl Bounds {
                 }
                 // The errors of one factor are largest where the other one is, and the activation
                 // turns absolute errors near zero into relative ones.
-                ("ffn_swiglu" | "ffn_geglu", ..) => GATED_SPREAD,
+                ("ffn_swiglu" | "ffn_geglu" | "ffn_moe_swiglu", ..) => GATED_SPREAD,
                 _ => 1.0,
             };
             bound.relative += fused.relative * share;
@@ -173,7 +197,12 @@ impl Bounds {
 
     fn alone(&self, name: TensorName, n_rows: usize, step: &Computed) -> Bound {
         let (relative, why) = match (self.activations, name.base) {
+            (_, CHOSEN) => (1.0, "experts whose scores nearly tie"),
             (None, _) => (F32, "f32 sums"),
+            (
+                Some(_),
+                "ffn_moe_logits" | "ffn_moe_weights" | "ffn_moe_weights_norm" | "ffn_shexp_gate",
+            ) => (F32, "f32 sums"),
             (Some(_), "embd" | "inp_scaled") => (F32, "decoded to f32"),
             (Some(_), "Qcur" | "Kcur" | "Qcur_normed" | "Kcur_normed") => {
                 (F16_PRODUCT, "norm and rotation, stored in f16")
@@ -188,7 +217,19 @@ impl Bounds {
                     ),
                     None => (F16_PRODUCT, "f16 weights times f16 activations"),
                 },
-                None => (F16_STORED, "stored in f16"),
+                None => match self.experts.get(&name) {
+                    Some(product) => match product
+                        .q8_error(name, self.counts, step)
+                        .filter(|_| n_rows <= self.most_in_q8)
+                    {
+                        Some(error) => (
+                            F16_PRODUCT + Q8_SPREAD * error,
+                            "quantized weights of experts times 8-bit activations",
+                        ),
+                        None => (F16_PRODUCT, "f16 weights of experts times f16 activations"),
+                    },
+                    None => (F16_STORED, "stored in f16"),
+                },
             },
         };
         Bound {
@@ -235,6 +276,53 @@ impl Bounds {
     }
 }
 
+/// The experts that each token takes, the best first.
+const CHOSEN: &str = "ffn_moe_topk";
+
+fn expert_products(
+    model: &Model,
+    activations: Option<ActivationPrecision>,
+) -> HashMap<TensorName, ExpertProduct> {
+    let layers = model.weights.layers.iter().map(Layer::experts).enumerate();
+    let of_layer = layers.filter_map(|(index, experts)| Some((index, experts?)));
+    let all = of_layer.flat_map(|(index, experts)| {
+        let [gate, up, down] = experts.matrices();
+        let products = [
+            ("ffn_moe_gate", "ffn_norm", gate),
+            ("ffn_moe_up", "ffn_norm", up),
+            ("ffn_moe_down", "ffn_moe_swiglu", down),
+        ];
+        products.map(|(base, input, matrix)| {
+            let quantized = matrix.weight.ty().block_elements() > 1;
+            let rounded = quantized && activations == Some(ActivationPrecision::Q8);
+            let q8 = rounded.then(|| RoundedExperts {
+                matrix: matrix.clone(),
+                has_own_inputs: base == "ffn_moe_down",
+            });
+            let layer = Some(index);
+            (TensorName { base, layer }, ExpertProduct { input, q8 })
+        })
+    });
+    all.collect()
+}
+
+impl ExpertProduct {
+    /// The relative error of the results that 8-bit activations cause; `None` where they are not in use.
+    fn q8_error(
+        &self,
+        output: TensorName,
+        counts: Option<ExpertCounts>,
+        step: &Computed,
+    ) -> Option<f64> {
+        let product = self.q8.as_ref()?;
+        let of = |base| step.inputs.get(&TensorName { base, ..output });
+        let (x, ids) = (of(self.input)?, of(CHOSEN)?);
+        let norm = step.norms.get(&output)?;
+        let error = product.q8_error(x, ids, counts?.used) / norm;
+        Some(error).filter(|error| error.is_finite())
+    }
+}
+
 /// The operations that a backend may run together with the one that writes `base`, last first.
 fn steps_before(arch: &Architecture, base: &str) -> &'static [&'static str] {
     match base {
@@ -247,6 +335,7 @@ fn steps_before(arch: &Architecture, base: &str) -> &'static [&'static str] {
         "ffn_inp" | "attn_post_norm" => &["attn_out"],
         "sa_out" => &["attn_post_norm", "attn_out"],
         "ffn_swiglu" | "ffn_geglu" => &["ffn_gate", "ffn_up"],
+        "ffn_moe_swiglu" => &["ffn_moe_gate", "ffn_moe_up"],
         "l_out" if arch.norms != BlockNorms::Before => &["ffn_post_norm", "ffn_out"],
         "l_out" | "ffn_post_norm" => &["ffn_out"],
         _ => &[],

@@ -55,7 +55,30 @@ pub fn depends_on(name: TensorName) -> String {
         "ffn_geglu" => {
             "gelu(ffn_gate) * ffn_up: which of both is activated, GELU's form".to_owned()
         }
-        "ffn_out" => product("ffn_down.weight", "the gated activations"),
+        "ffn_moe_logits" => product("ffn_gate_inp.weight", "the normed residual stream, in f32"),
+        "ffn_moe_topk" => "the choice of experts: the largest scores, the lower index among equals".to_owned(),
+        "ffn_moe_weights" => "the softmax over the scores of all experts".to_owned(),
+        "ffn_moe_weights_norm" => {
+            "the softmax over the scores of all experts, divided by its sum over the chosen ones".to_owned()
+        }
+        "ffn_moe_gate" => product("ffn_gate_exps.weight", "ffn_norm, for each chosen expert"),
+        "ffn_moe_up" => product("ffn_up_exps.weight", "ffn_norm, for each chosen expert"),
+        "ffn_moe_swiglu" => {
+            "silu(ffn_moe_gate) * ffn_moe_up: which of both is activated, the expert of each row".to_owned()
+        }
+        "ffn_moe_down" => product(
+            "ffn_down_exps.weight",
+            "the gated activations of each chosen expert",
+        ),
+        "ffn_moe_out" => "the sum of what the chosen experts found, times their weights".to_owned(),
+        "ffn_shexp" => product("ffn_down_shexp.weight", "the gated activations"),
+        "ffn_shexp_gate" => {
+            "the sigmoid of the product of ffn_gate_inp_shexp.weight with ffn_norm".to_owned()
+        }
+        "ffn_out" => format!(
+            "{}; with experts the sum of what they found, times their weights, and of the shared one times its gate",
+            product("ffn_down.weight", "the gated activations")
+        ),
         "ffn_post_norm" => norm("post_ffw_norm.weight", "the feed-forward output"),
         "l_out" => {
             "the residual stream plus the feed-forward output, with the residual scale".to_owned()

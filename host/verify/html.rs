@@ -275,6 +275,7 @@ mod tests {
             tokens: 1,
             rows: vec![row],
             missing: Vec::new(),
+            choices: crate::verify::ExpertChoices::default(),
         };
         Report {
             backend: "one".to_owned(),

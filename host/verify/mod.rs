@@ -4,6 +4,7 @@ pub mod against;
 mod bounds;
 mod difference;
 pub mod divergence;
+mod experts;
 mod explain;
 pub mod gemm;
 pub mod html;
@@ -19,6 +20,7 @@ pub mod weights;
 
 pub use bounds::{Bound, Bounds, Computed};
 pub use difference::Difference;
+pub use experts::ExpertChoices;
 pub use explain::depends_on;
 pub use isolate::{Isolate, Row};
 pub use products::{Product, products};

@@ -32,10 +32,14 @@ const FEED_FORWARD: &[&str] = &["ffn_norm", "ffn_input"];
 /// The inputs of `ffn_down`, under the names of both activations.
 const GATED: &[&str] = &["ffn_swiglu", "ffn_geglu"];
 
-/// Every matrix product of `model` in order of execution.
+/// Every product of `model` with a matrix that all tokens take, but for routers, in order of execution.
 pub fn products(model: &Model) -> Vec<Product<'_>> {
     let mut found = Vec::new();
     for (index, layer) in model.weights.layers.iter().enumerate() {
+        let network = match layer.experts() {
+            Some(_) => "ffn_shexp",
+            None => "ffn_out",
+        };
         let names: [(&'static [&'static str], &'static str); 7] = [
             (ATTENTION, "Qcur_raw"),
             (ATTENTION, "Kcur_raw"),
@@ -43,7 +47,7 @@ pub fn products(model: &Model) -> Vec<Product<'_>> {
             (&["kqv_out"], "attn_out"),
             (FEED_FORWARD, "ffn_gate"),
             (FEED_FORWARD, "ffn_up"),
-            (GATED, "ffn_out"),
+            (GATED, network),
         ];
         let matrices = names.into_iter().zip(layer.linears());
         found.extend(matrices.map(|((inputs, base), linear)| Product {

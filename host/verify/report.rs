@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::difference::Difference;
+use super::experts::ExpertChoices;
 use super::explain::depends_on;
 use super::saturation::describe;
 use crate::backend::TensorName;
@@ -96,6 +97,8 @@ pub struct StepReport {
     /// Tensors without which nothing is proved, and which the backend did not report.
     #[serde(serialize_with = "as_texts")]
     pub missing: Vec<TensorName>,
+    /// Choices of experts.
+    pub choices: ExpertChoices,
 }
 
 fn as_texts<S: serde::Serializer>(names: &[TensorName], serializer: S) -> Result<S::Ok, S::Error> {
@@ -136,7 +139,7 @@ impl Report {
 
     /// The first operation that is out of bounds or not reported.
     pub fn first_fault(&self) -> Option<Fault> {
-        self.steps.iter().enumerate().find_map(|(index, step)| {
+        let fault = self.steps.iter().enumerate().find_map(|(index, step)| {
             let row = step.rows.iter().find(|row| !row.passed);
             let (name, what) = match (row, step.missing.first()) {
                 (Some(row), _) => (row.name, what_is_wrong(row)),
@@ -157,6 +160,31 @@ impl Report {
                 what,
                 depends_on: depends_on(name),
             })
+        });
+        fault.or_else(|| self.too_many_swaps())
+    }
+
+    /// All choices of experts.
+    pub fn choices(&self) -> ExpertChoices {
+        let mut all = ExpertChoices::default();
+        self.steps.iter().for_each(|step| all.add(step.choices));
+        all
+    }
+
+    fn too_many_swaps(&self) -> Option<Fault> {
+        let name = TensorName {
+            base: "ffn_moe_topk",
+            layer: None,
+        };
+        let choices = self.choices();
+        choices.are_too_many().then(|| Fault {
+            step: 0,
+            tensor: name.to_string(),
+            what: format!(
+                "of {} choices of experts {} are others than the reference's, more than one in a hundred",
+                choices.total, choices.swapped
+            ),
+            depends_on: depends_on(name),
         })
     }
 
@@ -177,6 +205,12 @@ fn what_is_wrong(row: &CheckedRow) -> String {
         return format!(
             "{} values are not finite, the first is element {element} of token {token}",
             difference.non_finite
+        );
+    }
+    if row.name.base == "ffn_moe_topk" {
+        return format!(
+            "experts whose scores are farther from the best than a router may be off; one is that of rank {element} \
+             of token {token}"
         );
     }
     let saturated = match row.saturated {

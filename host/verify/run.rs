@@ -1,6 +1,7 @@
 //! Runs a prompt and a few tokens behind it through a backend and through the reference.
 
 use super::bounds::{Bounds, Computed};
+use super::experts::ExpertChoices;
 use super::isolate::{Isolate, Row};
 use super::report::{CheckedRow, Report, StepKind, StepReport};
 use crate::backend::{
@@ -177,6 +178,9 @@ impl Run<'_> {
                 ..Computed::default()
             },
             missing: Vec::new(),
+            scores: Vec::new(),
+            choices: ExpertChoices::default(),
+            wrong_choices: Vec::new(),
         };
         let outputs =
             (self.reference).step(&steps(|state| &state.reference_pages), &mut comparison)?;
@@ -184,6 +188,8 @@ impl Run<'_> {
             isolate,
             computed,
             missing,
+            choices,
+            wrong_choices,
             ..
         } = comparison;
         let n_wanted = match ask {
@@ -195,7 +201,15 @@ impl Run<'_> {
                 None if row.name.base == "result_output" => n_wanted,
                 _ => tokens.len(),
             };
-            check(row, n_rows, self.bounds, &computed)
+            let has_wrong = wrong_choices.contains(&row.name);
+            let is_choice = row.name.base == "ffn_moe_topk";
+            let row = check(row, n_rows, self.bounds, &computed);
+            // Numbers of experts are no measure.
+            let passed = match is_choice {
+                true => row.lengths.is_none() && !has_wrong,
+                false => row.passed,
+            };
+            CheckedRow { passed, ..row }
         });
         let rows = rows.collect();
         (self.observe)(&ObservedStep {
@@ -210,6 +224,7 @@ impl Run<'_> {
             tokens: tokens.len(),
             rows,
             missing,
+            choices,
         });
         for (&(index, tokens), output) in parts.iter().zip(&outputs) {
             let sequence = &mut self.sequences[index];
@@ -270,6 +285,11 @@ struct Comparison<'a> {
     last_length: usize,
     computed: Computed,
     missing: Vec<TensorName>,
+    /// The router's scores of the block that runs, the reference's own.
+    scores: Vec<f32>,
+    choices: ExpertChoices,
+    /// Those of experts whose scores are too far apart.
+    wrong_choices: Vec<TensorName>,
 }
 
 impl Comparison<'_> {
@@ -296,6 +316,17 @@ impl TraceSink for Comparison<'_> {
         // Nothing where nobody wants logits.
         if rows.is_empty() {
             return;
+        }
+        match (name.base, found) {
+            ("ffn_moe_logits", _) => self.scores = data.to_vec(),
+            ("ffn_moe_topk", Some(ids)) => {
+                let choices = self.bounds.choices(&self.scores, ids);
+                if choices.beyond > 0 {
+                    self.wrong_choices.push(name);
+                }
+                self.choices.add(choices);
+            }
+            _ => {}
         }
         let square: f64 = rows.iter().map(|&value| f64::from(value).powi(2)).sum();
         self.computed.norms.insert(name, square.sqrt());

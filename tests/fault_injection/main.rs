@@ -4,6 +4,7 @@
 mod attention;
 mod bytes;
 mod engine;
+mod experts;
 mod proofs;
 mod rounding;
 #[path = "../support/mod.rs"]
@@ -19,7 +20,7 @@ use hyperion::backend::{
 };
 use hyperion::cpu::CpuBackend;
 use hyperion::device::{GemmCall, GemmType, Op, gemm_reference};
-use hyperion::model::{Linear, Model, RopePairing};
+use hyperion::model::{FeedForward, Linear, Model, RopePairing};
 use hyperion::verify::{Bounds, Plan, Report, StepKind, verify};
 use support::{Reference, TINY_MODELS};
 
@@ -161,7 +162,10 @@ fn tensors_read_wrongly() {
 fn weights_mixed_up_or_missing() {
     let swap = |model: &mut Model| {
         let layer = &mut model.weights.layers[1];
-        std::mem::swap(&mut layer.ffn_gate, &mut layer.ffn_up);
+        let FeedForward::Dense(network) = &mut layer.ffn else {
+            panic!("a network for all tokens");
+        };
+        std::mem::swap(&mut network.gate, &mut network.up);
     };
     assert_model("gate and up", LLAMA, swap, "ffn_gate-1");
     let no_bias = |model: &mut Model| model.weights.layers[1].k.bias = None;

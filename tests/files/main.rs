@@ -2,6 +2,7 @@
 
 mod cases;
 mod damaged;
+mod experts;
 mod rules;
 mod split;
 #[path = "../support/mod.rs"]

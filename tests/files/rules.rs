@@ -27,7 +27,7 @@ fn error(result: Result<Model, ModelError>) -> String {
 fn keys_that_need_another_formula_are_refused_by_name() {
     let text = |text: &str| Value::String(text.to_owned());
     let cases = [
-        (LLAMA, "llama.expert_count", Value::U32(8)),
+        (GEMMA, "gemma3.expert_count", Value::U32(8)),
         (LLAMA, "llama.expert_used_count", Value::U32(2)),
         (LLAMA, "llama.expert_weights_scale", Value::F32(2.5)),
         (LLAMA, "llama.attention.scale", Value::F32(0.1)),
@@ -162,8 +162,8 @@ fn tensors_without_a_place_are_refused_by_name() {
         ("output_norm.bias", "no part in llama's formula"),
         ("blk.2.attn_norm.weight", "no part in llama's formula"),
         ("blk.0.attn_q.scale", "scales of whole tensors"),
-        ("blk.0.ffn_gate_inp.weight", "experts are not supported yet"),
-        ("blk.0.ffn_up_exps.weight", "experts are not supported yet"),
+        ("blk.0.ffn_gate_inp.weight", "no part in llama's formula"),
+        ("blk.0.ffn_up_exps.weight", "no part in llama's formula"),
         ("rope_factors_long.weight", "longrope"),
         ("blk.0.nextn.eh_proj.weight", "no part in llama's formula"),
     ];

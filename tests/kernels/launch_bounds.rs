@@ -10,19 +10,27 @@ use kernels_gpu::ops::adjust_logits::ADJUST_LOGITS;
 use kernels_gpu::ops::argmax::ARGMAX;
 use kernels_gpu::ops::attention_decode::*;
 use kernels_gpu::ops::attention_prefill::*;
+use kernels_gpu::ops::choose_experts::CHOOSE_EXPERTS;
+use kernels_gpu::ops::combine_experts::COMBINE_EXPERTS;
 use kernels_gpu::ops::elementwise::{ADD_F32, BIAS_F32, GEGLU_F32, RESTORE_ROWS, SWIGLU_F32};
 use kernels_gpu::ops::gated_rows::{
     GEGLU_BOUNDED_ROWS, GEGLU_ROWS, SWIGLU_BOUNDED_ROWS, SWIGLU_ROWS,
 };
+use kernels_gpu::ops::gather_rows::GATHER_ROWS;
 use kernels_gpu::ops::gather_tokens::GATHER_TOKENS;
 use kernels_gpu::ops::group_maxima::GROUP_MAXIMA;
+use kernels_gpu::ops::group_pairs::GROUP_PAIRS;
 use kernels_gpu::ops::logprobs::{CHOSEN_LOGPROB, LOGPROBS};
 use kernels_gpu::ops::norm::{RMS_NORM_F16, RMS_NORM_F32, ROWS_F16};
 use kernels_gpu::ops::q8_rows::{GEGLU_Q8, Q8_ROWS, RMS_NORM_Q8, SWIGLU_Q8};
 use kernels_gpu::ops::rope_kv::ROPE_KV;
+use kernels_gpu::ops::router::ROUTER_SCORES;
 use kernels_gpu::ops::sample::SAMPLE;
 use kernels_gpu::ops::soft_cap::SOFT_CAP;
-use kernels_gpu::ops::{dequantize, embed, matmul_entries, matmul_q8_entries, matvec_entries};
+use kernels_gpu::ops::{
+    dequantize, embed, expert_matmul, expert_matvec, matmul_entries, matmul_q8_entries,
+    matvec_entries,
+};
 
 /// The most threads that a launch of each kernel has, by the kernel's name.
 #[derive(Default)]
@@ -58,6 +66,11 @@ impl Launches {
         self.add(Q8_ROWS, Q8_ROWS_THREADS);
         self.add(SWIGLU_Q8, Q8_ROWS_THREADS);
         self.add(GEGLU_Q8, Q8_ROWS_THREADS);
+        self.add(ROUTER_SCORES, ROUTER_THREADS);
+        self.add(CHOOSE_EXPERTS, CHOOSE_EXPERTS_THREADS);
+        self.add(GROUP_PAIRS, GROUP_PAIRS_THREADS);
+        self.add(GATHER_ROWS, GATHER_ROWS_THREADS);
+        self.add(COMBINE_EXPERTS, COMBINE_THREADS);
         for width in (0..=8192).step_by(4).skip(1) {
             self.add(RMS_NORM_F32, norm_threads(width));
             self.add(RMS_NORM_F16, norm_threads(width));
@@ -135,6 +148,10 @@ impl Launches {
                 let Some(plan) = plan else { continue };
                 let kernel = matvec_entries::kernel(ty, format, plan.vectors);
                 self.add(kernel.expect("the plan's kernel"), plan.block);
+                if vectors == 1 {
+                    let kernel = expert_matvec::kernel(ty, format);
+                    self.add(kernel.expect("an expert's kernel"), plan.block);
+                }
             }
         }
     }
@@ -158,6 +175,10 @@ impl Launches {
             let Some(plan) = plan else { continue };
             let kernel = matmul_entries::kernel(ty, plan.tiles);
             self.add(kernel.expect("the plan's kernel"), plan.block);
+            if EXPERT_MATMUL_TILES.contains(&plan.tiles) {
+                let kernel = expert_matmul::kernel(ty, plan.tiles);
+                self.add(kernel.expect("experts' kernel"), plan.block);
+            }
         }
     }
 }

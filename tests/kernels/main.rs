@@ -15,6 +15,8 @@ mod dequantize;
 mod device;
 mod elementwise;
 mod embed;
+mod expert_products;
+mod experts;
 mod gated_rows;
 mod gather_tokens;
 mod group_maxima;

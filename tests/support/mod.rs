@@ -33,7 +33,7 @@ pub const TINY_MODELS: [&str; 7] = [
 
 /// Tiny models of the families that `tests/tools/family_references.py` knows, and the contexts for which there is a
 /// reference.
-pub const FAMILIES: [(&str, usize); 11] = [
+pub const FAMILIES: [(&str, usize); 17] = [
     ("granite-mixed", 512),
     ("granite-q8_0", 512),
     ("granite-no-rope", 512),
@@ -45,6 +45,12 @@ pub const FAMILIES: [(&str, usize); 11] = [
     ("olmo2-mixed", 512),
     ("olmo2-gqa", 512),
     ("olmo2-windows", 512),
+    ("qwen3moe-mixed", 512),
+    ("qwen3moe-one", 512),
+    ("qwen2moe-mixed", 512),
+    ("qwen2moe-all", 512),
+    ("mixtral-mixed", 512),
+    ("mixtral-all", 512),
 ];
 
 /// The path of a fixture, `name` relative to `tests/fixtures`. One that is kept as `NAME.gz` is

@@ -51,6 +51,9 @@ class Spec:
     rotated: int = 0
     contexts: list = field(default_factory=lambda: [512])  # llama.cpp's, a reference each
     keys: dict = field(default_factory=dict)
+    experts: int = 0
+    used: int = 0
+    shared: int = 0  # elements inside of the network that all tokens take; `ffn` is then an expert's
 
 
 GRANITE = {"embedding_scale": 6.0, "attention.scale": 0.05, "residual_scale": 0.22, "logit_scale": 3.0}
@@ -71,6 +74,13 @@ SPECS = {
     "olmo2-windows": Spec("olmo2", 5, 64, 96, 2, 1, 32, [Q.Q8_0], [Q.Q8_0], tied=False, rope_base=5e5, keys={
         "attention.sliding_window": 48, "rope.scaling.type": "yarn", "rope.scaling.factor": 4.0,
         "rope.scaling.original_context_length": 128, "rope.scaling.attn_factor": 1.1}),
+    "qwen3moe-mixed": Spec("qwen3moe", 2, 96, 32, 3, 1, 32, [Q.Q4_0, Q.Q8_0, Q.Q5_0, Q.F16], [Q.Q5_1], experts=5, used=2),
+    "qwen3moe-one": Spec("qwen3moe", 3, 64, 32, 2, 1, 32, [Q.Q8_0], [Q.Q4_1], experts=6, used=1, rope_base=1e6),
+    "qwen2moe-mixed": Spec("qwen2moe", 2, 64, 32, 2, 1, 32, [Q.Q5_0, Q.Q8_0, Q.IQ4_NL], [Q.Q4_0], tied=False, experts=6,
+                           used=4, shared=96),
+    "qwen2moe-all": Spec("qwen2moe", 2, 64, 64, 2, 2, 32, [Q.Q4_1], [Q.MXFP4], tied=False, experts=3, used=3, shared=64),
+    "mixtral-mixed": Spec("llama", 2, 64, 256, 2, 1, 32, [Q.Q4_0, Q.Q5_1], [Q.Q3_K, Q.Q2_K], experts=3, used=2),
+    "mixtral-all": Spec("llama", 2, 64, 32, 2, 2, 32, [Q.Q8_0, Q.BF16], [Q.Q8_0], tied=False, experts=5, used=5),
 }
 
 
@@ -103,24 +113,53 @@ class Model:
                 norms = {"attn_q_norm": q, "attn_k_norm": kv, "post_attention_norm": s.width, "post_ffw_norm": s.width}
             else:
                 norms = {"attn_norm": s.width, "ffn_norm": s.width}
+            if s.arch == "qwen3moe":
+                norms |= {"attn_q_norm": s.head, "attn_k_norm": s.head}
             for norm, n in norms.items():
                 self.vector(block + norm, n)
             if s.arch == "phi3":
                 self.matrix(block + "attn_qkv", q + 2 * kv, s.width)
                 self.matrix(block + "ffn_up", 2 * s.ffn, s.width)
             else:
-                for part, rows in (("attn_q", q), ("attn_k", kv), ("attn_v", kv), ("ffn_gate", s.ffn), ("ffn_up", s.ffn)):
+                for part, rows in (("attn_q", q), ("attn_k", kv), ("attn_v", kv)):
                     self.matrix(block + part, rows, s.width)
+                    if s.arch == "qwen2moe":
+                        self.vector(block + part, rows, ".bias", mean=0.0)
+            down = s.down_types[i % len(s.down_types)]
+            if s.experts:
+                self.matrix(block + "attn_output", s.width, q)
+                self.experts(block, down)
+                continue
+            if s.arch != "phi3":
+                self.matrix(block + "ffn_gate", s.ffn, s.width)
+                self.matrix(block + "ffn_up", s.ffn, s.width)
             self.matrix(block + "attn_output", s.width, q)
-            self.matrix(block + "ffn_down", s.width, s.ffn, kind=s.down_types[i % len(s.down_types)])
+            self.matrix(block + "ffn_down", s.width, s.ffn, kind=down)
 
-    def matrix(self, name, rows, row, deviation=None, kind=None):
-        kind = kind or self.spec.types[self.n_matrices % len(self.spec.types)]
+    def experts(self, block, down):
+        s = self.spec
+        self.matrix(block + "ffn_gate_inp", s.experts, s.width, kind=Q.F32)
+        for part, rows, row, kind in (("gate", s.ffn, s.width, None), ("up", s.ffn, s.width, None), ("down", s.width, s.ffn, down)):
+            self.matrix(f"{block}ffn_{part}_exps", rows, row, kind=kind, count=s.experts)
+        if s.shared:
+            self.vector(block + "ffn_gate_inp_shexp", s.width, mean=0.0)
+            for part, rows, row in (("gate", s.shared, s.width), ("up", s.shared, s.width), ("down", s.width, s.shared)):
+                self.matrix(f"{block}ffn_{part}_shexp", rows, row)
+
+    def matrix(self, name, rows, row, deviation=None, kind=None, count=None):
+        """One matrix, or `count` of them in one tensor."""
+        if kind is None:
+            kind = self.spec.types[self.n_matrices % len(self.spec.types)]
         self.n_matrices += 1
-        values = self.rng.standard_normal((rows, row)) * (deviation or 1.0 / np.sqrt(row))
-        self.tensors.append((name + ".weight", self.quantized(values.astype(np.float32), kind), kind))
+        values = self.rng.standard_normal(((count or 1) * rows, row)) * (deviation or 1.0 / np.sqrt(row))
+        values = self.quantized(values.astype(np.float32), kind)
+        if count:
+            values = values.reshape(count, rows, -1)
+        self.tensors.append((name + ".weight", values, kind))
 
     def quantized(self, values, kind):
+        if kind == Q.F32:
+            return values
         if kind == Q.F16:
             return values.astype(np.float16)
         block, size = gguf.GGML_QUANT_SIZES[kind]
@@ -133,9 +172,9 @@ class Model:
         assert written == out.nbytes, (kind, written, out.nbytes)
         return out
 
-    def vector(self, name, n):
-        values = 1.0 + 0.2 * self.rng.standard_normal(n)
-        self.tensors.append((name + ".weight", values.astype(np.float32), Q.F32))
+    def vector(self, name, n, part=".weight", mean=1.0):
+        values = mean + 0.2 * self.rng.standard_normal(n)
+        self.tensors.append((name + part, values.astype(np.float32), Q.F32))
 
     def write(self, path, expanded=False):
         """Writes the file, with all weights as F32 where they are to be `expanded`."""
@@ -147,6 +186,13 @@ class Model:
         file.add_context_length(4096)
         file.add_embedding_length(s.width)
         file.add_feed_forward_length(s.ffn)
+        if s.experts:
+            file.add_expert_count(s.experts)
+            file.add_expert_used_count(s.used)
+            if s.arch != "llama":
+                file.add_expert_feed_forward_length(s.ffn)
+        if s.shared:
+            file.add_expert_shared_feed_forward_length(s.shared)
         file.add_head_count(s.heads)
         file.add_head_count_kv(s.kv_heads)
         if s.heads * s.head != s.width:
@@ -160,7 +206,9 @@ class Model:
             add[type(value)](f"{s.arch}.{key}", value)
         letters = byte_vocabulary()
         file.add_tokenizer_model("gpt2")
-        file.add_tokenizer_pre({"granite": "refact", "smollm3": "smaug-bpe", "phi3": "dbrx", "olmo2": "olmo"}[s.arch])
+        file.add_tokenizer_pre({
+            "granite": "refact", "smollm3": "smaug-bpe", "phi3": "dbrx", "olmo2": "olmo", "llama": "llama-bpe"
+        }.get(s.arch, "qwen2"))
         others = [f"<t{i}>" for i in range(s.vocab - 258)]
         file.add_token_list(letters + others + ["<|endoftext|>", "<|im_end|>"])
         file.add_token_types([1] * (s.vocab - 2) + [3, 3])

@@ -33,6 +33,14 @@ pub fn write(out: &mut impl Write, report: &Report, verbose: bool) -> io::Result
         writeln!(out, "closest to their bounds, or beyond")?;
     }
     details(out, &rows)?;
+    let choices = report.choices();
+    if choices.total > 0 {
+        writeln!(
+            out,
+            "{} of {} choices of experts are others than the reference's, where scores nearly tie",
+            choices.swapped, choices.total
+        )?;
+    }
     match report.first_fault() {
         None => writeln!(out, "passed: every operation is within its bound"),
         Some(fault) => {

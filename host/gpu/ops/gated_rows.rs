@@ -14,37 +14,47 @@ use crate::device::{Buffer, Result};
 use crate::gpu::launcher::{Geometry, at};
 use crate::gpu::pass::Pass;
 use crate::gpu::scales::HalfRows;
+use crate::gpu::weights::GpuNetwork;
 use crate::model::GateFunction;
 
 impl<'a> Pass<'a> {
     /// Whether the products of the gate and of the other factor in a step of `rows` tokens say how large they
     /// are.
-    pub fn knows_gate_maxima(&self, layer: usize, rows: usize) -> bool {
-        let weights = &self.weights.layers[layer];
-        [&weights.ffn_gate, &weights.ffn_up]
+    pub fn knows_gate_maxima(&self, network: &GpuNetwork, rows: usize) -> bool {
+        [&network.gate, &network.up]
             .map(|linear| Product::new(linear, &self.workspace.gate))
             .iter()
             .all(|product| self.matmul_plan(&[*product], rows).is_some())
     }
 
     /// Whether the product that follows the gated activations is by cuBLAS in a step of `rows` tokens.
-    pub fn decodes_down(&self, layer: usize, rows: usize) -> bool {
-        let down = Product::new(&self.weights.layers[layer].ffn_down, &self.workspace.x);
+    pub fn decodes_down(&self, network: &GpuNetwork, rows: usize) -> bool {
+        let down = Product::new(&network.down, &self.workspace.x);
         self.matmul_plan(&[down], rows).is_none()
     }
 
-    /// Whether a block leaves rows of the residual stream divided by `gated_scales`.
+    /// Whether a block leaves rows of the residual stream divided by `gated_scales`. Those of experts do not add to it
+    /// by a product.
     pub fn leaves_scaled(&self, layer: usize, rows: usize) -> bool {
-        self.weights.layers[layer].post_ffn_norm.is_none() && self.decodes_down(layer, rows)
+        let weights = &self.weights.layers[layer];
+        match (&weights.network, &weights.experts, &weights.post_ffn_norm) {
+            (Some(network), None, None) => self.decodes_down(network, rows),
+            _ => false,
+        }
     }
 
     /// The gated product of `gate` and `up` of a block to `gated`, in scaled f16.
-    pub fn gate_rows(&self, layer: usize, rows: usize) -> Result<HalfRows<'_>> {
+    pub fn gate_rows(
+        &self,
+        layer: usize,
+        network: &GpuNetwork,
+        rows: usize,
+    ) -> Result<HalfRows<'_>> {
         /// Rows that leave multiprocessors without work.
         const FEW_ROWS: usize = 64;
         let (config, w) = (self.config, self.workspace);
         let ffn = config.ffn_width as u32;
-        let knows_maxima = self.knows_gate_maxima(layer, rows);
+        let knows_maxima = self.knows_gate_maxima(network, rows);
         let (blocks, block) = gated_rows_geometry(ffn, knows_maxima, rows <= FEW_ROWS);
         let address = |is_given: bool, buffer: &Buffer| if is_given { buffer.addr() } else { 0 };
         let params = GatedRowsParams {

@@ -12,8 +12,11 @@ use crate::gpu::launcher::Geometry;
 use crate::gpu::pass::Pass;
 use crate::model::{Layer, Model};
 
-/// Whether there are kernels for all matrices of `model`.
+/// Whether there are kernels for all matrices of `model`; there are none for experts.
 pub fn multiplies_in_q8(model: &Model) -> bool {
+    if model.config.experts.is_some() {
+        return false;
+    }
     let linears = model.weights.layers.iter().flat_map(Layer::linears);
     let mut linears = linears.chain([&model.weights.output]);
     linears.all(|linear| {

@@ -87,7 +87,7 @@ impl Spread {
     }
 
     /// The shared memory for the next launch, of at least `bytes` a block.
-    fn shared_bytes(&self, bytes: u32, max_shared: u32) -> u32 {
+    pub(super) fn shared_bytes(&self, bytes: u32, max_shared: u32) -> u32 {
         match self.is_second.replace(!self.is_second.get()) {
             true => bytes.max(matvec_beside_bytes(max_shared)),
             false => bytes.max(matvec_alone_bytes(max_shared)),

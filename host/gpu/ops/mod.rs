@@ -7,6 +7,8 @@ mod choose;
 mod dequantize;
 mod elementwise;
 mod embed;
+pub(super) mod expert_products;
+pub(super) mod experts;
 mod gated_rows;
 pub mod matmul;
 pub mod matmul_q8;

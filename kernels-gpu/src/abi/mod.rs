@@ -11,6 +11,7 @@ use bytemuck::{Pod, Zeroable};
 
 mod attention;
 mod elementwise;
+mod experts;
 mod matmul;
 mod matmul_q8;
 mod matvec;
@@ -20,6 +21,7 @@ mod weights;
 
 pub use attention::*;
 pub use elementwise::*;
+pub use experts::*;
 pub use matmul::*;
 pub use matmul_q8::*;
 pub use matvec::*;

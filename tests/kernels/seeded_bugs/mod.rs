@@ -1,4 +1,4 @@
-//! Eleven bugs, each planted into the PTX that ships, are found and named by the tests that the kernels
+//! Thirteen bugs, each planted into the PTX that ships, are found and named by the tests that the kernels
 //! have.
 //!
 //! A bug is one precise change of a kernel's text; where the change does not find the place that it is
@@ -10,6 +10,7 @@ mod kernel_text;
 
 use kernels_gpu::abi::{PAGE_TOKENS, WeightType};
 use kernels_gpu::ops::elementwise::ADD_F32;
+use kernels_gpu::ops::group_pairs::GROUP_PAIRS;
 use kernels_gpu::ops::norm::RMS_NORM_F32;
 
 use crate::attention_prefill;
@@ -17,7 +18,7 @@ use crate::device::report_on;
 use crate::elementwise::check_add;
 use crate::harness::Random;
 use crate::weights::Matrix;
-use crate::{dequantize, norm};
+use crate::{dequantize, expert_products, experts, norm};
 use kernel_text::KernelText;
 
 /// Minus infinity and minus zero as PTX writes them.
@@ -232,4 +233,33 @@ fn overflow_in_softmax() {
         "NaN instead of ",
     ];
     assert_caught(&kernel, || large.run(), &parts);
+}
+
+/// Warps would put pairs where those of other warps belong.
+#[test]
+fn missing_barrier_between_counts() {
+    let mut kernel = KernelText::shipped(GROUP_PAIRS.name);
+    let barrier = kernel.only(|found| found.opcode == "bar.sync");
+    kernel.remove(barrier);
+    let parts = [
+        "race: reads what thread [",
+        "with no barrier between at shared address",
+    ];
+    let ids: Vec<u32> = (0..100).map(|pair| pair % 3).collect();
+    assert_caught(
+        &kernel,
+        || experts::check_groups("a barrier", &ids, 3),
+        &parts,
+    );
+}
+
+#[test]
+fn wrong_expert() {
+    let mut kernel = KernelText::shipped("expert_matvec_q4_0_f16");
+    // The first load is that of a pair's expert.
+    let load = kernel.all(|found| found.opcode == "ld.global.b32")[0];
+    let expert = kernel.operand(load, 0);
+    kernel.set(load, &format!("mov.b64 {expert}, 1;"));
+    let parts = ["pairs, q4_0 f16 5x", "`y`: ", " elements are wrong"];
+    assert_caught(&kernel, expert_products::ragged_pairs, &parts);
 }
