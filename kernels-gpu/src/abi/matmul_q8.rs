@@ -86,7 +86,8 @@ pub const fn q8_vectors_bytes(n_in: u32, vectors: u32) -> [u32; 2] {
 /// Shared memory for a row's part of a step, which lies as far from a multiple of 16 as in global memory: an odd
 /// multiple of 16 bytes, so that the words that a warp loads of eight rows are in different banks.
 pub const fn matmul_q8_row_bytes(ty: WeightType) -> u32 {
-    (ty.span_bytes(MATMUL_Q8_STEP) / 16 | 1) * 16
+    let pieces = ty.span_bytes(MATMUL_Q8_STEP) / 16;
+    (pieces | 1) * 16
 }
 
 /// Shared memory of a warp for its steps.

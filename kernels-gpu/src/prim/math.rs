@@ -48,11 +48,12 @@ pub fn fma(a: f32, b: f32, c: f32) -> f32 {
 /// Rounded to the 10 bits of fraction that tensor cores take of an f32, halves away from zero. A NaN stays one.
 #[inline(always)]
 pub fn to_tf32(x: f32) -> f32 {
-    const DROPPED: u32 = (1 << 13) - 1;
+    const HALF: u32 = 1 << 12;
+    const DROPPED: u32 = 2 * HALF - 1;
     const INFINITE: u32 = 0x7f80_0000;
     let bits = x.to_bits();
     match bits & INFINITE {
         INFINITE => x,
-        _ => f32::from_bits((bits + (DROPPED + 1) / 2) & !DROPPED),
+        _ => f32::from_bits((bits + HALF) & !DROPPED),
     }
 }
