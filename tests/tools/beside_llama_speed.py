@@ -86,10 +86,11 @@ def main():
     args = parser.parse_args()
     if args.llama:
         llama(args.model, args.threads)
-    rounds = [
-        (of_hyperion(args.hyperion, args.model, args.threads), of_llama(args.model, args.threads))
-        for _ in range(args.rounds)
-    ]
+    rounds = []
+    for _ in range(args.rounds):
+        ours = of_hyperion(args.hyperion, args.model, args.threads)
+        rounds.append((ours, of_llama(args.model, args.threads)))
+        print(*(f"{found:.2f}" for both in rounds[-1] for found in both), flush=True)
     names = (f"prompt of {PROMPT}, tokens/s", "user s", f"{GENERATED} tokens, tokens/s", "user s")
     for index, name in enumerate(names):
         ours, theirs = (statistics.median(found[who][index] for found in rounds) for who in (0, 1))

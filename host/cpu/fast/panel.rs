@@ -1,8 +1,8 @@
 //! Sixteen rows of quantized weights, unpacked to 16-bit integers side by side, times many vectors in 8 bits: what
 //! prompts do.
 //!
-//! A lane is a row, so that a sum over a group needs no sums over lanes. Sums of a group are exact, and the floats are
-//! added in the order of `vector.rs`: the same bits.
+//! A lane is a row, so that a sum over columns needs no sums over lanes. Sums of half a group are exact, and the floats
+//! are added in the order of `vector.rs`: the same bits.
 
 // Several arrays have an element for each query, vector or half.
 #![allow(clippy::needless_range_loop)]

@@ -1,8 +1,8 @@
 //! Quantized weights as integers, 256 elements at a time: what products with 8-bit activations read.
 //!
 //! An element is `scale * factor * (level - center) + offset`: `level` a byte, `factor` a small integer of its group of
-//! 32 or half of it, `scale` and `offset` floats. Factors of super-blocks stay integers, so that the sum of a group is
-//! exact: below 2^24 in all types.
+//! 32 or half of it, `scale` and `offset` floats. Factors of super-blocks stay integers, so that the sum of half a
+//! group is exact: below 2^24 in all types.
 
 use std::borrow::Cow;
 

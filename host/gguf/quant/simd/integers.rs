@@ -76,7 +76,6 @@ pub trait Integers: Copy {
     fn no_sums(self) -> Self::Sums;
     /// Adds to each sum the products of its two weights with the two halves of `x`.
     fn add_pairs(self, sums: Self::Sums, weights: &[i16; 2 * LANES], x: i32) -> Self::Sums;
-    fn store_sums(self, sums: Self::Sums, to: &mut [i32; LANES]);
 }
 
 /// An array of the expression's values with `g` as 0 to 7.

@@ -201,7 +201,6 @@ macro_rules! group_operations {
                         vaddq_s32(sums[i], vpaddq_s32(low, vmull_high_s16(weights[i], x)))
                     })
                 }
-                fn store_sums(sums: [int32x4_t; 4], to: &mut [i32; LANES]) { *to = transmute(sums) }
             }
         }
     };

@@ -157,9 +157,4 @@ impl Integers for Portable {
             sums[lane].wrapping_add(a * low).wrapping_add(b * high)
         })
     }
-
-    #[inline(always)]
-    fn store_sums(self, sums: [i32; LANES], to: &mut [i32; LANES]) {
-        *to = sums;
-    }
 }

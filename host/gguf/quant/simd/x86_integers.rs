@@ -121,9 +121,6 @@ impl Integers for Avx2 {
                 _mm256_add_epi32(sums[1], _mm256_madd_epi16(high, x)),
             ]
         }
-        fn store_sums(sums: [__m256i; 2], to: &mut [i32; LANES]) {
-            *to = transmute(sums);
-        }
     }
 }
 
@@ -147,9 +144,6 @@ impl Integers for Avx512 {
         fn add_pairs(sums: __m512i, weights: &[i16; 2 * LANES], x: i32) -> __m512i {
             let weights: __m512i = transmute(*weights);
             _mm512_dpwssd_epi32(sums, weights, _mm512_set1_epi32(x))
-        }
-        fn store_sums(sums: __m512i, to: &mut [i32; LANES]) {
-            *to = transmute(sums)
         }
     }
 }
