@@ -241,9 +241,16 @@ fn missing_barrier_between_counts() {
     let mut kernel = KernelText::shipped(GROUP_PAIRS.name);
     let barrier = kernel.only(|found| found.opcode == "bar.sync");
     kernel.remove(barrier);
-    let parts = ["race: reads what thread [", "with no barrier between at shared address"];
+    let parts = [
+        "race: reads what thread [",
+        "with no barrier between at shared address",
+    ];
     let ids: Vec<u32> = (0..100).map(|pair| pair % 3).collect();
-    assert_caught(&kernel, || experts::check_groups("a barrier", &ids, 3), &parts);
+    assert_caught(
+        &kernel,
+        || experts::check_groups("a barrier", &ids, 3),
+        &parts,
+    );
 }
 
 #[test]
