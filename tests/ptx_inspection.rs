@@ -48,7 +48,13 @@ fn kernels_call_nothing_have_no_doubles_and_keep_arrays_in_registers() {
 fn weights_are_copied_by_16_bytes() {
     let mut products = 0;
     for (arch, kernels) in all() {
-        let of_weights = ["matvec_", "matmul_", "dequantize_"];
+        let of_weights = [
+            "matvec_",
+            "matmul_",
+            "dequantize_",
+            "expert_matvec_",
+            "expert_matmul_",
+        ];
         for kernel in kernels {
             if of_weights.iter().any(|name| kernel.name.starts_with(name)) {
                 assert_eq!(kernel.widest_copy, 16, "sm_{arch}, {}", kernel.name);
@@ -63,8 +69,8 @@ fn weights_are_copied_by_16_bytes() {
 fn products_of_many_vectors_run_on_the_tensor_cores() {
     for (arch, kernels) in all() {
         for kernel in kernels {
-            let expected =
-                kernel.name.starts_with("matmul_") || kernel.name.starts_with("attention_");
+            let of_many = ["matmul_", "expert_matmul_", "attention_"];
+            let expected = of_many.iter().any(|name| kernel.name.starts_with(name));
             assert_eq!(
                 kernel.mix.tensor > 0,
                 expected,

@@ -24,6 +24,7 @@ use hyperion::cpu::CpuBackend;
 use hyperion::engine::{Engine, Sequence};
 use hyperion::verify::Isolate;
 use setup::*;
+use support::families::Family;
 use support::greedy::{GreedyText, RunnersUp, compare_texts};
 use support::{Reference, TINY_MODELS, relative_error};
 
@@ -234,8 +235,11 @@ fn tokens_drawn_on_the_device() {
 #[test]
 fn each_operation_alone() {
     let _lock = device_lock();
-    for name in TINY_MODELS {
-        let model = model(name);
+    let tiny = TINY_MODELS.map(|name| (name, model(name)));
+    // Chosen experts: by groups with f16, with a shared one, and few tokens.
+    let mixtures = ["qwen3moe-mixed", "qwen2moe-mixed"];
+    let mixtures = mixtures.map(|name| (name, Family::open(name, 512).model));
+    for (name, model) in tiny.into_iter().chain(mixtures) {
         let text = text(0, 40, model.vocab());
         for (activations, decode_bound) in [
             (ActivationPrecision::F16, 2e-3),

@@ -1,9 +1,11 @@
-//! Steps that a backend refuses, because they would read or write what is not theirs.
+//! Steps that a backend refuses, because they would read or write what is not theirs, or are too large.
 
 use hyperion::backend::{ActivationPrecision, Ask, Backend, BackendError, NewTokens, NoTrace, Row};
 use hyperion::cpu::CpuBackend;
+use hyperion::gpu::{GpuBackend, Limits};
 
 use crate::setup::*;
+use crate::support::families::Family;
 
 fn step(start: usize, pages: &[u32]) -> Row<'_> {
     Row {
@@ -56,4 +58,25 @@ fn steps_beyond_the_context_and_onto_shared_pages() {
             .step(&[step(0, &last[..1])], &mut NoTrace)
             .expect("the first position");
     }
+}
+
+/// The pairs of tokens and experts are blocks of a grid, of which there are only so many.
+#[test]
+fn steps_of_too_many_pairs_are_refused_before_anything_is_allocated() {
+    let model = Family::open("qwen2moe-all", 512).model;
+    let plan = |max_tokens| {
+        let limits = Limits {
+            context: 32_768,
+            n_pages: 512,
+            max_tokens,
+            max_sequences: 1,
+        };
+        GpuBackend::plan(&model, limits)
+    };
+    assert!(plan(21_845).is_ok());
+    let error = plan(21_846).expect_err("too many").to_string();
+    assert!(
+        error.contains("3 experts") && error.contains("at most 21845 tokens"),
+        "{error}"
+    );
 }

@@ -151,7 +151,8 @@ macro_rules! instances {
                 ///
                 /// # Safety
                 /// The launch conditions in the module's header.
-                #[cuda_std::kernel(max_threads = 32 * MATMUL_MAX_WARPS)]
+                // That one block suffices is said: otherwise ptxas spills a few registers to have room for two.
+                #[cuda_std::kernel(max_threads = 32 * MATMUL_MAX_WARPS, min_blocks = 1)]
                 pub unsafe fn [<expert_matmul_ $name _t $tiles>](p: ExpertMatmulParams) {
                     // SAFETY: the caller's.
                     unsafe { expert_matmul::<$weights, $tiles>(p) }
