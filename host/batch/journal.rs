@@ -317,7 +317,7 @@ mod tests {
         let path = folder.path().join("out");
         for content in [
             &b"{"[..],
-            HEAD[..HEAD.len() - 1].as_bytes(),
+            &HEAD.as_bytes()[..HEAD.len() - 1],
             b"\0\0\0",
             b"  ",
         ] {
