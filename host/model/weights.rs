@@ -54,11 +54,12 @@ impl GatedNetwork {
 
 /// What a block's tokens go through behind attention.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant)] // there is one a block
 pub enum FeedForward {
     /// One network for all.
     Dense(GatedNetwork),
     /// Some of many for each.
-    Experts(Box<Experts>),
+    Experts(Experts),
 }
 
 /// The weights of one transformer block. Norms are `[width]` unless said otherwise.
@@ -226,7 +227,7 @@ impl<'a> Tensors<'a> {
             post_attn_norm: optional_norm(behind, "post_attention_norm", width)?,
             ffn_norm: optional_norm(before, "ffn_norm", width)?,
             ffn: match &config.experts {
-                Some(counts) => FeedForward::Experts(Box::new(self.experts(index, width, counts)?)),
+                Some(counts) => FeedForward::Experts(self.experts(index, width, counts)?),
                 None => FeedForward::Dense(self.network(index, config)?),
             },
             post_ffn_norm: optional_norm(behind, "post_ffw_norm", width)?,
