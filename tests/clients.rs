@@ -29,7 +29,9 @@ impl Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hyperion"))
             .arg("serve")
             .arg(model)
-            .args(["--device", "cpu", "--port", "0", "--parallel", "8"])
+            // The texts that the scripts expect are the reference's.
+            .args(["--device", "cpu", "--activations", "f16"])
+            .args(["--port", "0", "--parallel", "8"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -150,7 +150,7 @@ def check_errors_name_the_field(client):
         ({"previous_response_id": "resp_1"}, "previous_response_id", "stateless"),
         ({"background": True}, "background", "stateless"),
         ({"extra_body": {"conversation": "conv_1"}}, "conversation", "stateless"),
-        ({"temperature": -1}, "temperature", "0 or more"),
+        ({"temperature": -1}, "temperature", "expected 0"),
         ({"top_p": 7}, "top_p", "from 0 to 1"),
         ({"max_output_tokens": 0}, "max_output_tokens", "1 or more"),
         ({"truncation": "auto"}, "truncation", "not supported"),

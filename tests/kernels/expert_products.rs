@@ -149,16 +149,8 @@ fn check_pairs(ty: WeightType, format: VectorFormat, mixture: Mixture) {
     let before = vec![9f32; pairs * (n_out + 3)];
     let y = case.in_out("y", &before);
     let segments = segments(&mut case, &matrices, &[y, y], n_out);
-    let plan = MatvecPlan::new(
-        ty,
-        format,
-        is_gated,
-        n_out as u32,
-        n_in as u32,
-        1,
-        2,
-        99 << 10,
-    );
+    let shape = [n_out as u32, n_in as u32];
+    let plan = MatvecPlan::expert(ty, format, is_gated, shape, (2, 99 << 10));
     let plan = plan.expect("a vector fits");
     let epilogue = match is_gated {
         true => MatvecEpilogue::Silu,

@@ -148,10 +148,11 @@ impl Launches {
                 let Some(plan) = plan else { continue };
                 let kernel = matvec_entries::kernel(ty, format, plan.vectors);
                 self.add(kernel.expect("the plan's kernel"), plan.block);
-                if vectors == 1 {
-                    let kernel = expert_matvec::kernel(ty, format);
-                    self.add(kernel.expect("an expert's kernel"), plan.block);
-                }
+            }
+            let shape = [n_out, n_in];
+            if let Some(plan) = MatvecPlan::expert(ty, format, false, shape, (sms, shared)) {
+                let kernel = expert_matvec::kernel(ty, format);
+                self.add(kernel.expect("an expert's kernel"), plan.block);
             }
         }
     }

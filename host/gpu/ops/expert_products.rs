@@ -61,15 +61,13 @@ impl Pass<'_> {
             true => mixture.counts.used,
             false => pairs,
         };
-        let plan = MatvecPlan::new(
+        let multiprocessors = (info.multiprocessors / beside as u32).max(1);
+        let plan = MatvecPlan::expert(
             matrix.ty,
             format,
             matrices.len() > 1,
-            n_out,
-            matrix.n_in as u32,
-            1,
-            (info.multiprocessors / beside as u32).max(1),
-            info.max_shared_per_block,
+            [n_out, matrix.n_in as u32],
+            (multiprocessors, info.max_shared_per_block),
         );
         let plan = plan.ok_or_else(|| {
             DeviceError::Unsupported(format!(

@@ -20,6 +20,14 @@ pub const fn matvec_max_warps(ty: WeightType) -> u32 {
     }
 }
 
+/// The same for the kernels of chosen experts, which keep where a pair's matrices and results lie as well.
+pub const fn expert_matvec_max_warps(ty: WeightType) -> u32 {
+    match ty {
+        WeightType::Q4K => 10,
+        _ => matvec_max_warps(ty),
+    }
+}
+
 /// Most vectors of a matrix-vector kernel.
 pub const MATVEC_MAX_VECTORS: u32 = 4;
 
@@ -253,6 +261,39 @@ impl MatvecPlan {
         multiprocessors: u32,
         max_shared: u32,
     ) -> Option<Self> {
+        let device = (multiprocessors, max_shared);
+        let most_warps = matvec_max_warps(ty);
+        Self::with_warps(
+            ty,
+            activations,
+            gated,
+            [n_out, n_in, vectors],
+            device,
+            most_warps,
+        )
+    }
+
+    /// The launch for a pair's expert, as [`new`](Self::new)'s for one vector.
+    pub fn expert(
+        ty: WeightType,
+        activations: VectorFormat,
+        gated: bool,
+        [n_out, n_in]: [u32; 2],
+        (multiprocessors, max_shared): (u32, u32),
+    ) -> Option<Self> {
+        let device = (multiprocessors, max_shared);
+        let most_warps = expert_matvec_max_warps(ty);
+        Self::with_warps(ty, activations, gated, [n_out, n_in, 1], device, most_warps)
+    }
+
+    fn with_warps(
+        ty: WeightType,
+        activations: VectorFormat,
+        gated: bool,
+        [n_out, n_in, vectors]: [u32; 3],
+        (multiprocessors, max_shared): (u32, u32),
+        max_warps: u32,
+    ) -> Option<Self> {
         /// Fewer warps do not keep the memory busy, so that a block rather takes all shared memory.
         const FEW_WARPS: u32 = 8;
         let kernels = matvec_vectors(ty, activations);
@@ -260,7 +301,7 @@ impl MatvecPlan {
         let activation_bytes = activations.bytes(vectors, n_in);
         let warps_in = |shared: u32| {
             let for_tiles = shared.checked_sub(activation_bytes + MATVEC_STATIC_BYTES)?;
-            Some((for_tiles / matvec_warp_bytes(ty)).min(matvec_max_warps(ty))).filter(|&n| n > 0)
+            Some((for_tiles / matvec_warp_bytes(ty)).min(max_warps)).filter(|&n| n > 0)
         };
         let most_warps = warps_in(matvec_alone_bytes(max_shared) - MATVEC_STATIC_BYTES)
             .filter(|&warps| warps >= FEW_WARPS)

@@ -14,7 +14,7 @@ use super::matvec::matvec;
 use super::weights::*;
 use crate::abi::{
     DevicePtr, ExpertMatvecParams, KernelDef, MatvecOrder, MatvecSegment, VectorFormat, WeightType,
-    matvec_max_warps,
+    expert_matvec_max_warps,
 };
 use crate::prim::grid;
 use crate::prim::integer::div;
@@ -81,7 +81,7 @@ macro_rules! instances {
                 /// # Safety
                 /// The launch conditions in the module's header.
                 #[cuda_std::kernel(
-                    max_threads = 32 * matvec_max_warps(WeightType::$variant),
+                    max_threads = 32 * expert_matvec_max_warps(WeightType::$variant),
                     min_blocks = 2
                 )]
                 pub unsafe fn [<expert_matvec_ $name _ $format_name>](p: ExpertMatvecParams) {
@@ -101,7 +101,7 @@ macro_rules! instances {
                         stringify!([<expert_matvec_ $name _ $format_name>]),)*
                     _ => return None,
                 };
-                Some(KernelDef::new(name, 32 * matvec_max_warps(weights)))
+                Some(KernelDef::new(name, 32 * expert_matvec_max_warps(weights)))
             }
         }
     };
