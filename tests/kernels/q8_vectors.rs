@@ -72,22 +72,17 @@ impl Encoded {
         values.collect()
     }
 
-    /// The index of the step, tile and so on of element `i` of a vector: its step, tile, unit, and vector in the tile.
-    fn indices(&self, vector: usize, i: usize) -> [usize; 4] {
+    /// Of element `i` of a vector: the number of its step's tile, its unit, and the vector's number in the tile.
+    fn indices(&self, vector: usize, i: usize) -> [usize; 3] {
         let per_tile = MATMUL_TILE_VECTORS as usize;
         let (step, tiles) = (i / MATMUL_Q8_STEP as usize, self.vectors.div_ceil(per_tile));
         let unit = i % MATMUL_Q8_STEP as usize / GROUP;
-        [
-            step,
-            step * tiles + vector / per_tile,
-            unit,
-            vector % per_tile,
-        ]
+        [step * tiles + vector / per_tile, unit, vector % per_tile]
     }
 
     /// Where the byte of an element is.
     pub fn element(&self, vector: usize, i: usize) -> usize {
-        let [_, place, unit, g] = self.indices(vector, i);
+        let [place, unit, g] = self.indices(vector, i);
         let (half, t, byte) = (i % 32 / 16, i % 16 / 4, i % 4);
         let (pair, which) = (unit / 2, unit % 2);
         ((((place * 4 + pair) * 32 + 4 * g + t) * 2 + which) * 2 + half) * 4 + byte
@@ -95,13 +90,13 @@ impl Encoded {
 
     /// Where the scale of an element's group is.
     pub fn scale(&self, vector: usize, i: usize) -> usize {
-        let [_, place, unit, g] = self.indices(vector, i);
+        let [place, unit, g] = self.indices(vector, i);
         (((place * 4 + unit / 2) * 4 + g / 2) * 2 + unit % 2) * 2 + g % 2
     }
 
     /// Where the sum of an element's group is.
     pub fn sum(&self, vector: usize, i: usize) -> usize {
-        let [_, place, unit, g] = self.indices(vector, i);
+        let [place, unit, g] = self.indices(vector, i);
         (place * 8 + unit) * 8 + g
     }
 

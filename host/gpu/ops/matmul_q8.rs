@@ -1,7 +1,7 @@
 //! Products of quantized matrices with the vectors of a step in 8 bits, on integer tensor cores.
 
 use kernels_gpu::abi::{
-    MATMUL_Q8_MAX_VECTORS, MatmulQ8Params, MatmulQ8Plan, MatvecOrder, MatvecSegment, WeightType,
+    MATMUL_Q8_MAX_VECTORS, MatmulQ8Params, MatmulQ8Plan, MatvecOrder, MatvecSegment,
 };
 use kernels_gpu::ops::matmul_q8_entries;
 
@@ -75,7 +75,8 @@ impl Pass<'_> {
         let info = self.launcher.device().info();
         let (sms, shared) = (info.multiprocessors, info.max_shared_per_block);
         let plan = MatmulQ8Plan::new(matrix.ty, n_out, n_in, vectors, sms, shared);
-        let launch = plan.and_then(|plan| Some((plan, kernel(matrix.ty, &plan)?)));
+        let kernel_of = |plan: &MatmulQ8Plan| matmul_q8_entries::kernel(matrix.ty, plan.tiles);
+        let launch = plan.and_then(|plan| Some((plan, kernel_of(&plan)?)));
         let (plan, kernel) = launch.ok_or_else(|| {
             let (ty, most) = (matrix.ty.name(), MATMUL_Q8_MAX_VECTORS);
             DeviceError::Unsupported(format!(
@@ -102,11 +103,4 @@ impl Pass<'_> {
         // SAFETY: the plan is for these matrices; the rows are in the workspace, and the results have as many.
         unsafe { self.launcher.launch(&kernel, geometry, &params) }
     }
-}
-
-fn kernel(
-    ty: WeightType,
-    plan: &MatmulQ8Plan,
-) -> Option<kernels_gpu::abi::KernelDef<MatmulQ8Params>> {
-    matmul_q8_entries::kernel(ty, plan.tiles)
 }
