@@ -29,6 +29,7 @@ pub mod matmul;
 pub mod matmul_entries;
 pub mod matmul_q8;
 pub mod matmul_q8_entries;
+mod matmul_q8_products;
 mod matmul_q8_rows;
 mod matmul_stages;
 pub mod matvec;
