@@ -115,27 +115,10 @@ impl Bench {
         let Some(plan) = plan else { return Ok(()) };
         let kernel = matvec_entries::kernel(ty, activations, plan.vectors)
             .context("the plan is for a kernel that there is")?;
-        if !self.wanted(kernel.name, n_out, n_in) {
-            return Ok(());
-        }
-
-        let weight_bytes = n_out as usize * ty.row_bytes(n_in) as usize;
-        let (copies, weights) = self.weights(weight_bytes)?;
         let x = self.filled((vectors * n_in) as usize * 4, "x")?;
         let norm_weight = self.filled(n_in as usize * 4, "norm weight")?;
-        let y = self.filled((vectors * n_out) as usize * 4, "y")?;
-        let params = |copy: usize| {
-            let mut segments = [MatvecSegment::NONE; 3];
-            segments[0] = MatvecSegment {
-                weights: DevicePtr::from_address(
-                    weights.addr() + (copy * aligned(weight_bytes)) as u64,
-                ),
-                y: DevicePtr::from_address(y.addr()),
-                bias: DevicePtr::NULL,
-                n_out,
-                y_stride: n_out,
-            };
-            MatvecParams {
+        self.product(&kernel, ty, [n_out, n_in, vectors], &|i, segments| {
+            let params = MatvecParams {
                 x: DevicePtr::from_address(x.addr()),
                 norm_weight: DevicePtr::from_address(norm_weight.addr()),
                 residual: DevicePtr::NULL,
@@ -150,21 +133,14 @@ impl Bench {
                 row_split_log2: plan.row_split_log2,
                 pair_ends: matvec_pair_ends(&segments, MatvecEpilogue::Store),
                 order: MatvecOrder::InTurn as u32,
-            }
-        };
-        let grid = [plan.grid, 1, 1];
-        let time = self.time(LAUNCHES.max(copies), &mut |i| {
-            let alone = matvec_alone_bytes(info.max_shared_per_block);
-            let shared_bytes = match i.is_multiple_of(2) {
-                true => plan.shared_bytes.max(alone),
-                false => plan
-                    .shared_bytes
-                    .max(matvec_beside_bytes(info.max_shared_per_block)),
             };
-            self.launch(&kernel, grid, plan.block, shared_bytes, &params(i % copies))
-        })?;
-        self.print(kernel.name, [n_out, n_in], vectors, time, weight_bytes);
-        Ok(())
+            let spread = match i.is_multiple_of(2) {
+                true => matvec_alone_bytes(info.max_shared_per_block),
+                false => matvec_beside_bytes(info.max_shared_per_block),
+            };
+            let shared_bytes = plan.shared_bytes.max(spread);
+            ([plan.grid, 1, 1], plan.block, shared_bytes, params)
+        })
     }
 
     fn matmul(&self, ty: WeightType, n_out: u32, n_in: u32, vectors: u32) -> Result<()> {
@@ -181,28 +157,11 @@ impl Bench {
         let Some(kernel) = matmul_entries::kernel(ty, plan.tiles) else {
             return Ok(());
         };
-        if !self.wanted(kernel.name, n_out, n_in) {
-            return Ok(());
-        }
-        let weight_bytes = n_out as usize * ty.row_bytes(n_in) as usize;
-        let (copies, weights) = self.weights(weight_bytes)?;
         let x = self.filled((vectors * n_in) as usize * 2, "x")?;
-        let y = self.filled((vectors * n_out) as usize * 4, "y")?;
-        let time = self.time(LAUNCHES.max(copies), &mut |i| {
-            let copy = (i % copies * aligned(weight_bytes)) as u64;
+        self.product(&kernel, ty, [n_out, n_in, vectors], &|_, segments| {
             let params = MatmulParams {
                 x: DevicePtr::from_address(x.addr()),
-                segments: [
-                    MatvecSegment {
-                        weights: DevicePtr::from_address(weights.addr() + copy),
-                        y: DevicePtr::from_address(y.addr()),
-                        bias: DevicePtr::NULL,
-                        n_out,
-                        y_stride: n_out,
-                    },
-                    MatvecSegment::NONE,
-                    MatvecSegment::NONE,
-                ],
+                segments,
                 scales: DevicePtr::NULL,
                 maxima: DevicePtr::NULL,
                 n_in,
@@ -215,10 +174,8 @@ impl Bench {
                 scale: 1.0,
                 reserved: 0,
             };
-            self.launch(&kernel, plan.grid, plan.block, plan.shared_bytes, &params)
-        })?;
-        self.print(kernel.name, [n_out, n_in], vectors, time, weight_bytes);
-        Ok(())
+            (plan.grid, plan.block, plan.shared_bytes, params)
+        })
     }
 
     fn matmul_q8(&self, ty: WeightType, n_out: u32, n_in: u32, vectors: u32) -> Result<()> {
@@ -235,34 +192,17 @@ impl Bench {
         let Some(kernel) = matmul_q8_entries::kernel(ty, plan.tiles) else {
             return Ok(());
         };
-        if !self.wanted(kernel.name, n_out, n_in) {
-            return Ok(());
-        }
-        let weight_bytes = n_out as usize * ty.row_bytes(n_in) as usize;
-        let (copies, weights) = self.weights(weight_bytes)?;
         let [elements, scales] = q8_vectors_bytes(n_in, vectors);
         let elements = self.filled(elements as usize, "elements")?;
         let scales = self.filled(scales as usize, "scales")?;
-        let y = self.filled((vectors * n_out) as usize * 4, "y")?;
-        let time = self.time(LAUNCHES.max(copies), &mut |i| {
-            let copy = (i % copies * aligned(weight_bytes)) as u64;
+        self.product(&kernel, ty, [n_out, n_in, vectors], &|_, segments| {
             let params = MatmulQ8Params {
                 x: Q8Vectors {
                     elements: DevicePtr::from_address(elements.addr()),
                     scales: DevicePtr::from_address(scales.addr()),
                     sums: DevicePtr::from_address(scales.addr()),
                 },
-                segments: [
-                    MatvecSegment {
-                        weights: DevicePtr::from_address(weights.addr() + copy),
-                        y: DevicePtr::from_address(y.addr()),
-                        bias: DevicePtr::NULL,
-                        n_out,
-                        y_stride: n_out,
-                    },
-                    MatvecSegment::NONE,
-                    MatvecSegment::NONE,
-                ],
+                segments,
                 n_in,
                 vectors,
                 tile_ends: plan.tile_ends,
@@ -270,7 +210,37 @@ impl Bench {
                 accumulate: 0,
                 order: MatvecOrder::InTurn as u32,
             };
-            self.launch(&kernel, plan.grid, plan.block, plan.shared_bytes, &params)
+            (plan.grid, plan.block, plan.shared_bytes, params)
+        })
+    }
+
+    /// Times `kernel` for the product of a matrix with vectors, if it is wanted. `launch` gives the blocks of launch `i`,
+    /// their threads and shared memory, and its parameters with these segments.
+    fn product<P: KernelParams>(
+        &self,
+        kernel: &KernelDef<P>,
+        ty: WeightType,
+        [n_out, n_in, vectors]: [u32; 3],
+        launch: &dyn Fn(usize, [MatvecSegment; 3]) -> ([u32; 3], u32, u32, P),
+    ) -> Result<()> {
+        if !self.wanted(kernel.name, n_out, n_in) {
+            return Ok(());
+        }
+        let weight_bytes = n_out as usize * ty.row_bytes(n_in) as usize;
+        let (copies, weights) = self.weights(weight_bytes)?;
+        let y = self.filled((vectors * n_out) as usize * 4, "y")?;
+        let time = self.time(LAUNCHES.max(copies), &mut |i| {
+            let copy = (i % copies * aligned(weight_bytes)) as u64;
+            let segment = MatvecSegment {
+                weights: DevicePtr::from_address(weights.addr() + copy),
+                y: DevicePtr::from_address(y.addr()),
+                bias: DevicePtr::NULL,
+                n_out,
+                y_stride: n_out,
+            };
+            let segments = [segment, MatvecSegment::NONE, MatvecSegment::NONE];
+            let (grid, threads, shared_bytes, params) = launch(i, segments);
+            self.launch(kernel, grid, threads, shared_bytes, &params)
         })?;
         self.print(kernel.name, [n_out, n_in], vectors, time, weight_bytes);
         Ok(())

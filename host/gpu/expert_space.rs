@@ -1,6 +1,7 @@
 //! Intermediate results of mixtures of experts. A pair is a token with one of the experts that it takes.
 
-use crate::device::{Buffer, Device, DeviceError, Result};
+use super::buffers::buffers;
+use crate::device::{Buffer, Device, Result};
 use crate::model::Config;
 
 /// Most pairs of a step: the blocks that a grid has in one of its lesser dimensions.
@@ -67,18 +68,7 @@ impl ExpertSpace {
         if sizes.is_empty() {
             return Ok(None);
         }
-        let buffers: Vec<Buffer> = sizes
-            .iter()
-            .map(|&(label, bytes)| device.alloc(bytes, label))
-            .collect::<Result<_>>()?;
-        buffers
-            .iter()
-            .try_for_each(|buffer| device.fill(buffer.all(), 0xff))?;
-        let mut buffers = buffers.into_iter();
-        let mut next = || {
-            let missing = || DeviceError::Unsupported("experts without buffers".into());
-            buffers.next().ok_or_else(missing)
-        };
+        let mut next = buffers(device, &sizes)?;
         Ok(Some(ExpertSpace {
             scores: next()?,
             ids: next()?,

@@ -8,6 +8,7 @@
 //! more (`products`). `ops` has the launches of the kernels, a file each.
 
 mod blocks;
+mod buffers;
 mod cache;
 mod choices;
 mod decode;

@@ -7,10 +7,11 @@ use kernels_gpu::abi::{
     q8_vectors_bytes,
 };
 
+use super::buffers::buffers;
 use super::expert_space::{self, ExpertSpace};
 use super::products::ROW_MULTIPLE;
 use crate::device::plan::MemoryPlan;
-use crate::device::{Buffer, Device, DeviceError, Result};
+use crate::device::{Buffer, Device, Result};
 use crate::model::{Config, Model};
 
 /// Most sequences of a step.
@@ -222,21 +223,9 @@ pub fn plan(plan: &mut MemoryPlan, model: &Model, limits: Limits) {
 }
 
 impl Workspace {
-    /// Allocates the buffers. Counters begin at 0 and all else as no numbers: products compute rows that nobody wrote
-    /// ([`ROW_MULTIPLE`]), and whoever took one of them for a result would notice.
+    /// Allocates the buffers. Counters begin at 0 and all else as no numbers.
     pub fn new(device: &dyn Device, model: &Model, limits: Limits) -> Result<Workspace> {
-        let buffers: Vec<Buffer> = sizes(model, limits)
-            .iter()
-            .map(|&(label, bytes)| device.alloc(bytes, label))
-            .collect::<Result<_>>()?;
-        buffers
-            .iter()
-            .try_for_each(|buffer| device.fill(buffer.all(), 0xff))?;
-        let mut buffers = buffers.into_iter();
-        let mut next = || {
-            let missing = || DeviceError::Unsupported("a workspace without buffers".into());
-            buffers.next().ok_or_else(missing)
-        };
+        let mut next = buffers(device, &sizes(model, limits))?;
         let workspace = Workspace {
             x: next()?,
             x_other: next()?,

@@ -34,5 +34,6 @@ mod rope_kv;
 mod sample;
 mod sampling;
 mod seeded_bugs;
+mod segments;
 mod soft_cap;
 mod weights;

@@ -8,7 +8,8 @@ use kernels_gpu::abi::{
 use kernels_gpu::ops::matmul_entries::kernel;
 use kernels_gpu::prim::scale::FACTOR_MAX;
 
-use crate::harness::{Case, Random, Shape, Tolerance, widen};
+use crate::harness::{Case, Random, Shape, widen};
+use crate::segments::Products;
 use crate::weights::Matrix;
 
 /// Of the devices that there are: the least, that of the simulator, and the most.
@@ -80,51 +81,18 @@ impl Product {
             ),
             false => (1.0, vec![1.0; vectors]),
         };
-        let mut maxima = vec![0f64; vectors];
-        let mut segments = [MatvecSegment::NONE; 3];
-        let mut expected = Vec::new();
-        for (segment, &n_out) in segments.iter_mut().zip(&self.n_out) {
-            if n_out == 0 {
-                continue;
-            }
-            let matrix = Matrix::random(ty, n_out, n_in, &mut random);
-            let y_stride = n_out + 3;
-            let before = random.floats(vectors * y_stride, 1.0);
-            let bias = self.bias.then(|| random.floats(n_out, 1.0));
-            *segment = MatvecSegment {
-                weights: case.input("weights", &matrix.bytes),
-                y: case.in_out("y", &before),
-                bias: bias
-                    .as_ref()
-                    .map_or(DevicePtr::NULL, |bias| case.input("bias", bias)),
-                n_out: n_out as u32,
-                y_stride: y_stride as u32,
-            };
-
-            let weights = matrix.values.iter();
-            let weights: Vec<f64> = weights.map(|&w| f16::from_f32(w).to_f64()).collect();
-            let mut after = widen(&before);
-            let mut largest = 0f64;
-            for (t, x) in wide_x.chunks_exact(n_in).enumerate() {
-                let factor = f64::from(scale * scales[t]);
-                for (o, row) in weights.chunks_exact(n_in).enumerate() {
-                    let terms = || row.iter().zip(x).map(|(w, x)| w * x * factor);
-                    let y = &mut after[t * y_stride + o];
-                    let bias = bias.as_ref().map_or(0.0, |bias| bias[o].into());
-                    let sum = terms().sum::<f64>() + bias;
-                    *y = if self.accumulate { *y + sum } else { sum };
-                    maxima[t] = maxima[t].max(sum.abs());
-                    largest = largest.max(terms().map(f64::abs).sum());
-                }
-            }
-            let tolerance = Tolerance {
-                relative: 1.2e-7,
-                absolute: 4e-7 * largest,
-                reason: "f32 sums of exact products, whose roundings mostly cancel: a wrong element \
-                         would change a sum of 5,000 by 2e-4 of the magnitudes",
-            };
-            expected.push((segment.y, after, tolerance));
-        }
+        let products = Products {
+            ty,
+            n_out: self.n_out,
+            n_in,
+            vectors,
+            accumulate: self.accumulate,
+            bias: self.bias,
+        };
+        let factors: Vec<f64> = scales.iter().map(|&s| f64::from(scale * s)).collect();
+        let rounded = |w| f16::from_f32(w).to_f64();
+        let (segments, expected) =
+            products.random(&mut case, &mut random, &wide_x, rounded, &factors);
         let noted = case.in_out("maxima", &vec![0u32; vectors]);
         let params = MatmulParams {
             x: case.input("x", &x),
@@ -154,10 +122,16 @@ impl Product {
         };
         let kernel = kernel(ty, plan.tiles).expect("there is one");
         case.launch(&kernel, shape, params);
-        for (y, after, tolerance) in expected {
-            case.check(y, &after, tolerance);
+        for expected in &expected {
+            expected.check(
+                &case,
+                4e-7,
+                "f32 sums of exact products, whose roundings mostly cancel: a wrong element would change a \
+                 sum of 5,000 by 2e-4 of the magnitudes",
+            );
         }
-        for (noted, largest) in case.read(noted).into_iter().zip(maxima) {
+        for (t, noted) in case.read(noted).into_iter().enumerate() {
+            let largest = expected.iter().fold(0f64, |most, e| most.max(e.maxima[t]));
             let noted = f64::from(f32::from_bits(noted));
             let expected = match self.scaled && largest > f64::from(FACTOR_MAX) {
                 true => largest,

@@ -1,14 +1,13 @@
 //! Tests of `ops/matmul_q8.rs` and its parts.
 
 use kernels_gpu::abi::{
-    DevicePtr, MATMUL_Q8_MAX_VECTORS, MATMUL_Q8_TILES, MatmulQ8Params, MatmulQ8Plan, MatvecOrder,
-    MatvecSegment, WeightType,
+    MATMUL_Q8_MAX_VECTORS, MATMUL_Q8_TILES, MatmulQ8Params, MatmulQ8Plan, MatvecOrder, WeightType,
 };
 use kernels_gpu::ops::matmul_q8_entries::kernel;
 
-use crate::harness::{Case, Random, Shape, Tolerance, widen};
+use crate::harness::{Case, Random, Shape};
 use crate::q8_vectors::Encoded;
-use crate::weights::Matrix;
+use crate::segments::Products;
 
 /// The types that there are kernels for.
 const TYPES: [WeightType; 8] = [
@@ -74,55 +73,16 @@ impl Product {
             ty.name(),
             self.n_out
         ));
-        let mut segments = [MatvecSegment::NONE; 3];
-        let mut expected = Vec::new();
-        for (segment, &n_out) in segments.iter_mut().zip(&self.n_out) {
-            if n_out == 0 {
-                continue;
-            }
-            let matrix = Matrix::random(ty, n_out, n_in, &mut random);
-            let y_stride = n_out + 3;
-            let before = random.floats(vectors * y_stride, 1.0);
-            let bias = self.bias.then(|| random.floats(n_out, 1.0));
-            *segment = MatvecSegment {
-                weights: case.input("weights", &matrix.bytes),
-                y: case.in_out("y", &before),
-                bias: bias
-                    .as_ref()
-                    .map_or(DevicePtr::NULL, |bias| case.input("bias", bias)),
-                n_out: n_out as u32,
-                y_stride: y_stride as u32,
-            };
-            let weights = widen(&matrix.values);
-            let mut after = widen(&before);
-            let mut largest = 0f64;
-            for (t, x) in x.chunks_exact(n_in).enumerate() {
-                for (o, row) in weights.chunks_exact(n_in).enumerate() {
-                    let terms = || row.iter().zip(x).map(|(w, x)| w * x);
-                    let y = &mut after[t * y_stride + o];
-                    let bias = bias.as_ref().map_or(0.0, |bias| bias[o].into());
-                    let sum = terms().sum::<f64>() + bias;
-                    *y = if self.accumulate { *y + sum } else { sum };
-                    largest = largest.max(terms().map(f64::abs).sum());
-                }
-            }
-            let tolerance = match ty {
-                WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4K | WeightType::Q5K => {
-                    Tolerance {
-                        relative: 1.2e-7,
-                        absolute: 1e-4 * largest,
-                        reason: "minimums and the sums of groups are rounded to 10 bits; a wrong \
-                                 element would change a sum of 1,000 by 1e-3 of the magnitudes",
-                    }
-                }
-                _ => Tolerance {
-                    relative: 1.2e-7,
-                    absolute: 4e-7 * largest,
-                    reason: "f32 sums of exact products, whose roundings mostly cancel",
-                },
-            };
-            expected.push((segment.y, after, tolerance));
-        }
+        let products = Products {
+            ty,
+            n_out: self.n_out,
+            n_in,
+            vectors,
+            accumulate: self.accumulate,
+            bias: self.bias,
+        };
+        let (segments, expected) =
+            products.random(&mut case, &mut random, &x, f64::from, &vec![1.0; vectors]);
         let params = MatmulQ8Params {
             x: encoded.input(&mut case),
             segments,
@@ -140,8 +100,19 @@ impl Product {
         };
         let kernel = kernel(ty, plan.tiles).expect("there is one");
         case.launch(&kernel, shape, params);
-        for (y, after, tolerance) in expected {
-            case.check(y, &after, tolerance);
+        let (share, reason) = match ty {
+            WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4K | WeightType::Q5K => (
+                1e-4,
+                "minimums and the sums of groups are rounded to 10 bits; a wrong element would change a sum of \
+                 1,000 by 1e-3 of the magnitudes",
+            ),
+            _ => (
+                4e-7,
+                "f32 sums of exact products, whose roundings mostly cancel",
+            ),
+        };
+        for expected in &expected {
+            expected.check(&case, share, reason);
         }
     }
 }

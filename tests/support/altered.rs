@@ -1,12 +1,14 @@
-//! A backend around another one, which lets steps fail.
+//! A backend around another one, which lets steps fail or see more than they ask for.
 
 use std::sync::Arc;
 
-use hyperion::backend::{Backend, BackendError, Limits, Row, RowResult, Ticket, TraceSink};
+use hyperion::backend::{Ask, Backend, BackendError, Limits, Row, RowResult, Ticket, TraceSink};
 use hyperion::model::Model;
 
 /// Decides on a step before it is submitted.
 pub type Before = Box<dyn FnMut() -> Result<(), BackendError> + Send>;
+/// Changes what a row asks for.
+pub type Asking = Box<dyn for<'a> Fn(Ask<'a>) -> Ask<'a> + Send>;
 /// Changes the results of a step, or loses them.
 pub type After = Box<dyn FnMut(Vec<RowResult>) -> Result<Vec<RowResult>, BackendError> + Send>;
 
@@ -14,6 +16,7 @@ pub type After = Box<dyn FnMut(Vec<RowResult>) -> Result<Vec<RowResult>, Backend
 pub struct Altered {
     inner: Box<dyn Backend>,
     before: Before,
+    asking: Asking,
     after: After,
 }
 
@@ -26,7 +29,19 @@ impl Altered {
         Altered {
             inner,
             before: Box::new(before),
+            asking: Box::new(|ask| ask),
             after: Box::new(Ok),
+        }
+    }
+
+    /// Lets `asking` change what rows ask for.
+    pub fn with_asks(
+        self,
+        asking: impl for<'a> Fn(Ask<'a>) -> Ask<'a> + Send + 'static,
+    ) -> Altered {
+        Altered {
+            asking: Box::new(asking),
+            ..self
         }
     }
 
@@ -57,7 +72,11 @@ impl Backend for Altered {
         trace: &mut dyn TraceSink,
     ) -> Result<Ticket, BackendError> {
         (self.before)()?;
-        self.inner.submit(rows, trace)
+        let rows = rows.iter().map(|row| Row {
+            ask: (self.asking)(row.ask),
+            ..*row
+        });
+        self.inner.submit(&rows.collect::<Vec<_>>(), trace)
     }
 
     fn collect(&mut self, ticket: Ticket) -> Result<Vec<RowResult>, BackendError> {
