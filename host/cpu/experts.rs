@@ -9,9 +9,6 @@ use super::pass::Pass;
 use crate::backend::Tracer;
 use crate::model::{ExpertCounts, ExpertMatrix, Experts};
 
-/// Least sum of weights that they are divided by: llama.cpp's, the smallest ordinary number of f16.
-const LEAST_SUM: f64 = 6.103_515_625e-5;
-
 impl<A: Arithmetic> Pass<'_, A> {
     /// What the experts add to the tokens `x`, `[tokens, width]`.
     pub(super) fn experts(
@@ -168,7 +165,10 @@ fn weights(scores: &[f64], ids: &[usize], normalizes: bool) -> Vec<f64> {
     let chosen = ids.iter().map(|&id| (scores[id] - largest).exp() / all);
     let mut chosen: Vec<f64> = chosen.collect();
     if normalizes {
-        let sum = chosen.iter().sum::<f64>().max(LEAST_SUM);
+        let sum = chosen
+            .iter()
+            .sum::<f64>()
+            .max(ExpertCounts::LEAST_SUM.into());
         chosen.iter_mut().for_each(|weight| *weight /= sum);
     }
     chosen
@@ -218,7 +218,7 @@ mod tests {
         // The least sum.
         close(
             &weights(&[0.0, -20.0], &[1], true),
-            &[(-20f64).exp() / (1.0 + (-20f64).exp()) / LEAST_SUM],
+            &[(-20f64).exp() / (1.0 + (-20f64).exp()) / f64::from(ExpertCounts::LEAST_SUM)],
         );
     }
 }

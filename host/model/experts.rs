@@ -21,6 +21,11 @@ pub struct ExpertCounts {
     pub normalizes: bool,
 }
 
+impl ExpertCounts {
+    /// Least sum of weights that they are divided by: llama.cpp's, the smallest ordinary number of f16.
+    pub const LEAST_SUM: f32 = 6.103_515_6e-5;
+}
+
 /// The elements inside the network of all tokens, 0 where there is none, and the experts.
 ///
 /// # Errors

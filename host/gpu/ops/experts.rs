@@ -17,9 +17,7 @@ use crate::gpu::experts::Mixture;
 use crate::gpu::launcher::{Geometry, at};
 use crate::gpu::pass::Pass;
 use crate::gpu::scales::{HalfRows, stream_epsilon};
-
-/// Least sum of weights that they are divided by, as the reference has it.
-const LEAST_SUM: f32 = 6.103_515_6e-5;
+use crate::model::ExpertCounts;
 
 /// Where the results of pairs lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +68,7 @@ impl Pass<'_> {
             experts: counts.count as u32,
             used: counts.used as u32,
             normalizes: counts.normalizes.into(),
-            least_sum: LEAST_SUM,
+            least_sum: ExpertCounts::LEAST_SUM,
             reserved: [0; 2],
         };
         let geometry = Geometry::new([mixture.tokens as u32, 1, 1], CHOOSE_EXPERTS_THREADS);
