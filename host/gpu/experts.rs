@@ -163,6 +163,7 @@ impl<'a> Pass<'a> {
             norm: Some(mixture.norm),
             sharing: counts.used,
             format,
+            ids_are_new: true,
         };
         let (gate, up) = (&experts.gate, &experts.up);
         if gate.all.ty == up.all.ty {
@@ -171,6 +172,10 @@ impl<'a> Pass<'a> {
         } else {
             let store = MatvecEpilogue::Store;
             self.expert_matvec(mixture, pairs, &[gate], &space.gate, store)?;
+            let pairs = Pairs {
+                ids_are_new: false,
+                ..pairs
+            };
             self.expert_matvec(mixture, pairs, &[up], &space.up, store)?;
             self.gate_pairs(mixture)?;
         }
@@ -180,6 +185,7 @@ impl<'a> Pass<'a> {
             norm: None,
             sharing: 1,
             format,
+            ids_are_new: false,
         };
         let store = MatvecEpilogue::Store;
         self.expert_matvec(mixture, pairs, &[&experts.down], &space.parts, store)?;

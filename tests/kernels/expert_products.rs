@@ -177,7 +177,7 @@ fn check_pairs(ty: WeightType, format: VectorFormat, mixture: Mixture) {
         ids: case.input("ids", &ids),
         expert_bytes: mixture.expert_bytes(&matrices),
         pairs_of_vector: sharing as u32,
-        reserved: 0,
+        ids_are_new: 1,
     };
     let shape = Shape {
         grid: [plan.grid, pairs as u32, 1],

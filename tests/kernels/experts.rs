@@ -34,13 +34,16 @@ pub fn experts_of_pairs(
 
 #[test]
 fn scores_of_a_router() {
-    for (tokens, experts, n_in, has_shared) in [
-        (1, 1, 4, false),
-        (3, 5, 96, true),
-        (2, 128, 2048, false),
-        (4, 8, 132, true),
-        (1, 33, 260, false),
-        (2, 9, 1024, true),
+    // A row of blocks for each token, or for several; rows of less than one part, one, and more.
+    for (tokens, rows, experts, n_in, has_shared) in [
+        (1, 1, 1, 4, false),
+        (3, 3, 5, 96, true),
+        (2, 2, 128, 2048, false),
+        (4, 4, 8, 132, true),
+        (1, 1, 33, 260, false),
+        (2, 2, 9, 1024, true),
+        (7, 3, 9, 2048, true),
+        (5, 2, 9, 4224, false),
     ] {
         let mut random = Random::new((experts * n_in) as u64);
         let x = random.floats(tokens * n_in, 30.0);
@@ -64,12 +67,13 @@ fn scores_of_a_router() {
             shared: if has_shared { shared } else { null },
             n_in: n_in as u32,
             experts: experts as u32,
+            tokens: tokens as u32,
             epsilon: EPSILON,
-            reserved: [0; 3],
+            reserved: [0; 2],
         };
-        let rows = experts as u32 + u32::from(has_shared);
-        let blocks = rows.div_ceil(ROUTER_THREADS / 32);
-        let shape = Shape::new([blocks, tokens as u32, 1], ROUTER_THREADS);
+        let warps = experts as u32 + u32::from(has_shared);
+        let blocks = warps.div_ceil(ROUTER_THREADS / 32);
+        let shape = Shape::new([blocks, rows, 1], ROUTER_THREADS);
         case.launch(&ROUTER_SCORES, shape, params);
 
         let (mut largest, mut expected, mut gates) = (0f64, Vec::new(), Vec::new());
@@ -162,6 +166,7 @@ fn the_best_experts() {
         (64, 1, 2),
         (128, 8, 3),
         (130, 33, 2),
+        (256, 8, 2),
         (MAX_EXPERTS as usize, 10, 1),
     ] {
         let scores = Random::new(experts as u64).floats(tokens * experts, 20.0);

@@ -29,6 +29,8 @@ pub struct Pairs<'a> {
     pub sharing: usize,
     /// How they are rounded for quantized matrices.
     pub format: VectorFormat,
+    /// Whether the launch before chooses their experts.
+    pub ids_are_new: bool,
 }
 
 impl Pass<'_> {
@@ -111,7 +113,7 @@ impl Pass<'_> {
             ids: at(&mixture.space.ids, 0),
             expert_bytes: matrices[0].bytes(),
             pairs_of_vector: vectors.sharing as u32,
-            reserved: 0,
+            ids_are_new: vectors.ids_are_new.into(),
         };
         let geometry = Geometry {
             grid: [plan.grid, pairs as u32, 1],

@@ -3,8 +3,8 @@
 
 use kernels_gpu::abi::{
     CHOOSE_EXPERTS_THREADS, COMBINE_THREADS, ChooseExpertsParams, CombineParams, DevicePtr,
-    GATHER_ROWS_THREADS, GROUP_PAIRS_THREADS, GatherRowsParams, GroupPairsParams, ROUTER_THREADS,
-    RouterParams,
+    GATHER_ROWS_THREADS, GROUP_PAIRS_THREADS, GatherRowsParams, GroupPairsParams, ROUTER_ROWS,
+    ROUTER_THREADS, RouterParams,
 };
 use kernels_gpu::ops::choose_experts::CHOOSE_EXPERTS;
 use kernels_gpu::ops::combine_experts::COMBINE_EXPERTS;
@@ -47,12 +47,14 @@ impl Pass<'_> {
             shared: shared.map_or(DevicePtr::NULL, |_| at(&space.shared_weights, 0)),
             n_in: self.config.width as u32,
             experts: counts.count as u32,
+            tokens: mixture.tokens as u32,
             epsilon: stream_epsilon(self.config),
-            reserved: [0; 3],
+            reserved: [0; 2],
         };
         let rows = counts.count as u32 + u32::from(shared.is_some());
         let blocks = rows.div_ceil(ROUTER_THREADS / 32);
-        let geometry = Geometry::new([blocks, mixture.tokens as u32, 1], ROUTER_THREADS);
+        let rows = (mixture.tokens as u32).min(ROUTER_ROWS);
+        let geometry = Geometry::new([blocks, rows, 1], ROUTER_THREADS);
         self.launcher.moves(experts.router.len());
         // SAFETY: `x` has that many rows of the width, a multiple of 4, and the router a row for each expert.
         unsafe { self.launcher.launch(&ROUTER_SCORES, geometry, &params) }

@@ -7,6 +7,9 @@ use crate::prim::half::F16;
 /// Threads of a block of the router's scores: a warp a score.
 pub const ROUTER_THREADS: u32 = 256;
 
+/// Rows of blocks of a router's scores at most: of more tokens, each takes several, for which it keeps the weights.
+pub const ROUTER_ROWS: u32 = 32;
+
 /// Threads of a block of the choice among experts: a warp a token.
 pub const CHOOSE_EXPERTS_THREADS: u32 = 32;
 
@@ -20,7 +23,7 @@ pub const GROUP_PAIRS_THREADS: u32 = 256;
 pub const GATHER_ROWS_THREADS: u32 = 256;
 
 /// Threads of a block of `combine_experts`.
-pub const COMBINE_THREADS: u32 = 256;
+pub const COMBINE_THREADS: u32 = 64;
 
 /// Tiles of vectors that there are grouped kernels for, of [`MATMUL_TILES`](super::MATMUL_TILES): few vectors for each
 /// expert, or many. The most tiles would leave no registers for what differs from block to block.
@@ -46,10 +49,12 @@ kernel_params! {
         pub n_in: u32,
         /// Experts.
         pub experts: u32,
+        /// Tokens.
+        pub tokens: u32,
         /// Added to the mean square.
         pub epsilon: f32,
         /// Zero.
-        pub reserved: [u32; 3],
+        pub reserved: [u32; 2],
     }
 
     /// Of each token the `used` experts with the largest scores, the largest first and among equals the lower one, and
@@ -84,8 +89,9 @@ kernel_params! {
         pub expert_bytes: u64,
         /// Pairs that share a vector: those of a token, or 1.
         pub pairs_of_vector: u32,
-        /// Zero.
-        pub reserved: u32,
+        /// 1 where the launch before this one writes `ids`; 0 where an earlier one does, and the launch before has waited
+        /// for that one's end before it lets this one start.
+        pub ids_are_new: u32,
     }
 
     /// Pairs by experts: `order` has those of expert 0, then those of expert 1, and so on, each in their own order.

@@ -18,6 +18,9 @@ entry_points! {
     COMBINE_EXPERTS = combine_experts(CombineParams), max_threads = COMBINE_THREADS => combine;
 }
 
+/// Ranks whose parts are loaded together.
+const RANKS: usize = 8;
+
 /// The body.
 ///
 /// # Safety
@@ -34,33 +37,53 @@ pub unsafe fn combine(p: CombineParams) {
     let token = thread::block_idx_y() as usize;
     // SAFETY: token, pairs and element are in the buffers; a place is below the number of pairs.
     unsafe {
+        let x = p.x.mut_ptr().add(token * width + element);
+        let before = f32::load4(x);
         let mut sum = [0f32; 4];
-        let mut add = |weight: f32, terms: *const f32| {
-            let terms = f32::load4(terms);
+        let mut add = |weight: f32, terms: [f32; 4]| {
             let mut k = 0;
             while k < 4 {
                 sum[k] = fma(weight, terms[k], sum[k]);
                 k += 1;
             }
         };
-        let mut rank = 0;
-        while rank < p.used {
-            let pair = token * p.used as usize + rank as usize;
-            let place = if p.places.is_null() {
-                pair
-            } else {
-                *p.places.ptr().add(pair) as usize
-            };
-            let terms = p.parts.ptr().add(place * width + element);
-            add(*p.weights.ptr().add(pair), terms);
-            rank += 1;
+        let mut first = 0;
+        while first < p.used {
+            // All of them on their way before the first is added.
+            let (mut weights, mut terms) = ([0f32; RANKS], [[0f32; 4]; RANKS]);
+            let mut i = 0;
+            while i < RANKS {
+                let rank = (first + i as u32).min(p.used - 1);
+                let pair = token * p.used as usize + rank as usize;
+                let place = if p.places.is_null() {
+                    pair
+                } else {
+                    *p.places.ptr().add(pair) as usize
+                };
+                let weight = *p.weights.ptr().add(pair);
+                // Behind the last rank 0 times a part that is added already.
+                weights[i] = if rank == first + i as u32 {
+                    weight
+                } else {
+                    0.0
+                };
+                terms[i] = f32::load4(p.parts.ptr().add(place * width + element));
+                i += 1;
+            }
+            let mut i = 0;
+            while i < RANKS {
+                add(weights[i], terms[i]);
+                i += 1;
+            }
+            first += RANKS as u32;
         }
         if !p.shared.is_null() {
             let weight = *p.shared_weights.ptr().add(token);
-            add(weight, p.shared.ptr().add(token * width + element));
+            add(
+                weight,
+                f32::load4(p.shared.ptr().add(token * width + element)),
+            );
         }
-        let x = p.x.mut_ptr().add(token * width + element);
-        let before = f32::load4(x);
         let mut k = 0;
         while k < 4 {
             sum[k] += before[k];

@@ -26,12 +26,14 @@ use crate::weight_types;
 /// The launch conditions in the module's header.
 #[inline(always)]
 pub unsafe fn expert_matvec<W: Weights, A: VectorEncoding<W>>(p: ExpertMatvecParams) {
-    grid::launch_dependents();
-    // The weights to load depend on the launch before.
-    grid::wait();
+    if p.ids_are_new != 0 {
+        // The weights to load depend on the launch before. Not before this may the next one start, which takes the
+        // choice for made.
+        grid::wait();
+    }
     let pair = thread::block_idx_y();
-    // SAFETY: there is an expert for each pair.
-    let expert = unsafe { *p.ids.ptr().add(pair as usize) };
+    // SAFETY: there is an expert for each pair. Volatile, because this multiprocessor's L1 may have those of the step before.
+    let expert = unsafe { p.ids.ptr().add(pair as usize).read_volatile() };
     let of_pair = |segment: MatvecSegment| MatvecSegment {
         weights: DevicePtr::from_address(
             segment.weights.address() + u64::from(expert) * p.expert_bytes,
