@@ -21,6 +21,19 @@ pub enum GateFunction {
     GeluTanh,
 }
 
+impl GateFunction {
+    /// Its value at `x`.
+    pub fn of(self, x: f64) -> f64 {
+        const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+        match self {
+            GateFunction::Silu => x / (1.0 + (-x).exp()),
+            GateFunction::GeluTanh => {
+                0.5 * x * (1.0 + (SQRT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x)).tanh())
+            }
+        }
+    }
+}
+
 /// Where a block's RMSNorms are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockNorms {

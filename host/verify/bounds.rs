@@ -7,11 +7,12 @@
 use std::collections::{HashMap, HashSet};
 
 use super::experts::{ExpertChoices, RoundedExperts};
+use super::gated_noise::gated_error;
 use super::noise::{Q8Rounding, RoundedProduct};
 use super::products::products;
 use crate::backend::{ActivationPrecision, TensorName};
 use crate::gpu::{DECODE_SEQUENCES, Q8_SEQUENCES, multiplies_in_q8};
-use crate::model::{Architecture, BlockNorms, ExpertCounts, Layer, Model, QkNorm};
+use crate::model::{Architecture, BlockNorms, ExpertCounts, GateFunction, Layer, Model, QkNorm};
 
 /// How far a tensor may be off, and why that far.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +69,7 @@ pub struct Bounds {
     /// `None` for a backend that computes in f32 or better.
     activations: Option<ActivationPrecision>,
     arch: &'static Architecture,
+    gate_function: GateFunction,
     /// Factor on what is added to the residual stream.
     residual_scale: f64,
     products: HashMap<TensorName, Rounded>,
@@ -114,6 +116,7 @@ impl Bounds {
         Bounds {
             activations,
             arch: model.config.arch,
+            gate_function: model.config.gate_function(),
             residual_scale: model.config.residual_scale.into(),
             products: products.collect(),
             counts: model.config.experts,
@@ -175,6 +178,35 @@ impl Bounds {
             bound.why = format!("{}, fused with {base} ({})", bound.why, fused.why);
         }
         bound
+    }
+
+    /// The bound of a gated product, fused with those of gate and up in 8 bits, by what their roundings do to each of its
+    /// elements; `None` where it is something else. It takes as long as the products.
+    pub fn of_gated(&self, name: TensorName, n_rows: usize, step: &Computed) -> Option<Bound> {
+        let layer = |base| TensorName { base, ..name };
+        let [gate, up] = match name.base {
+            "ffn_swiglu" | "ffn_geglu" => ["ffn_gate", "ffn_up"].map(layer),
+            _ => return None,
+        };
+        if [gate, up].iter().any(|name| step.reported.contains(name)) {
+            return None;
+        }
+        let of = |name: TensorName| self.rounded(self.products.get(&name)?, name, n_rows, step);
+        let ((gate, x, rounding), (up, ..)) = (of(gate)?, of(up)?);
+        let errors = gate.errors(x, n_rows, rounding);
+        let error = gated_error(
+            [gate, up],
+            self.gate_function,
+            gate.last(x, n_rows),
+            &errors,
+        );
+        let error = error / step.norms.get(&name)?;
+        // Both products' other roundings are as without this.
+        let relative = F16_STORED + 2.0 * GATED_SPREAD * F16_PRODUCT + Q8_SPREAD * error;
+        error.is_finite().then(|| Bound {
+            relative,
+            why: "stored in f16, the 8-bit activations of both factors followed through".to_owned(),
+        })
     }
 
     /// How long (2-norm) the error of these rows of a product may be, because of the very roundings that its inputs

@@ -6,6 +6,7 @@ mod difference;
 pub mod divergence;
 mod experts;
 mod explain;
+mod gated_noise;
 pub mod gemm;
 pub mod html;
 mod isolate;

@@ -37,7 +37,7 @@ const PAIRED: usize = 32;
 /// Deviations of the squared length that are allowed beyond its mean. Where all rows are nearly parallel, as those of
 /// an embedding may be, the length is that of one random number, which with this and the spread of the bound is
 /// farther out once in 10,000 times.
-const DEVIATIONS: f64 = 4.0;
+pub const DEVIATIONS: f64 = 4.0;
 
 /// A product whose inputs are rounded to 8 bits.
 #[derive(Debug, Clone)]
@@ -100,9 +100,24 @@ impl RoundedProduct {
         (square, variance)
     }
 
-    fn errors(&self, x: &[f32], n_tokens: usize, rounding: Q8Rounding) -> Vec<Error> {
-        let x = &x[x.len().saturating_sub(n_tokens * self.n_in)..];
-        let blocks = x.chunks(rounding.block());
+    /// Elements of an input.
+    pub fn n_in(&self) -> usize {
+        self.n_in
+    }
+
+    /// Results.
+    pub fn n_out(&self) -> usize {
+        self.n_out
+    }
+
+    /// The last `n_tokens` of `x`.
+    pub fn last<'a>(&self, x: &'a [f32], n_tokens: usize) -> &'a [f32] {
+        &x[x.len().saturating_sub(n_tokens * self.n_in)..]
+    }
+
+    /// What rounding costs the elements of the last `n_tokens` of `x`.
+    pub fn errors(&self, x: &[f32], n_tokens: usize, rounding: Q8Rounding) -> Vec<Error> {
+        let blocks = self.last(x, n_tokens).chunks(rounding.block());
         blocks
             .flat_map(|block| rounding_errors(block, rounding))
             .collect()
@@ -114,7 +129,8 @@ impl RoundedProduct {
         (0..n).map(|i| i * self.n_out / n).collect()
     }
 
-    fn row(&self, at: usize) -> Vec<f32> {
+    /// A row of the matrix.
+    pub fn row(&self, at: usize) -> Vec<f32> {
         let mut row = vec![0.0; self.n_in];
         self.weight.dequantize_rows(at..at + 1, &mut row);
         row
@@ -123,7 +139,7 @@ impl RoundedProduct {
 
 /// The variance of the squared length of `W e`, where `rows` stand for the `n_out` of `W` and the elements of `e` are
 /// independent. For normal ones it is twice the sum of the squared covariances of all pairs of results.
-fn square_variance(rows: &[Vec<f32>], n_out: usize, errors: &[Error]) -> f64 {
+pub fn square_variance(rows: &[Vec<f32>], n_out: usize, errors: &[Error]) -> f64 {
     let (mut own, mut paired) = (0.0, 0.0);
     for (i, a) in rows.iter().enumerate() {
         for b in &rows[..=i] {
@@ -143,11 +159,11 @@ fn square_variance(rows: &[Vec<f32>], n_out: usize, errors: &[Error]) -> f64 {
 }
 
 /// What rounding costs an element.
-struct Error {
+pub struct Error {
     /// As it is for this input.
-    value: f32,
+    pub value: f32,
     /// As it is for inputs nearby: the last bit of a block's scale decides how its largest element is rounded.
-    variance: f32,
+    pub variance: f32,
 }
 
 /// `Q8(x) - x` for a block: integers up to 127 times a scale, halves rounded to even.

@@ -39,20 +39,7 @@ impl Arithmetic for Reference {
     }
 
     fn gate(&self, function: GateFunction, gate: &mut [f64], up: &[f64]) {
-        let function: fn(f64) -> f64 = match function {
-            GateFunction::Silu => silu,
-            GateFunction::GeluTanh => gelu_tanh,
-        };
         let pairs = gate.par_iter_mut().zip(up).with_min_len(4096);
-        pairs.for_each(|(gate, up)| *gate = function(*gate) * up);
+        pairs.for_each(|(gate, up)| *gate = function.of(*gate) * up);
     }
-}
-
-fn silu(x: f64) -> f64 {
-    x / (1.0 + (-x).exp())
-}
-
-fn gelu_tanh(x: f64) -> f64 {
-    const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
-    0.5 * x * (1.0 + (SQRT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x)).tanh())
 }
