@@ -4,7 +4,7 @@ use kernels_gpu::abi::{
     DevicePtr, ELEMENTWISE_THREADS, EXPERT_MATMUL_TILES, ExpertMatmulParams, ExpertMatvecParams,
     GatedParams, GatedRowsParams, MATMUL_TILE_VECTORS, MatmulParams, MatmulPlan, MatvecEpilogue,
     MatvecOrder, MatvecParams, MatvecPlan, MatvecSegment, VectorFormat, expert_matmul_blocks,
-    gated_rows_geometry, matvec_pair_ends,
+    expert_matvec_blocks, gated_rows_geometry, matvec_pair_ends,
 };
 use kernels_gpu::ops::elementwise::{GEGLU_F32, SWIGLU_F32};
 use kernels_gpu::ops::gated_rows::{GEGLU_ROWS, SWIGLU_ROWS};
@@ -63,13 +63,14 @@ impl Pass<'_> {
             true => mixture.counts.used,
             false => pairs,
         };
-        let multiprocessors = (info.multiprocessors / beside as u32).max(1);
+        let blocks = expert_matvec_blocks(matrix.ty, matrix.n_in as u32);
+        let share = (blocks * info.multiprocessors / beside as u32).max(1);
         let plan = MatvecPlan::expert(
             matrix.ty,
             format,
             matrices.len() > 1,
             [n_out, matrix.n_in as u32],
-            (multiprocessors, info.max_shared_per_block),
+            (share, info.max_shared_per_block),
         );
         let plan = plan.ok_or_else(|| {
             DeviceError::Unsupported(format!(
@@ -115,12 +116,16 @@ impl Pass<'_> {
             pairs_of_vector: vectors.sharing as u32,
             ids_are_new: vectors.ids_are_new.into(),
         };
+        let shared_bytes = match blocks {
+            1 => self
+                .spread
+                .shared_bytes(plan.shared_bytes, info.max_shared_per_block),
+            _ => plan.shared_bytes,
+        };
         let geometry = Geometry {
             grid: [plan.grid, pairs as u32, 1],
             block: plan.block,
-            shared_bytes: self
-                .spread
-                .shared_bytes(plan.shared_bytes, info.max_shared_per_block),
+            shared_bytes,
         };
         self.launcher
             .moves(pairs * matrices.len() * matrices[0].bytes() as usize);

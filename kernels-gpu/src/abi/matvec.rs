@@ -28,6 +28,15 @@ pub const fn expert_matvec_max_warps(ty: WeightType) -> u32 {
     }
 }
 
+/// Blocks of an expert's product that share a multiprocessor: two where a row leaves at least half of a warp's lanes idle.
+pub const fn expert_matvec_blocks(ty: WeightType, n_in: u32) -> u32 {
+    if 2 * n_in <= ty.tile_elements() * ty.matvec_tiles() {
+        2
+    } else {
+        1
+    }
+}
+
 /// Most vectors of a matrix-vector kernel.
 pub const MATVEC_MAX_VECTORS: u32 = 4;
 
