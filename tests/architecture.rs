@@ -169,3 +169,26 @@ fn unsafe_code_is_fenced() {
         &["unsafe "],
     );
 }
+
+/// The profile of tests is made for dependencies: ours are named in it, with their checks.
+#[test]
+fn our_crates_are_tested_with_their_checks() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("a text");
+    let (_, profile) = manifest
+        .split_once("[profile.dev.package]")
+        .expect("the profile of packages");
+    let crates = fs::read_dir(root.join("crates")).expect("a folder");
+    let crates = crates.map(|entry| entry.expect("an entry").file_name());
+    let crates = crates.map(|name| name.into_string().expect("a name"));
+    let others = ["hyperion", "kernels-gpu", "xtask"].map(str::to_owned);
+    for name in crates.chain(others) {
+        let line = profile
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} = ")));
+        let line = line.unwrap_or_else(|| panic!("{name} has the profile of a dependency"));
+        for check in ["debug-assertions = true", "overflow-checks = true"] {
+            assert!(line.contains(check), "{name}: {line}");
+        }
+    }
+}

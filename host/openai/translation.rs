@@ -3,19 +3,17 @@
 
 use serde_json::{Map, Value};
 
+use crate::backend::Draw;
+
 use super::conversation::Conversation;
 use super::{ApiError, ChatRequest, Fields};
 
-/// Fields that mean the same in every API: OpenAI's, and those of llama.cpp and vLLM besides.
-const SAME: [&str; 16] = [
+/// Fields that mean the same in every API: OpenAI's, and those of llama.cpp and vLLM besides. So do [`Draw::shares`].
+const SAME: [&str; 12] = [
     "model",
     "stream",
     "temperature",
-    "top_p",
     "top_k",
-    "min_p",
-    "typical_p",
-    "typ_p",
     "repeat_penalty",
     "repetition_penalty",
     "repeat_last_n",
@@ -38,7 +36,8 @@ impl Translation {
     /// Takes from `fields` what means the same here and there.
     pub fn new(fields: &mut Fields) -> Result<Translation, ApiError> {
         let mut body = Map::new();
-        for name in SAME {
+        let shares = Draw::default().shares().map(|(names, _)| names).concat();
+        for name in SAME.into_iter().chain(shares) {
             if let Some(value) = fields.take::<Value>(name)? {
                 body.insert(name.to_owned(), value);
             }

@@ -4,14 +4,17 @@
 
 pub mod altered;
 pub mod broken;
+pub mod cases;
 pub mod cropped;
 pub mod device;
 pub mod failing_device;
 pub mod families;
 pub mod gguf_writer;
 pub mod greedy;
+pub mod numpy;
 pub mod oracle;
 pub mod random;
+pub mod tiny;
 
 use std::fs;
 use std::io::Read;
@@ -53,12 +56,10 @@ pub const FAMILIES: [(&str, usize); 17] = [
     ("mixtral-all", 512),
 ];
 
-/// The path of a fixture, `name` relative to `tests/fixtures`. One that is kept as `NAME.gz` is
-/// unpacked into the build's scratch folder first.
+/// The path of a fixture, `name` relative to `tests/fixtures`. One that is kept as `NAME.gz` or made of others is
+/// written into the build's scratch folder first.
 pub fn fixture(name: &str) -> PathBuf {
-    let plain = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name);
+    let plain = kept(name);
     if plain.exists() {
         return plain;
     }
@@ -76,22 +77,32 @@ pub fn fixture(name: &str) -> PathBuf {
     unpacked
 }
 
-/// The content of a fixture, unpacked where it is kept as `NAME.gz`.
+/// The content of a fixture, unpacked where it is kept as `NAME.gz`, and made where it is not kept.
 pub fn fixture_bytes(name: &str) -> Vec<u8> {
-    let plain = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name);
+    let plain = kept(name);
     if let Ok(bytes) = fs::read(&plain) {
         return bytes;
     }
-    let packed = plain.with_added_extension("gz");
-    let file = fs::File::open(&packed)
-        .unwrap_or_else(|e| panic!("neither {} nor {}: {e}", plain.display(), packed.display()));
-    let mut bytes = Vec::new();
-    GzDecoder::new(file)
-        .read_to_end(&mut bytes)
-        .expect("a whole gzip file");
-    bytes
+    if let Ok(file) = fs::File::open(plain.with_added_extension("gz")) {
+        let mut bytes = Vec::new();
+        GzDecoder::new(file)
+            .read_to_end(&mut bytes)
+            .expect("a whole gzip file");
+        return bytes;
+    }
+    let model = name.strip_suffix(".gguf").unwrap_or(name);
+    let made = match model.split_once('/') {
+        Some(("tiny", model)) => tiny::made(model),
+        Some(("cases", model)) => cases::made(model),
+        _ => None,
+    };
+    made.unwrap_or_else(|| panic!("no fixture {name}"))
+}
+
+fn kept(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 /// A safetensors file of reference values.

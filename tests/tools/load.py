@@ -3,7 +3,7 @@
 
 By hand, not in CI:
 
-    tests/tools/load.py target/release/hyperion tests/fixtures/tiny/tiny-llama-q4_k_m-1.gguf
+    tests/tools/load.py target/release/hyperion tests/fixtures/families/granite-mixed.gguf
 
 Every answer must be the one that the same request has alone, and once the server is warm its memory
 must not grow. The exit code is 1 where that is not so. `--seconds N` and `--clients N` change how long

@@ -5,6 +5,9 @@
 
 use std::sync::OnceLock;
 
+#[cfg(test)]
+mod pack;
+
 /// The kernels compiled for one architecture.
 #[derive(Debug)]
 pub struct PtxModule {
@@ -12,7 +15,9 @@ pub struct PtxModule {
     pub compute_capability: u32,
     /// Its kernels, in the text's order.
     pub kernels: &'static [KernelEntry],
-    /// An LZ4 block behind its unpacked size.
+    /// Bytes of the text.
+    len: usize,
+    /// The text as an LZ4 block.
     packed: &'static [u8],
     text: OnceLock<String>,
 }
@@ -38,12 +43,14 @@ include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 impl PtxModule {
     const fn new(
         compute_capability: u32,
+        len: usize,
         packed: &'static [u8],
         kernels: &'static [KernelEntry],
     ) -> PtxModule {
         PtxModule {
             compute_capability,
             kernels,
+            len,
             packed,
             text: OnceLock::new(),
         }
@@ -52,7 +59,7 @@ impl PtxModule {
     /// The PTX text. It is unpacked when it is first asked for, which takes some milliseconds, and then kept.
     pub fn ptx(&'static self) -> &'static str {
         self.text.get_or_init(|| {
-            let text = lz4_flex::block::decompress_size_prepended(self.packed);
+            let text = lz4_flex::block::decompress(self.packed, self.len);
             let text = text.expect("what the build packed");
             String::from_utf8(text).expect("PTX is text")
         })

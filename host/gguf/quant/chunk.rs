@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use bytemuck::Pod;
 use kernels_gpu::quant::*;
+use kernels_gpu::weight_types;
 
 use super::GgmlType;
 use super::block::cast;
@@ -87,26 +88,32 @@ pub trait WithChunk {
     fn run<C: Chunk>(self) -> Self::Output;
 }
 
-/// Runs `work` for the chunks of `ty`; `None` where its elements are plain numbers.
-pub fn with_chunk<W: WithChunk>(ty: GgmlType, work: W) -> Option<W::Output> {
-    Some(match ty {
-        GgmlType::Q4_0 => work.run::<[BlockQ40; 8]>(),
-        GgmlType::Q4_1 => work.run::<[BlockQ41; 8]>(),
-        GgmlType::Q5_0 => work.run::<[BlockQ50; 8]>(),
-        GgmlType::Q5_1 => work.run::<[BlockQ51; 8]>(),
-        GgmlType::Q8_0 => work.run::<[BlockQ80; 8]>(),
-        GgmlType::Q2K => work.run::<BlockQ2K>(),
-        GgmlType::Q3K => work.run::<BlockQ3K>(),
-        GgmlType::Q4K => work.run::<BlockQ4K>(),
-        GgmlType::Q5K => work.run::<BlockQ5K>(),
-        GgmlType::Q6K => work.run::<BlockQ6K>(),
-        GgmlType::IQ4NL => work.run::<[BlockIq4Nl; 8]>(),
-        GgmlType::IQ4XS => work.run::<BlockIq4Xs>(),
-        GgmlType::MXFP4 => work.run::<[BlockMxfp4; 8]>(),
-        GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 | GgmlType::F64 => return None,
-        GgmlType::I8 | GgmlType::I16 | GgmlType::I32 | GgmlType::I64 => return None,
-    })
+/// The chunk of a block's layout, by what the table of types calls its number of elements.
+macro_rules! chunk_of {
+    (SMALL_BLOCK, $block:ident) => {
+        [$block; 8]
+    };
+    (SUPER_BLOCK, $block:ident) => {
+        $block
+    };
 }
+
+macro_rules! define_with_chunk {
+    (
+        {}
+        plain { $($_plain:tt)* }
+        quantized { $($quantized:ident = $_id:literal, $_ggml:literal, $_name:ident, $elements:ident, $block:ident, $_q:ident;)* }
+    ) => {
+        /// Runs `work` for the chunks of `ty`; `None` where its elements are plain numbers.
+        pub fn with_chunk<W: WithChunk>(ty: GgmlType, work: W) -> Option<W::Output> {
+            match ty {
+                $(GgmlType::$quantized => Some(work.run::<chunk_of!($elements, $block)>()),)*
+                _ => None,
+            }
+        }
+    };
+}
+weight_types!(define_with_chunk);
 
 /// A row's bytes as chunks, and what is left behind the last whole one as the last groups of another chunk: its first
 /// groups are those before them, which come twice, or zeros.
