@@ -44,7 +44,7 @@ pub unsafe fn choose(p: ChooseExpertsParams) {
     unsafe {
         match p.experts {
             ..=128 => choose_among::<4>(&p),
-            ..=256 => choose_among::<8>(&p),
+            129..=256 => choose_among::<8>(&p),
             _ => choose_among::<{ MAX_EXPERTS as usize / 32 }>(&p),
         }
     }
