@@ -16,12 +16,13 @@ const NEEDLE: &str = "needle";
 impl ChatTemplate {
     /// `messages` with thoughts, which are in a field, where the template looks for them.
     pub fn with_thoughts<'m>(&self, messages: Cow<'m, [Value]>) -> Cow<'m, [Value]> {
-        let has_thoughts = |message: &Value| message[FIELD].is_string();
+        let has_thoughts =
+            |message: &Value| message["role"] == "assistant" && message[FIELD].is_string();
         if !messages.iter().any(has_thoughts) || !self.wants_parts() {
             return messages;
         }
         let mut messages = messages.into_owned();
-        for message in &mut messages {
+        for message in messages.iter_mut().filter(|message| has_thoughts(message)) {
             let Some(thoughts) = message.as_object_mut().and_then(|m| m.remove(FIELD)) else {
                 continue;
             };
@@ -67,11 +68,11 @@ mod tests {
         let part = "{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}\
                     {% if p.type == 'thinking' %}{{ '[THINK]' + p.thinking + '[/THINK]' }}{% else %}{{ p.text }}{% endif %}\
                     {% endfor %}{% endif %}";
-        let field = "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}";
+        let field = "{% if m.role == 'assistant' and m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}";
         let both =
             "{% if m.reasoning_content %}[THINK]{{ m.reasoning_content }}[/THINK]{% endif %}";
         let messages = [
-            json!({"role": "user", "content": "Hi"}),
+            json!({"role": "user", "content": "Hi", "reasoning_content": "Who else thinks."}),
             json!({"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."}),
             json!({"role": "assistant", "content": "", "reasoning_content": "Oh."}),
             json!({"role": "assistant", "content": "No."}),
