@@ -216,6 +216,12 @@ pub trait Backend: Send {
         None
     }
 
+    /// What queries are multiplied by at each position, as the device holds it. `None` where the backend holds no such
+    /// table.
+    fn read_query_factors(&self) -> Option<Result<Vec<f32>, BackendError>> {
+        None
+    }
+
     /// Prompt tokens that a step should take unless the user asks otherwise.
     fn default_chunk(&self) -> usize {
         512

@@ -14,6 +14,7 @@ mod arguments;
 mod jinja;
 mod piece;
 mod reasoning;
+mod thoughts;
 pub mod tools;
 
 use serde_json::{Value as Json, json};

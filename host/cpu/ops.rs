@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::arithmetic::Value;
 use super::kv_cache::Token;
-use crate::model::{Rope, RopePairing};
+use crate::model::{QueryTemperature, Rope, RopePairing};
 
 /// `x * weight / sqrt(mean(x^2) + eps)` for every row of `weight.len()` elements.
 pub fn rms_norm<V: Value>(x: &[V], weight: &[f32], eps: f32) -> Vec<V> {
@@ -54,6 +54,21 @@ pub fn rotate<V: Value>(
             }
         }
     });
+}
+
+/// Multiplies the queries `x`, `[rows, width]`, by their tokens' factors.
+pub fn temper<V: Value>(
+    x: &mut [V],
+    tokens: &[Token<'_>],
+    width: usize,
+    temperature: QueryTemperature,
+) {
+    for (x, token) in x.chunks_exact_mut(width).zip(tokens) {
+        let factor = temperature.factor(token.position);
+        for value in x {
+            *value = V::of((*value).into() * factor);
+        }
+    }
 }
 
 /// `x *= factor`.

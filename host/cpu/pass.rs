@@ -4,7 +4,7 @@ use super::arithmetic::{Arithmetic, Value};
 use super::attention::Attention;
 use super::interrupt::Interrupt;
 use super::kv_cache::{KvCache, Token, tokens_of};
-use super::ops::{add_scaled, rms_norm, rms_norm_heads, rotate, scale};
+use super::ops::{add_scaled, rms_norm, rms_norm_heads, rotate, scale, temper};
 use super::outputs::{Computed, wanted_tokens};
 use crate::backend::{BackendError, Row, RowResult, Tracer};
 use crate::model::{FeedForward, GateFunction, GatedNetwork, Layer, Linear, Model};
@@ -124,6 +124,9 @@ impl<A: Arithmetic> Pass<'_, A> {
         if let Some(rope) = config.rope(layer) {
             rotate(&mut q, tokens, config.n_heads, head_dim, rope);
             rotate(&mut k, tokens, config.n_kv_heads, head_dim, rope);
+        }
+        if let Some(temperature) = config.query_temperature {
+            temper(&mut q, tokens, q_width, temperature);
         }
         trace.tensor("Qcur", q_width, &mut q);
         trace.tensor("Kcur", kv_width, &mut k);

@@ -1,4 +1,4 @@
-//! The paged KV cache on the device, and the tables of cosines and sines.
+//! The paged KV cache on the device, and the tables by position: cosines and sines, factors on queries.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use kernels_gpu::prim::half::F16;
 
 use super::workspace::Limits;
 use crate::device::{Buffer, Device, DeviceError, Result};
-use crate::model::{Config, KvLayout, Rope};
+use crate::model::{Config, KvLayout, QueryTemperature, Rope};
 
 /// Keys and values of all layers; `kernels-gpu/src/abi/attention.rs` has the layout.
 pub struct KvCache {
@@ -100,4 +100,22 @@ impl RopeTable {
             pairs: (rope.rotated() / 2) as u32,
         })
     }
+}
+
+/// Bytes of [`query_factors`].
+pub fn query_factors_bytes(limits: Limits) -> usize {
+    4 * limits.context
+}
+
+/// What queries are multiplied by at each position, f32 `[context]`.
+pub fn query_factors(
+    device: &dyn Device,
+    temperature: QueryTemperature,
+    limits: Limits,
+) -> Result<Buffer> {
+    let table = device.alloc(query_factors_bytes(limits), "factors on queries")?;
+    let factors = (0..limits.context).map(|position| temperature.factor(position) as f32);
+    let factors: Vec<f32> = factors.collect();
+    device.upload(table.all(), bytemuck::cast_slice(&factors))?;
+    Ok(table)
 }

@@ -9,7 +9,7 @@ use super::inputs::Inputs;
 use super::weights::GpuWeights;
 use super::workspace::Workspace;
 use crate::device::plan::{GRANULE, LOADED_LATER};
-use crate::device::{Device, Graph, Mailbox, Result};
+use crate::device::{Buffer, Device, Graph, Mailbox, Result};
 use crate::model::{Config, QkNorm};
 
 /// Graphs that the memory plan reserves room for: a text takes one or two for each doubling of its length. Others
@@ -70,6 +70,8 @@ pub struct Memory {
     pub cache: KvCache,
     /// Cosines and sines, a table for each rotation.
     pub ropes: Vec<RopeTable>,
+    /// What queries are multiplied by at each position, where they are.
+    pub query_factors: Option<Buffer>,
     /// What a step tells the kernels.
     pub inputs: Inputs,
     /// Intermediate results.

@@ -121,6 +121,10 @@ impl GpuBackend {
             limits.n_pages as u64 * cache::page_bytes(config) as u64,
         );
         plan.add_each("RoPE tables", ropes);
+        if config.query_temperature.is_some() {
+            let bytes = cache::query_factors_bytes(limits);
+            plan.add("factors on queries", bytes as u64);
+        }
         let inputs = Inputs::bytes(limits, model.vocab()).map(|bytes| bytes as u64);
         plan.add_each(
             "step inputs",
@@ -171,6 +175,10 @@ impl GpuBackend {
             ropes: ropes
                 .map(|rope| RopeTable::new(&*device, rope, limits))
                 .collect::<Result<_>>()?,
+            query_factors: config
+                .query_temperature
+                .map(|temperature| cache::query_factors(&*device, temperature, limits))
+                .transpose()?,
             inputs: Inputs::new(&*device, limits, model.vocab(), arithmetic.is_deterministic)?,
             workspace: Workspace::new(&*device, &model, limits)?,
             mailbox: device.mailbox(under_way::MAILBOX_WORDS)?,
@@ -330,6 +338,10 @@ impl Backend for GpuBackend {
 
     fn read_rope(&self, index: usize) -> Option<Result<Vec<f32>, BackendError>> {
         Some(self.read_floats(&self.graphs.memory().ropes.get(index)?.table))
+    }
+
+    fn read_query_factors(&self) -> Option<Result<Vec<f32>, BackendError>> {
+        Some(self.read_floats(self.graphs.memory().query_factors.as_ref()?))
     }
 
     fn instrumented(&self) -> Option<&dyn Instrumented> {

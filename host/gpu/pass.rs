@@ -45,6 +45,7 @@ pub struct Pass<'a> {
     pub weights: &'a GpuWeights,
     pub cache: &'a KvCache,
     pub ropes: &'a [RopeTable],
+    pub query_factors: Option<&'a Buffer>,
     pub inputs: &'a Inputs,
     pub workspace: &'a Workspace,
     /// Where argmax leaves tokens for the host.
@@ -67,6 +68,7 @@ impl<'a> Pass<'a> {
             weights: &memory.weights,
             cache: &memory.cache,
             ropes: &memory.ropes,
+            query_factors: memory.query_factors.as_ref(),
             inputs: &memory.inputs,
             workspace: &memory.workspace,
             posted: DevicePtr::from_address(memory.mailbox.addr()),

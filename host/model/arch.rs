@@ -150,6 +150,9 @@ pub struct Architecture {
     pub rope_factors: RopeFactors,
     /// Layers without RoPE.
     pub unrotated: Unrotated,
+    /// Files may have a temperature of queries by position, and a share of YaRN's own temperature that is taken back:
+    /// `attention.temperature_scale` and `rope.scaling.yarn_log_multiplier`.
+    pub has_temperatures: bool,
     /// Logits are capped by `final_logit_softcapping`, where the file names it.
     pub logit_softcap: bool,
     /// Feed-forward networks of which each token takes some. They have norms before them alone.
@@ -167,19 +170,23 @@ const LLAMA: Architecture = Architecture {
     sliding: None,
     rope_factors: RopeFactors::One,
     unrotated: Unrotated::None,
+    has_temperatures: false,
     logit_softcap: false,
     experts: None,
+};
+
+/// Mixtral's experts.
+const MIXTRAL: ExpertRule = ExpertRule {
+    is_optional: true,
+    normalizes: true,
+    has_shared: false,
+    shares_width: false,
 };
 
 /// Every architecture that hyperion runs.
 pub const ARCHITECTURES: &[Architecture] = &[
     Architecture {
-        experts: Some(ExpertRule {
-            is_optional: true,
-            normalizes: true,
-            has_shared: false,
-            shares_width: false,
-        }),
+        experts: Some(MIXTRAL),
         ..LLAMA
     },
     Architecture {
@@ -269,6 +276,12 @@ pub const ARCHITECTURES: &[Architecture] = &[
             rope: LocalRope::Plain,
         }),
         rope_factors: RopeFactors::None,
+        ..LLAMA
+    },
+    Architecture {
+        name: "mistral3",
+        has_temperatures: true,
+        experts: Some(MIXTRAL),
         ..LLAMA
     },
 ];

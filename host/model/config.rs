@@ -6,6 +6,7 @@ use super::experts::{ExpertCounts, read_widths};
 use super::keys::Keys;
 use super::layers::{LayerAttention, LayerReader, RopeByContext};
 use super::rope::Rope;
+use super::temperature::QueryTemperature;
 use super::unused::{self, Unused};
 use crate::gguf::Gguf;
 
@@ -51,6 +52,8 @@ pub struct Config {
     pub rope_by_context: Option<RopeByContext>,
     /// Whether the first of them is stretched by YaRN.
     pub yarn: bool,
+    /// What queries are multiplied by behind their rotation, by their positions.
+    pub query_temperature: Option<QueryTemperature>,
     /// Attention of each layer, `[n_layers]`.
     pub layers: Vec<LayerAttention>,
 }
@@ -118,6 +121,7 @@ impl Config {
             ropes: layers.ropes,
             rope_by_context: layers.rope_by_context,
             yarn: keys.optional_str("rope.scaling.type")? == Some("yarn"),
+            query_temperature: layers.query_temperature,
             layers: layers.layers,
         };
         let unused = unused::check_keys(&keys, &config)?;

@@ -4,6 +4,7 @@ use super::arch::{LocalRope, RopeFactors, Unrotated};
 use super::error::ModelError;
 use super::keys::{Keys, integers};
 use super::rope::{Rope, RopeScaling};
+use super::temperature::QueryTemperature;
 use crate::gguf::{Gguf, Value};
 
 /// Llama 3's factors on the frequencies of RoPE.
@@ -46,6 +47,8 @@ pub(super) struct Layers {
     pub ropes: Vec<Rope>,
     /// What `ropes[0]` is, for each context.
     pub rope_by_context: Option<RopeByContext>,
+    /// What the queries of all layers are multiplied by.
+    pub query_temperature: Option<QueryTemperature>,
     /// `[n_layers]`.
     pub layers: Vec<LayerAttention>,
 }
@@ -138,7 +141,17 @@ impl LayerReader<'_> {
             layers: layers.collect(),
             ropes,
             rope_by_context,
+            query_temperature: self.query_temperature()?,
         })
+    }
+
+    fn query_temperature(&self) -> Result<Option<QueryTemperature>, ModelError> {
+        if !self.keys.arch().has_temperatures {
+            return Ok(None);
+        }
+        let scale = self.keys.nonzero("attention.temperature_scale")?;
+        let length = self.original_context()?;
+        Ok(scale.map(|scale| QueryTemperature { scale, length }))
     }
 
     /// Elements of a head that are rotated.
@@ -263,6 +276,10 @@ impl LayerReader<'_> {
                 let original_context = self.original_context()?;
                 let beta_fast = keys.optional_positive("rope.scaling.yarn_beta_fast")?;
                 let beta_slow = keys.optional_positive("rope.scaling.yarn_beta_slow")?;
+                let log_multiplier = match keys.arch().has_temperatures {
+                    true => keys.nonzero("rope.scaling.yarn_log_multiplier")?,
+                    false => None,
+                };
                 if factor == 1.0 {
                     return Ok(RopeScaling::None);
                 }
@@ -271,6 +288,7 @@ impl LayerReader<'_> {
                     original_context,
                     beta_fast: beta_fast.unwrap_or(32.0),
                     beta_slow: beta_slow.unwrap_or(1.0),
+                    log_multiplier: log_multiplier.unwrap_or(0.0),
                 })
             }
             other => {

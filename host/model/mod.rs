@@ -8,6 +8,7 @@ mod keys;
 mod kv_layout;
 mod layers;
 mod rope;
+mod temperature;
 mod unused;
 mod weights;
 
@@ -24,6 +25,7 @@ pub use experts::{ExpertCounts, ExpertMatrix, Experts, SharedExpert};
 pub use kv_layout::{KvLayout, KvPart};
 pub use layers::{LayerAttention, RopeByContext};
 pub use rope::{Rope, RopeScaling};
+pub use temperature::QueryTemperature;
 pub use unused::Unused;
 pub use weights::{FeedForward, GatedNetwork, Layer, Linear, Weights};
 

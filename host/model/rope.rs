@@ -26,6 +26,8 @@ pub enum RopeScaling {
         beta_fast: f32,
         /// Rotations below which a frequency is divided.
         beta_slow: f32,
+        /// How much of the temperature that follows from `factor` is taken back: 0 for nothing, 1 for all of it.
+        log_multiplier: f32,
     },
 }
 
@@ -67,6 +69,7 @@ impl Rope {
                 original_context,
                 beta_fast,
                 beta_slow,
+                log_multiplier,
             } => {
                 let factor = f64::from(factor);
                 let pair_with_rotations = |rotations: f32| {
@@ -81,7 +84,9 @@ impl Rope {
                     unscaled(i) * (kept + (1.0 - kept) / factor)
                 };
                 // A context that is not stretched has no temperature either.
-                (pairs.map(mix).collect(), 1.0 + 0.1 * factor.max(1.0).ln())
+                let logarithm = 0.1 * factor.max(1.0).ln();
+                let taken_back = 1.0 + f64::from(log_multiplier) * logarithm;
+                (pairs.map(mix).collect(), (1.0 + logarithm) / taken_back)
             }
         };
         Rope {
@@ -137,16 +142,22 @@ mod tests {
 
     #[test]
     fn yarn_keeps_high_and_divides_low_frequencies() {
-        let scaling = RopeScaling::Yarn {
+        let scaling = |log_multiplier| RopeScaling::Yarn {
             factor: 8.0,
             original_context: 4096,
             beta_fast: 32.0,
             beta_slow: 1.0,
+            log_multiplier,
         };
         let plain = Rope::new(RopePairing::Halves, 128, 1e4, RopeScaling::None, None);
-        let yarn = Rope::new(RopePairing::Halves, 128, 1e4, scaling, None);
+        let of = |multiplier| Rope::new(RopePairing::Halves, 128, 1e4, scaling(multiplier), None);
+        let yarn = of(0.0);
         assert_eq!(yarn.frequencies[0], plain.frequencies[0]);
         assert!((yarn.frequencies[63] * 8.0 / plain.frequencies[63] - 1.0).abs() < 1e-12);
-        assert!((yarn.magnitude - (1.0 + 0.1 * 8f64.ln())).abs() < 1e-12);
+        let temperature = |multiplier: f64| 1.0 + 0.1 * multiplier * 8f64.ln();
+        assert!((yarn.magnitude - temperature(1.0)).abs() < 1e-12);
+        assert_eq!(of(1.0).magnitude, 1.0);
+        let half = temperature(1.0) / temperature(0.5);
+        assert!((of(0.5).magnitude - half).abs() < 1e-12);
     }
 }

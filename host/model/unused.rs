@@ -62,6 +62,7 @@ const KEYS: &[KeyRule] = &[
     key("attention.scale", own_attention_scale, "another scale of attention scores"),
     key("attention.output_scale", zero_or_one, "a scale of attention"),
     key("attention.value_scale", zero_or_one, "a scale of values"),
+    key("attention.temperature_length", own_temperature_length, "a temperature by position with other steps"),
     key("attention.temperature_*", zero, "a temperature by position"),
     key("attention.key_length_swa", own_head_size, "another head size of local layers"),
     key("attention.value_length_swa", own_head_size, "another head size of local layers"),
@@ -123,6 +124,12 @@ fn beyond_context(value: &Value, config: &Config) -> bool {
 
 fn own_attention_scale(value: &Value, config: &Config) -> bool {
     is_zero_or_near(value, config.attention_scale.into())
+}
+
+/// Steps are as long as the context of the original training.
+fn own_temperature_length(value: &Value, config: &Config) -> bool {
+    let own = config.query_temperature.map_or(0, |rule| rule.length);
+    is_zero_or_near(value, own as f64)
 }
 
 fn own_embedding_scale(value: &Value, config: &Config) -> bool {

@@ -128,7 +128,7 @@ impl ChatRequest {
             let messages = described(&self.messages, tools, format);
             return Ok(template.prompt(&messages, is_answered, &self.variables)?);
         }
-        let messages = template.with_arguments(&self.messages);
+        let messages = template.with_thoughts(template.with_arguments(&self.messages));
         Ok(template.prompt(&messages, is_answered, &self.variables)?)
     }
 

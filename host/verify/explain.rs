@@ -37,7 +37,8 @@ pub fn depends_on(name: TensorName) -> String {
         "Kcur_normed" => norm("attn_k_norm.weight", "each key head or all of them"),
         "Qcur" | "Kcur" => {
             "RoPE: whether this layer has it, the pairing of elements, the position of each token, the \
-             base and the scaling factors (and the norm of each head before it, where that is not reported apart)"
+             base and the scaling factors (and the norm of each head before it, where that is not reported apart, and \
+             the queries' temperature behind it)"
                 .to_owned()
         }
         "kqv_out" => {

@@ -68,6 +68,28 @@ pub fn check_rope(
     )))
 }
 
+/// Compares the factors on queries that `backend` holds for its model's temperature with the rule's own.
+pub fn check_query_factors(
+    backend: &dyn Backend,
+    n: usize,
+) -> Option<Result<CheckedWeight, BackendError>> {
+    let temperature = backend.model().config.query_temperature?;
+    let found = match backend.read_query_factors()? {
+        Ok(found) => found,
+        Err(error) => return Some(Err(error)),
+    };
+    let expected = (0..found.len()).map(|position| temperature.factor(position) as f32);
+    let expected: Vec<f32> = expected.collect();
+    let ty = "F32".to_owned();
+    Some(Ok(compare_f32(
+        "factors on queries",
+        ty,
+        &found,
+        &expected,
+        n,
+    )))
+}
+
 fn compare_f32(name: &str, ty: String, found: &[f32], expected: &[f32], n: usize) -> CheckedWeight {
     // As bits, so that NaN equals itself and the zeros differ.
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();

@@ -16,7 +16,7 @@ use crate::vocabulary::grammars;
 use crate::walk::pieces;
 
 /// The constructs with which templates write calls, and what they are.
-const TEMPLATES: [(&str, Option<ToolFormat>); 15] = [
+const TEMPLATES: [(&str, Option<ToolFormat>); 16] = [
     // Names and arguments between strings, as Qwen2.5 and Hermes.
     (
         r#"{{- '\n<tool_call>\n{"name": "' }}{{- f.name }}{{- '", "arguments": ' }}{{- f.arguments | tojson }}{{- '}\n</tool_call>' }}"#,
@@ -54,6 +54,11 @@ const TEMPLATES: [(&str, Option<ToolFormat>); 15] = [
     ),
     (
         r#"{{- "[TOOL_CALLS]" + f.name + "[ARGS]" + f.arguments | tojson }}"#,
+        Some(ToolFormat::MistralNamed),
+    ),
+    // Arguments that may be a text, as Ministral 3 and Devstral 2.
+    (
+        r#"{{- '[TOOL_CALLS]' }}{% set a = f.arguments %}{% if a is not string %}{% set a = a | tojson | safe %}{% elif a == '' %}{% set a = '{}' %}{% endif %}{{- f.name + '[ARGS]' + a }}"#,
         Some(ToolFormat::MistralNamed),
     ),
     // Mistral Small 3.2.
@@ -298,6 +303,11 @@ fn thoughts_are_where_the_template_has_them() {
     let asked = format!(
         "{think}{{% if not enable_thinking %}}<|channel>thought\n<channel|>{{% endif %}}{{% endif %}}"
     );
+    // It describes them to the model, which has to begin: Ministral 3.
+    let described =
+        "[SYSTEM_PROMPT]First [THINK]your thoughts[/THINK], then the answer.[/SYSTEM_PROMPT]\
+                     {% for m in messages %}[INST]{{ m.content }}[/INST]{% endfor %}"
+            .to_owned();
     let (on, off, unsaid) = (
         json!({"enable_thinking": true}),
         json!({"enable_thinking": false}),
@@ -318,6 +328,8 @@ fn thoughts_are_where_the_template_has_them() {
             "Yes.",
         ),
         (&asked, &on, "Yes.", "", "Yes."),
+        (&described, &unsaid, "[THINK]Hm.[/THINK]Yes.", "Hm.", "Yes."),
+        (&described, &unsaid, "Yes.[THINK]", "", "Yes.[THINK]"),
         (&asked, &unsaid, "thought\nYes.", "", "thought\nYes."),
     ] {
         let template = ChatTemplate::new(Some(source), "<s>", "</s>").expect("a template");

@@ -14,11 +14,11 @@ use crate::{PAGES, PROMPT, report_of};
 const QWEN3: &str = "families/qwen3moe-mixed.gguf";
 const QWEN2: &str = "families/qwen2moe-mixed.gguf";
 
-fn open(name: &str) -> Model {
+pub fn open(name: &str) -> Model {
     Model::open(&fixture(name)).expect("a model")
 }
 
-fn report(name: &str, mut engine: Engine) -> Report {
+pub fn report(name: &str, mut engine: Engine) -> Report {
     let model = open(name);
     let vocab = model.vocab();
     let tokens: Vec<u32> = (0..PROMPT).map(|i| ((37 * i + 5) % vocab) as u32).collect();
@@ -26,7 +26,7 @@ fn report(name: &str, mut engine: Engine) -> Report {
 }
 
 /// The first fault is `tensor`.
-fn assert_named(what: &str, name: &str, engine: Engine, tensor: &str) {
+pub fn assert_named(what: &str, name: &str, engine: Engine, tensor: &str) {
     let report = report(name, engine);
     let fault = report.first_fault();
     let fault = fault.unwrap_or_else(|| panic!("{what}: not found"));
@@ -34,7 +34,7 @@ fn assert_named(what: &str, name: &str, engine: Engine, tensor: &str) {
     assert!(fault.depends_on.len() > 20, "{what}: {}", fault.depends_on);
 }
 
-fn changed(name: &str, change: impl FnOnce(&mut Model)) -> Engine {
+pub fn changed(name: &str, change: impl FnOnce(&mut Model)) -> Engine {
     let mut model = open(name);
     change(&mut model);
     Engine::new(model, PAGES)

@@ -7,6 +7,7 @@ mod engine;
 mod experts;
 mod proofs;
 mod rounding;
+mod stretched;
 #[path = "../support/mod.rs"]
 mod support;
 

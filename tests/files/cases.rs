@@ -122,7 +122,7 @@ fn what_is_refused_names_the_reason() {
         ),
         (
             "gemma4-arch",
-            "\"gemma4\" is not supported; hyperion runs llama, qwen2, qwen3, qwen2moe, qwen3moe, gemma3, granite, smollm3, phi3, olmo2",
+            "\"gemma4\" is not supported; hyperion runs llama, qwen2, qwen3, qwen2moe, qwen3moe, gemma3, granite, smollm3, phi3, olmo2, mistral3",
         ),
     ];
     for (name, reason) in cases {

@@ -246,6 +246,10 @@ fn what_a_family_needs_or_lacks_is_named() {
         model.take("rope_factors_long.weight");
     });
     assert!(short_alone.contains("rope_factors_long"), "{short_alone}");
+    let stepped = changed("mistral3-mixed", &|model| {
+        model.set("mistral3.attention.temperature_length", Value::U32(8192));
+    });
+    assert!(stepped.contains("temperature_length"), "{stepped}");
     let normed = changed("olmo2-gqa", &|model| {
         model.add_f32("blk.0.attn_norm.weight", &[128], &[1.0; 128]);
     });
@@ -270,6 +274,62 @@ fn windows_and_rotations_of_layers() {
     let key = "phi3.attention.sliding_window";
     let windows = with("families/phi3-mixed.gguf", key, Value::U32(48)).expect("a model");
     assert_eq!(of(windows), [(Some(48), Some(0)); 3]);
+}
+
+#[test]
+fn keys_of_stretched_contexts_are_used_or_refused() {
+    const MISTRAL: &str = "families/mistral3-mixed.gguf";
+    const QWEN: &str = "families/qwen3-yarn.gguf";
+    let rope = |fixture: &str, key: &str, value: Value| {
+        let model = with(fixture, key, value).unwrap_or_else(|error| panic!("{key}: {error}"));
+        (
+            model.config.ropes[0].clone(),
+            model.config.query_temperature,
+        )
+    };
+    for (fixture, arch) in [(MISTRAL, "mistral3"), (QWEN, "qwen3")] {
+        let of = |key: &str, value: Value| rope(fixture, &format!("{arch}.{key}"), value);
+        let own = open(&copy_of(fixture)).expect("a model").config;
+        let own = (own.ropes[0].clone(), own.query_temperature);
+        for (key, other) in [
+            ("rope.scaling.factor", Value::F32(3.0)),
+            ("rope.scaling.original_context_length", Value::U32(200)),
+            ("rope.scaling.attn_factor", Value::F32(0.5)),
+            ("rope.scaling.yarn_beta_fast", Value::F32(2.0)),
+            ("rope.scaling.yarn_beta_slow", Value::F32(2.0)),
+        ] {
+            assert_ne!(of(key, other), own, "{arch}: {key}");
+        }
+        for (key, neutral) in [
+            ("rope.scaling.yarn_ext_factor", Value::F32(1.0)),
+            ("rope.scaling.yarn_ext_factor", Value::F32(-1.0)),
+            ("rope.scaling.yarn_attn_factor", Value::F32(1.0)),
+        ] {
+            assert_eq!(of(key, neutral), own, "{arch}: {key}");
+        }
+        for (key, refused) in [
+            ("rope.scaling.yarn_ext_factor", 0.5),
+            ("rope.scaling.yarn_attn_factor", 1.2),
+        ] {
+            let key = format!("{arch}.{key}");
+            let error = error(with(fixture, &key, Value::F32(refused)));
+            assert!(error.contains(&key), "{error}");
+        }
+    }
+    // What is Mistral's alone.
+    for (key, length) in [
+        ("attention.temperature_scale", None),
+        ("rope.scaling.yarn_log_multiplier", None),
+        ("attention.temperature_length", Some(64)),
+    ] {
+        let value = || length.map_or(Value::F32(0.25), Value::U32);
+        let qwen = format!("qwen3.{key}");
+        assert!(error(with(QWEN, &qwen, value())).contains(&qwen));
+        let (changed, temperature) = rope(MISTRAL, &format!("mistral3.{key}"), value());
+        let own = open(&copy_of(MISTRAL)).expect("a model").config;
+        let is_own = (changed, temperature) == (own.ropes[0].clone(), own.query_temperature);
+        assert_eq!(is_own, length.is_some(), "{key}");
+    }
 }
 
 /// `inspect` and the error for other architectures take the names from the table itself.

@@ -14,9 +14,9 @@ use crate::support::relative_error;
 
 /// What is new in each family: factors and a product of several types; layers without RoPE; both kinds of RoPE's
 /// factors, a part of each head rotated, and fused matrices; norms behind blocks and over all heads, and windows;
-/// experts beside a shared one, and experts of plain matrices. Each token takes all of these: where the roundings of
+/// experts beside a shared one, and experts of plain matrices; YaRN and a temperature of queries. Each token takes all of these: where the roundings of
 /// blocks before may swap two of many that nearly tie, only `each_operation_alone` and `verify` can tell.
-const FAMILIES: [(&str, usize); 7] = [
+const FAMILIES: [(&str, usize); 9] = [
     ("granite-mixed", 512),
     ("smollm3-mixed", 512),
     ("phi3-mixed", 256),
@@ -24,6 +24,8 @@ const FAMILIES: [(&str, usize); 7] = [
     ("olmo2-windows", 512),
     ("qwen2moe-all", 512),
     ("mixtral-all", 512),
+    ("mistral3-mixed", 512),
+    ("mistral3-experts", 512),
 ];
 /// Tokens of a step: over the ends of pages and windows.
 const CHUNK: usize = 150;

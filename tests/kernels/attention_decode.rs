@@ -9,7 +9,7 @@ use kernels_gpu::ops::attention_decode as kernels;
 use kernels_gpu::prim::half::F16;
 
 use crate::harness::{Case, Random, Shape, Tolerance, widen};
-use crate::paged::{Cache, HeadReference, Heads, rope_table};
+use crate::paged::{Cache, HeadReference, Heads, query_factors, rope_table};
 
 const TOLERANCE: Tolerance = Tolerance {
     relative: 1e-5,
@@ -41,6 +41,8 @@ struct Decode<'a> {
     norm: bool,
     adjacent: bool,
     pairs: usize,
+    /// Whether queries have a factor by position.
+    tempered: bool,
     /// The scores' scale, times the root of the head's size.
     scale: f32,
     /// Whether the result is f16.
@@ -86,6 +88,7 @@ impl Decode<'_> {
         let epsilon = 1e-6;
         let context = *capacities.iter().max().unwrap();
         let table = rope_table(context, self.pairs, 1e4);
+        let factors = query_factors(context);
         let scale = self.scale / (head_dim as f32).sqrt();
 
         let mut case = Case::new(name);
@@ -114,9 +117,15 @@ impl Decode<'_> {
             }
             let end = position + 1;
             let visible = self.window.map_or(0, |window| end.saturating_sub(window))..end;
+            let factor = if self.tempered {
+                factors[position]
+            } else {
+                1.0
+            };
+            let scale = f64::from(scale) * f64::from(factor);
             for head in 0..n_heads {
                 let q = reference(Some(0)).apply(&row[head * head_dim..][..head_dim]);
-                expected.extend(cache.attend(sequence, head, &q, visible.clone(), scale.into()));
+                expected.extend(cache.attend(sequence, head, &q, visible.clone(), scale));
             }
         }
 
@@ -143,6 +152,10 @@ impl Decode<'_> {
                 DevicePtr::NULL
             }
         };
+        let q_factors = match self.tempered {
+            true => case.input("factors", &factors),
+            false => DevicePtr::NULL,
+        };
         let positions: Vec<u32> = self.positions.iter().map(|&p| p as u32).collect();
         let params = AttentionDecodeParams {
             q: at(0),
@@ -151,6 +164,7 @@ impl Decode<'_> {
             q_norm: norm(&mut case, 0),
             k_norm: norm(&mut case, 1),
             rope: case.input("rope", &table),
+            q_factors,
             kv,
             page_table: case.input("page table", &cache.page_table),
             positions: case.input("positions", &positions),
@@ -225,6 +239,7 @@ const QWEN: Decode = Decode {
     norm: false,
     adjacent: false,
     pairs: 32,
+    tempered: false,
     scale: 1.5,
     out_f16: false,
     size: 1.0,
@@ -356,6 +371,19 @@ fn scores_whose_exponentials_overflow() {
             ..QWEN
         }
         .run();
+    }
+}
+
+#[test]
+fn queries_with_factors() {
+    for splits in [1, 3] {
+        let decode = Decode {
+            positions: &[0, 70, 300],
+            splits,
+            tempered: true,
+            ..QWEN
+        };
+        decode.run();
     }
 }
 

@@ -152,6 +152,12 @@ pub fn rope_table(context: usize, pairs: usize, base: f64) -> Vec<f32> {
     table
 }
 
+/// Factors on the queries at each position, `[context]`.
+pub fn query_factors(context: usize) -> Vec<f32> {
+    let factors = (0..context).map(|position| 1.0 + (position / 3) as f32 / 64.0);
+    factors.collect()
+}
+
 /// What becomes of a head's raw vector: RMSNorm and rotation, each where given.
 pub struct HeadReference<'a> {
     pub norm: Option<&'a [f32]>,

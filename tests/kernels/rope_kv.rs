@@ -8,7 +8,7 @@ use kernels_gpu::ops::rope_kv::ROPE_KV;
 use kernels_gpu::prim::half::F16;
 
 use crate::harness::{Case, Random, Shape, Tolerance, widen};
-use crate::paged::{Cache, HeadReference, Heads, rope_table};
+use crate::paged::{Cache, HeadReference, Heads, query_factors, rope_table};
 
 const TOLERANCE: Tolerance = Tolerance {
     relative: 5e-4,
@@ -24,6 +24,8 @@ struct Rope {
     norm: bool,
     adjacent: bool,
     pairs: usize,
+    /// Whether queries have a factor by position.
+    tempered: bool,
     /// Factor on all vectors.
     size: f32,
 }
@@ -54,6 +56,8 @@ impl Rope {
         let epsilon = 1e-5;
         let table = rope_table(*ends.iter().max().unwrap(), self.pairs, 1e6);
 
+        let factors = query_factors(*ends.iter().max().unwrap());
+
         let mut case = Case::new(format!(
             "rope_kv, {:?}, sequences {:?}, norm {}, {} pairs",
             self.heads, self.sequences, self.norm, self.pairs
@@ -74,9 +78,14 @@ impl Rope {
                     .map(|x| x.clamp(-65_504.0, 65_504.0))
                     .collect::<Vec<f64>>()
             };
+            let factor = if self.tempered {
+                factors[position]
+            } else {
+                1.0
+            };
             for head in 0..n_heads {
                 let x = &q[token * q_width + head * head_dim..][..head_dim];
-                expected.extend(apply(0, x));
+                expected.extend(apply(0, x).into_iter().map(|x| x * f64::from(factor)));
             }
             for part in 0..2 {
                 for head in 0..n_kv_heads {
@@ -100,6 +109,7 @@ impl Rope {
             }
         };
         let [q_norm, k_norm] = [0, 1].map(|i| optional(self.norm, "norm", &norms[i]));
+        let q_factors = optional(self.tempered, "factors", &factors);
         let positions: Vec<u32> = tokens
             .iter()
             .map(|&(_, position)| position as u32)
@@ -115,6 +125,7 @@ impl Rope {
             q_norm,
             k_norm,
             rope: case.input("rope", &table),
+            q_factors,
             q_out,
             kv,
             page_table: case.input("page table", &cache.page_table),
@@ -164,6 +175,7 @@ const QWEN: Rope = Rope {
     norm: false,
     adjacent: false,
     pairs: 32,
+    tempered: false,
     size: 1.0,
 };
 
@@ -180,6 +192,18 @@ fn norms_and_pairings() {
             norm,
             adjacent,
             pairs,
+            ..QWEN
+        };
+        rope.run();
+    }
+}
+
+#[test]
+fn queries_with_factors() {
+    for pairs in [0, 12, 32] {
+        let rope = Rope {
+            pairs,
+            tempered: true,
             ..QWEN
         };
         rope.run();

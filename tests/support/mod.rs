@@ -36,7 +36,7 @@ pub const TINY_MODELS: [&str; 7] = [
 
 /// Tiny models of the families that `tests/tools/family_references.py` knows, and the contexts for which there is a
 /// reference.
-pub const FAMILIES: [(&str, usize); 17] = [
+pub const FAMILIES: [(&str, usize); 22] = [
     ("granite-mixed", 512),
     ("granite-q8_0", 512),
     ("granite-no-rope", 512),
@@ -54,6 +54,11 @@ pub const FAMILIES: [(&str, usize); 17] = [
     ("qwen2moe-all", 512),
     ("mixtral-mixed", 512),
     ("mixtral-all", 512),
+    ("mistral3-mixed", 512),
+    ("mistral3-q8_0", 512),
+    ("mistral3-experts", 512),
+    ("llama-yarn", 512),
+    ("qwen3-yarn", 512),
 ];
 
 /// The path of a fixture, `name` relative to `tests/fixtures`. One that is kept as `NAME.gz` or made of others is

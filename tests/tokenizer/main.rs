@@ -1,4 +1,4 @@
-//! Tokenizers against llama.cpp's token lists.
+//! Tokenizers against the token lists of llama.cpp, mistral-common and tiktoken.
 // Ranges of a text that a user wrote, of which there may be several.
 #![allow(clippy::single_range_in_vec_init)]
 
@@ -63,6 +63,17 @@ fn qwen2_equals_llama_cpp() {
 #[test]
 fn llama_spm_equals_llama_cpp() {
     check("llama-spm", &vocab("llama-spm"), false);
+}
+
+/// What the models were made with: see `tests/tools/rank_vectors.py`.
+#[test]
+fn tekken_equals_mistral_common() {
+    check("tekken-4k", &vocab("tekken-4k"), false);
+}
+
+#[test]
+fn o200k_equals_tiktoken() {
+    check("o200k-3k", &vocab("o200k-3k"), false);
 }
 
 const PLAIN: EncodeOptions = EncodeOptions {

@@ -8,7 +8,7 @@ By hand, not in CI:
     cargo build --example render_chat
     tests/tools/compare_templates.py llama_cpp_python-0.3.36/vendor/llama.cpp/models/templates
 
-Each template gets six conversations, with and without tools. Both must give the same text, or
+Each template gets seven conversations, with and without tools. Both must give the same text, or
 both must refuse. The exit code is the number of differences (at most 100).
 """
 
@@ -92,6 +92,11 @@ CONVERSATIONS = {
         USER,
         call("{\"city\": \"Zürich\"}"),
         {"role": "tool", "tool_call_id": "call12345", "name": "get_weather", "content": "21"},
+    ],
+    "thoughts as parts": [
+        USER,
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": " Hm. [/THINK]"}, {"type": "text", "text": "Hello!"}]},
+        {"role": "user", "content": "Go on."},
     ],
     "content as parts": [
         {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},

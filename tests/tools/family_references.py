@@ -56,6 +56,10 @@ class Spec:
     shared: int = 0  # elements inside of the network that all tokens take; `ffn` is then an expert's
 
 
+def yarn(factor, original):
+    return {"rope.scaling.type": "yarn", "rope.scaling.factor": factor, "rope.scaling.original_context_length": original}
+
+
 GRANITE = {"embedding_scale": 6.0, "attention.scale": 0.05, "residual_scale": 0.22, "logit_scale": 3.0}
 SPECS = {
     "granite-mixed": Spec("granite", 3, 96, 160, 3, 1, 32, [Q.Q4_0, Q.Q8_0, Q.Q5_0, Q.F16], [Q.Q5_1], tied=False, keys=GRANITE),
@@ -81,6 +85,17 @@ SPECS = {
     "qwen2moe-all": Spec("qwen2moe", 2, 64, 64, 2, 2, 32, [Q.Q4_1], [Q.MXFP4], tied=False, experts=3, used=3, shared=64),
     "mixtral-mixed": Spec("llama", 2, 64, 256, 2, 1, 32, [Q.Q4_0, Q.Q5_1], [Q.Q3_K, Q.Q2_K], experts=3, used=2),
     "mixtral-all": Spec("llama", 2, 64, 32, 2, 2, 32, [Q.Q8_0, Q.BF16], [Q.Q8_0], tied=False, experts=5, used=5),
+    "mistral3-mixed": Spec("mistral3", 3, 96, 96, 3, 1, 32, [Q.Q4_0, Q.Q8_0, Q.Q5_0], [Q.Q5_1], keys={
+        **yarn(8.0, 64), "rope.scaling.yarn_beta_fast": 4.0, "rope.scaling.yarn_beta_slow": 0.5,
+        "rope.scaling.yarn_log_multiplier": 1.0, "attention.temperature_scale": 0.4}),
+    "mistral3-q8_0": Spec("mistral3", 2, 64, 96, 3, 1, 32, [Q.Q8_0], [Q.Q4_1], tied=False, rope_base=1e6, keys={
+        **yarn(16.0, 100), "rope.scaling.yarn_log_multiplier": 0.5, "rope.scaling.attn_factor": 1.1,
+        "attention.temperature_scale": 0.1}),
+    "mistral3-experts": Spec("mistral3", 2, 64, 32, 2, 2, 32, [Q.Q5_0], [Q.Q8_0], experts=3, used=3, keys={
+        **yarn(48.0, 32), "attention.temperature_scale": 0.2}),
+    "llama-yarn": Spec("llama", 1, 64, 96, 2, 1, 32, [Q.Q4_0], [Q.Q4_1], keys=yarn(4.0, 128)),
+    "qwen3-yarn": Spec("qwen3", 1, 64, 96, 2, 1, 32, [Q.Q4_1], [Q.Q4_0], rope_base=1e6, keys={
+        **yarn(2.5, 96), "rope.scaling.attn_factor": 0.9}),
 }
 
 
@@ -113,7 +128,7 @@ class Model:
                 norms = {"attn_q_norm": q, "attn_k_norm": kv, "post_attention_norm": s.width, "post_ffw_norm": s.width}
             else:
                 norms = {"attn_norm": s.width, "ffn_norm": s.width}
-            if s.arch == "qwen3moe":
+            if s.arch in ("qwen3", "qwen3moe"):
                 norms |= {"attn_q_norm": s.head, "attn_k_norm": s.head}
             for norm, n in norms.items():
                 self.vector(block + norm, n)
@@ -189,7 +204,7 @@ class Model:
         if s.experts:
             file.add_expert_count(s.experts)
             file.add_expert_used_count(s.used)
-            if s.arch != "llama":
+            if s.arch not in ("llama", "mistral3"):
                 file.add_expert_feed_forward_length(s.ffn)
         if s.shared:
             file.add_expert_shared_feed_forward_length(s.shared)
@@ -207,7 +222,8 @@ class Model:
         letters = byte_vocabulary()
         file.add_tokenizer_model("gpt2")
         file.add_tokenizer_pre({
-            "granite": "refact", "smollm3": "smaug-bpe", "phi3": "dbrx", "olmo2": "olmo", "llama": "llama-bpe"
+            "granite": "refact", "smollm3": "smaug-bpe", "phi3": "dbrx", "olmo2": "olmo", "llama": "llama-bpe",
+            "mistral3": "tekken"
         }.get(s.arch, "qwen2"))
         others = [f"<t{i}>" for i in range(s.vocab - 258)]
         file.add_token_list(letters + others + ["<|endoftext|>", "<|im_end|>"])

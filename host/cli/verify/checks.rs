@@ -103,6 +103,14 @@ pub fn weights(args: &VerifyArgs, opened: &Opened, name: &str) -> anyhow::Result
         }
     }
     let has_ropes = !checked.is_empty();
+    if name.is_empty() {
+        let factors = weights::check_query_factors(&*subject, args.n);
+        checked.extend(
+            factors
+                .transpose()
+                .context("reading factors on queries back")?,
+        );
+    }
     for tensor in tensors {
         match weights::check(&*subject, tensor, args.n) {
             Some(result) => {

@@ -81,6 +81,7 @@ impl Pass<'_> {
             q_norm,
             k_norm,
             rope: rotation.table,
+            q_factors: self.query_factors(),
             kv: self.cache.layer(layer),
             page_table: self.inputs.page_table(0),
             positions: self.inputs.positions(0),

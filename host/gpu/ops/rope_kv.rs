@@ -26,6 +26,7 @@ impl Pass<'_> {
             q_norm,
             k_norm,
             rope: rotation.table,
+            q_factors: self.query_factors(),
             q_out: at(&w.q_rotated, first * config.q_width()),
             kv: self.cache.layer(layer),
             page_table: self.inputs.page_table(0),
@@ -65,6 +66,12 @@ impl Pass<'_> {
                 RopePairing::Halves => ROPE_HALVES,
             },
         }
+    }
+
+    /// What queries are multiplied by at each position; null where they are not.
+    pub fn query_factors(&self) -> DevicePtr<f32> {
+        let table = self.query_factors;
+        table.map_or(DevicePtr::NULL, |table| at(table, 0))
     }
 
     /// The weights of the norms of each head of Q and of K, null where there are none: a norm of all heads together

@@ -35,7 +35,7 @@ pub const DECODE_MAX_SPLITS: u32 = 128;
 
 kernel_params! {
     /// Per-head norm, rotation and KV write of `T` tokens; see `ops/rope_kv.rs`.
-    pub struct RopeKvParams [128] {
+    pub struct RopeKvParams [136] {
         /// f32 `[T][q_stride]`, `n_heads * head_dim` of a row being used; with biases added.
         pub q: DevicePtr<f32>,
         /// f32 `[T][kv_stride]`, `n_kv_heads * head_dim` of a row being used; with biases added.
@@ -48,6 +48,8 @@ kernel_params! {
         pub k_norm: DevicePtr<f32>,
         /// Cosine and sine, f32 `[context][pairs][2]`.
         pub rope: DevicePtr<f32>,
+        /// Factor on the queries at each position, f32 `[context]`, or null.
+        pub q_factors: DevicePtr<f32>,
         /// Rotated queries, f16 `[T][n_heads * head_dim]`.
         pub q_out: DevicePtr<F16>,
         /// The layer's part of page 0.
@@ -109,7 +111,7 @@ kernel_params! {
     }
 
     /// Attention of one new token of each sequence; see `ops/attention_decode.rs`.
-    pub struct AttentionDecodeParams [152] {
+    pub struct AttentionDecodeParams [160] {
         /// f32 `[n][q_stride]`, with biases added.
         pub q: DevicePtr<f32>,
         /// f32 `[n][kv_stride]`, with biases added.
@@ -122,6 +124,8 @@ kernel_params! {
         pub k_norm: DevicePtr<f32>,
         /// Cosine and sine, f32 `[context][pairs][2]`.
         pub rope: DevicePtr<f32>,
+        /// Factor on the queries at each position, f32 `[context]`, or null.
+        pub q_factors: DevicePtr<f32>,
         /// The layer's part of page 0.
         pub kv: DevicePtr<F16>,
         /// Pages of each sequence, `[n][max_pages]`.

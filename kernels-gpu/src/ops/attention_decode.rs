@@ -1,7 +1,7 @@
 //! Attention of one new token of each sequence, from the raw products Q, K and V to the mixture of
 //! values, in one launch.
 //!
-//! - Formula: `q = rotate(norm(q))`, `k = rotate(norm(k))`, K and V into the cache, then
+//! - Formula: `q = factor * rotate(norm(q))`, `k = rotate(norm(k))`, K and V into the cache, then
 //!   `out = softmax(scale * q K^T) V` over at most `window` tokens up to the new one.
 //! - Shapes: see [`AttentionDecodeParams`].
 //! - Threads: the context's pages are spread evenly over the grid's x; what is not needed ends at
@@ -28,7 +28,7 @@ use super::attention_context::{
 };
 use super::attention_merge::{Memory, Merge, finish};
 use super::entry_points;
-use super::head::{Head, Rotation};
+use super::head::{Head, Rotation, factor_at};
 use crate::abi::{AttentionDecodeParams, PAGE_TOKENS, decode_threads};
 use crate::prim::grid;
 use crate::prim::half::{F16, f16x2_to_f32, f32_to_f16x2};
@@ -198,6 +198,7 @@ unsafe fn prepare<const DIM: usize>(
     unsafe {
         let rotation = Rotation::at(p.rope, position, p.pairs, p.pairing);
         let turns = rotation.load();
+        let scale = p.scale * factor_at(p.q_factors, position);
         grid::wait();
 
         let head_of = |x: *const f32, norm: *const f32| Head {
@@ -236,7 +237,7 @@ unsafe fn prepare<const DIM: usize>(
             let item = warp + warps * i as u32;
             if item < heads.count {
                 query(item).for_each(raw[i], rotation, &turns, |i, x| {
-                    memory.store_query(item, i, x * (p.scale * LOG2_E));
+                    memory.store_query(item, i, x * (scale * LOG2_E));
                 });
             } else if item < HEADS {
                 // Rows without a head take part in the products.

@@ -98,6 +98,19 @@ impl Rotation {
     }
 }
 
+/// What `factors`, f32 `[context]`, has for `position`; 1 where it is null.
+///
+/// # Safety
+/// It is null or reaches to the position.
+#[inline(always)]
+pub unsafe fn factor_at(factors: DevicePtr<f32>, position: u32) -> f32 {
+    if factors.ptr().is_null() {
+        return 1.0;
+    }
+    // SAFETY: the caller's.
+    unsafe { *factors.ptr().add(position as usize) }
+}
+
 /// The number of this lane's pair in a slot.
 #[inline(always)]
 fn pair_of_lane(slot: usize) -> u32 {

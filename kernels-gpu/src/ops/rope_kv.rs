@@ -1,6 +1,6 @@
 //! From the raw products Q, K and V of many tokens to attention's inputs, in one pass.
 //!
-//! - Formula: `q = rotate(norm(q))`, `k` likewise; norm and rotation each where given. A pair `(a, b)` turns to `(a cos - b sin, a sin + b cos)`.
+//! - Formula: `q = factor * rotate(norm(q))`, `k` without the factor; factor, norm and rotation each where given. A pair `(a, b)` turns to `(a cos - b sin, a sin + b cos)`.
 //! - Shapes: see [`RopeKvParams`]; q goes to f16 rows, K and V into the paged cache.
 //! - Threads: a warp for each head of a token, Q's heads first, then K's, then V's.
 //! - Launch: grid = [tokens, ceil((n_heads + 2 n_kv_heads) / [`ROPE_HEADS`])], block = [`ROPE_THREADS`].
@@ -9,7 +9,7 @@
 use cuda_std::prelude::*;
 
 use super::entry_points;
-use super::head::{Head, Rotation};
+use super::head::{Head, Rotation, factor_at};
 use crate::abi::{PAGE_TOKENS, ROPE_HEADS, ROPE_THREADS, RopeKvParams};
 use crate::prim::grid;
 use crate::prim::half::F16;
@@ -52,8 +52,9 @@ pub unsafe fn rotate_and_cache(p: RopeKvParams) {
                 .mut_ptr()
                 .add((token * p.n_heads as usize + head) * dim);
             let (values, turns) = (query.load(rotation), rotation.load());
+            let factor = factor_at(p.q_factors, position);
             query.for_each(values, rotation, &turns, |i, value| {
-                *out.add(i as usize) = F16::from_f32(saturate(value))
+                *out.add(i as usize) = F16::from_f32(saturate(value * factor))
             });
             return;
         }
