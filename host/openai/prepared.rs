@@ -8,6 +8,7 @@ use crate::engine::{Constraint, Request};
 use crate::grammar::lark::{self, Space};
 use crate::grammar::{Body, Grammars, Phases, Tags};
 use crate::tokenizer::Prompt;
+use serde_json::Value;
 
 /// A request that has only to be run; each of its answers may be one of several.
 #[derive(Debug, Clone)]
@@ -120,16 +121,25 @@ impl ChatRequest {
         format: Option<ToolFormat>,
         is_answered: bool,
     ) -> Result<Prompt, ApiError> {
-        let tools = self
-            .variables
-            .get("tools")
-            .and_then(|tools| tools.as_array());
-        if let (Some(format), Some(tools), false) = (format, tools, template.has_tools()) {
-            let messages = described(&self.messages, tools, format);
+        if let (false, Some(layout)) = (template.has_tools(), template.tool_format())
+            && self.has_tools_or_calls()
+        {
+            let tools = self.variables.get("tools");
+            let tools = tools.and_then(|tools| tools.as_array());
+            // What may not be called is not told of.
+            let tools = tools.filter(|_| format.is_some());
+            let messages = described(&self.messages, tools.map_or(&[], Vec::as_slice), layout);
             return Ok(template.prompt(&messages, is_answered, &self.variables)?);
         }
         let messages = template.with_arguments(&self.messages);
+        let messages = template.with_call_ids(&messages);
         Ok(template.prompt(&messages, is_answered, &self.variables)?)
+    }
+
+    fn has_tools_or_calls(&self) -> bool {
+        let is_of_call =
+            |message: &Value| message["tool_calls"].is_array() || message["role"] == "tool";
+        self.variables.contains_key("tools") || self.messages.iter().any(is_of_call)
     }
 
     fn constraint(

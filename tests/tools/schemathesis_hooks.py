@@ -3,7 +3,7 @@
 By hand, not in CI:
 
     pip install schemathesis
-    hyperion serve smollm2 --device cpu --ctx 1024
+    hyperion serve smollm2 --device cpu --ctx 8192
     SCHEMATHESIS_HOOKS=tests/tools/schemathesis_hooks.py st run http://127.0.0.1:8080/openapi.json \\
         --checks all --max-examples 50 --continue-on-failure --request-timeout 60
 
@@ -71,9 +71,10 @@ def make_right(body):
             body[name] = with_tokens(body[name])
     for item in items(body.get("messages")) + items(body.get("input")):
         make_message_right(item)
-    if "messages" in body:
-        # Anthropic's end with the user's, and say something.
-        body["messages"] = [*body["messages"], {"role": "user", "content": "hi"}]
+    for name in ("messages", "input"):
+        # Anthropic's end with the user's, and conversations say something.
+        if items(body.get(name)):
+            body[name] = [*body[name], {"role": "user", "content": "hi"}]
     make_tools_right(body)
     for schema in schemas(body):
         schema["schema"] = OBJECT
