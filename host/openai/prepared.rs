@@ -126,8 +126,6 @@ impl ChatRequest {
         {
             let tools = self.variables.get("tools");
             let tools = tools.and_then(|tools| tools.as_array());
-            // What may not be called is not told of.
-            let tools = tools.filter(|_| format.is_some());
             let messages = described(&self.messages, tools.map_or(&[], Vec::as_slice), layout);
             return Ok(template.prompt(&messages, is_answered, &self.variables)?);
         }
