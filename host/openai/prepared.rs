@@ -68,7 +68,7 @@ impl ChatRequest {
     ) -> Result<Prepared, ApiError> {
         let tokenizer = grammars.tokenizer();
         let format = self.tool_format(template)?;
-        let prompt = self.prompt(template, format, true)?;
+        let prompt = self.prompt(template, true)?;
         let tokens = tokenizer
             .encode_prompt(&prompt)
             .map_err(|error| ApiError::field("messages", error.to_string()))?;
@@ -98,7 +98,8 @@ impl ChatRequest {
     /// # Errors
     /// The template refuses the conversation or has no form for calls that is known.
     pub fn layout(&self, template: &ChatTemplate, is_answered: bool) -> Result<Prompt, ApiError> {
-        self.prompt(template, self.tool_format(template)?, is_answered)
+        self.tool_format(template)?;
+        self.prompt(template, is_answered)
     }
 
     /// The form in which tools are called, where they may be.
@@ -115,12 +116,7 @@ impl ChatRequest {
         }
     }
 
-    fn prompt(
-        &self,
-        template: &ChatTemplate,
-        format: Option<ToolFormat>,
-        is_answered: bool,
-    ) -> Result<Prompt, ApiError> {
+    fn prompt(&self, template: &ChatTemplate, is_answered: bool) -> Result<Prompt, ApiError> {
         if let (false, Some(layout)) = (template.has_tools(), template.tool_format())
             && self.has_tools_or_calls()
         {
