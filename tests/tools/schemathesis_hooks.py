@@ -3,9 +3,9 @@
 By hand, not in CI:
 
     pip install schemathesis
-    hyperion serve smollm2 --device cpu --ctx 8192
+    hyperion serve smollm2 --device cpu --ctx 4096
     SCHEMATHESIS_HOOKS=tests/tools/schemathesis_hooks.py st run http://127.0.0.1:8080/openapi.json \\
-        --checks all --max-examples 50 --continue-on-failure --request-timeout 60
+        --checks all --max-examples 50 --continue-on-failure --request-timeout 300
 
 The hook makes answers short. It also makes right requests right in what schemas do not say: two names for one field
 have one value, a tool that must be called is there, arguments are JSON, a token is one of the vocabulary. A tiny model
