@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
+use super::call_ids::SHORT;
 use super::tools::{ToolFormat, format_of};
 use super::{ChatTemplate, Variables};
 
@@ -46,7 +47,7 @@ impl ChatTemplate {
             return Some(format_of(source));
         }
         // A template may name one form and write another.
-        let text = self.with_call(json!({ NEEDLE: "x" }));
+        let text = self.with_call(SHORT, json!({ NEEDLE: "x" }));
         let text = text.filter(|text| text.contains(FUNCTION));
         let is_written = |format: &ToolFormat| {
             let marker = format.marker();
@@ -56,12 +57,12 @@ impl ChatTemplate {
         ToolFormat::of_template(source).filter(is_written)
     }
 
-    /// A conversation with a call that has `arguments`, where the template takes it.
-    fn with_call(&self, arguments: Value) -> Option<String> {
+    /// A conversation with a call that has the name `id` and `arguments`, where the template takes it.
+    pub(super) fn with_call(&self, id: &str, arguments: Value) -> Option<String> {
         let messages = [
             json!({"role": "user", "content": "x"}),
             json!({"role": "assistant", "content": "", "tool_calls": [{
-                "id": "call00000",
+                "id": id,
                 "type": "function",
                 "function": {"name": FUNCTION, "arguments": arguments},
             }]}),
@@ -76,7 +77,7 @@ impl ChatTemplate {
             format!("={NEEDLE}>"),
             format!("{NEEDLE}:"),
         ];
-        let text = self.with_call(arguments);
+        let text = self.with_call(SHORT, arguments);
         text.is_some_and(|text| shown.iter().any(|shown| text.contains(shown)))
     }
 }

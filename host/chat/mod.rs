@@ -11,8 +11,10 @@
 
 mod answer;
 mod arguments;
+mod call_ids;
 mod jinja;
 mod piece;
+mod prompt;
 mod reasoning;
 mod thoughts;
 pub mod tools;
@@ -124,6 +126,8 @@ pub struct ChatTemplate {
     from_file: bool,
     /// Whether it lays out tools.
     has_tools: bool,
+    /// Whether it lays out messages of the system.
+    has_system: bool,
     tool_format: Option<ToolFormat>,
     thinking: Option<Tags>,
 }
@@ -150,9 +154,11 @@ impl ChatTemplate {
             eos: eos.to_owned(),
             from_file: source.is_some(),
             has_tools: text.contains("tools"),
+            has_system: true,
             tool_format: None,
             thinking: reasoning::of_template(text),
         };
+        template.has_system = template.shows_system();
         template.tool_format = template.find_tool_format(text);
         Ok(template)
     }
@@ -205,39 +211,6 @@ impl ChatTemplate {
         Ok(text.as_str().to_owned())
     }
 
-    /// The text as [`render`](Self::render) gives it, with what the tokenizer must know of it. A
-    /// template that does not show the last message of the user is given the contents as lists of
-    /// parts.
-    ///
-    /// # Errors
-    /// As [`render`](Self::render), and a template that does not show the message either way.
-    pub fn prompt(
-        &self,
-        messages: &[Json],
-        add_generation_prompt: bool,
-        variables: &Variables,
-    ) -> Result<Prompt, ChatError> {
-        let run = |content| self.run(messages, add_generation_prompt, variables, content);
-        let given = run(Content::AsGiven);
-        let Some((index, wanted)) = last_question(messages) else {
-            return Ok(self.marked(&given?));
-        };
-        let shown = |text: &Text| shown_of(text, index);
-        if let Ok(text) = &given
-            && shown(text) >= wanted
-        {
-            return Ok(self.marked(text));
-        }
-        let text = match (given, run(Content::Parts)) {
-            (Ok(given), Ok(parts)) if shown(&parts) > shown(&given) => parts,
-            (Ok(given), _) if shown(&given) > 0 => given,
-            (Ok(_), _) => return Err(ChatError::MessageLost),
-            (Err(_), Ok(parts)) if shown(&parts) >= wanted => parts,
-            (Err(error), _) => return Err(error),
-        };
-        Ok(self.marked(&text))
-    }
-
     /// The tokens of a conversation, with the BOS token where the file asks for one. Markup comes
     /// from the template alone: whatever the messages spell stays text.
     ///
@@ -256,19 +229,6 @@ impl ChatTemplate {
         let messages: Vec<Json> = messages.iter().map(Message::to_json).collect();
         let prompt = self.prompt(&messages, add_generation_prompt, variables)?;
         Ok(tokenizer.encode_prompt(&prompt)?)
-    }
-
-    fn marked(&self, text: &Text) -> Prompt {
-        let foreign = text
-            .runs()
-            .filter(|(_, source)| *source != Source::Template);
-        let literals = self.program.literals().into_iter();
-        let literals = literals.chain([self.bos.as_str(), self.eos.as_str()]);
-        Prompt {
-            text: text.as_str().to_owned(),
-            foreign: foreign.map(|(range, _)| range).collect(),
-            literals: literals.map(str::to_owned).collect(),
-        }
     }
 
     fn run(
@@ -310,24 +270,6 @@ impl ChatTemplate {
                 _ => ChatError::Render(error.to_string()),
             })
     }
-}
-
-/// The last message of the user, and how many characters of it a rendering should show.
-fn last_question(messages: &[Json]) -> Option<(u32, usize)> {
-    let mut questions = messages.iter().enumerate().rev();
-    let (index, question) = questions.find(|(_, message)| message["role"] == "user")?;
-    let text = question["content"].as_str()?;
-    let count = text.chars().filter(|&c| !jinja::is_space(c)).count();
-    (count > 0).then_some((u32::try_from(index).ok()?, count))
-}
-
-/// How many characters of the message `index` are in `text`.
-fn shown_of(text: &Text, index: u32) -> usize {
-    let mine = text
-        .runs()
-        .filter(|(_, source)| *source == Source::Content(index));
-    let chars = mine.flat_map(|(range, _)| text.as_str()[range].chars());
-    chars.filter(|&c| !jinja::is_space(c)).count()
 }
 
 /// A message as the template sees it.

@@ -25,6 +25,9 @@ pub struct ChatRequest {
     pub format: ResponseFormat,
 }
 
+/// How much a model may be asked to think, in OpenAI's words.
+pub(super) const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+
 impl ChatRequest {
     /// Reads the body of a request.
     ///
@@ -82,7 +85,7 @@ fn take_variables(fields: &mut Fields) -> Result<Variables, ApiError> {
         "bos_token",
         "eos_token",
     ];
-    let variables = fields
+    let mut variables = fields
         .take::<Map<String, Value>>("chat_template_kwargs")?
         .unwrap_or_default();
     if let Some(name) = OTHERS.iter().find(|name| variables.contains_key(**name)) {
@@ -90,7 +93,26 @@ fn take_variables(fields: &mut Fields) -> Result<Variables, ApiError> {
         let message = format!("{name} is not for chat_template_kwargs");
         return Err(ApiError::field(&name, message));
     }
+    take_effort(fields, &mut variables)?;
     Ok(variables)
+}
+
+/// How much the model thinks, as far as its template can be told.
+fn take_effort(fields: &mut Fields, variables: &mut Variables) -> Result<(), ApiError> {
+    const NAME: &str = "reasoning_effort";
+    let (variable, value) = match fields.take_word(NAME, &EFFORTS)?.as_deref() {
+        None => return Ok(()),
+        Some("none") => ("enable_thinking", Value::Bool(false)),
+        Some(effort) => (NAME, effort.into()),
+    };
+    match variables.insert(variable.to_owned(), value.clone()) {
+        Some(other) if other != value => {
+            let other = format!("chat_template_kwargs.{variable}");
+            let message = format!("{other} and {NAME} say different things");
+            Err(ApiError::field(&other, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -122,6 +144,29 @@ mod tests {
             json!({"messages": "hi"}),
         ] {
             assert!(ChatRequest::from_body(body).is_err());
+        }
+    }
+
+    #[test]
+    fn the_template_is_told_how_much_to_think() {
+        let variables = |more| read(more).expect("a request").variables;
+        let told = variables(json!({"reasoning_effort": "low"}));
+        assert_eq!(Value::Object(told), json!({"reasoning_effort": "low"}));
+        let told = variables(json!({"reasoning_effort": "none", "chat_template_kwargs": {"a": 1}}));
+        assert_eq!(
+            Value::Object(told),
+            json!({"a": 1, "enable_thinking": false})
+        );
+        assert!(variables(json!({"reasoning_effort": null})).is_empty());
+        for (more, name) in [
+            (json!({"reasoning_effort": "a lot"}), "reasoning_effort"),
+            (json!({"reasoning_effort": 1}), "reasoning_effort"),
+            (
+                json!({"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": true}}),
+                "chat_template_kwargs.enable_thinking",
+            ),
+        ] {
+            assert_eq!(param(more).as_deref(), Some(name));
         }
     }
 

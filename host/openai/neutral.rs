@@ -38,6 +38,7 @@ fn default_of(name: &str) -> Option<Value> {
     Some(match name {
         // OpenAI.
         "best_of" | "n" => json!(1),
+        "function_call" => json!("none"),
         "modalities" => json!(["text"]),
         "parallel_tool_calls" => json!(true),
         "response_format" => json!({"type": "text"}),
@@ -113,6 +114,7 @@ mod tests {
             ("separate_reasoning", json!(true), json!(false)),
             ("stream_reasoning", json!(true), json!(false)),
             ("parse_tool_calls", json!(true), json!(false)),
+            ("function_call", json!("none"), json!("auto")),
             ("unheard_of", json!(null), json!(1)),
             ("n_predict", json!(-1), json!(5)),
         ] {

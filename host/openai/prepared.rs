@@ -8,6 +8,7 @@ use crate::engine::{Constraint, Request};
 use crate::grammar::lark::{self, Space};
 use crate::grammar::{Body, Grammars, Phases, Tags};
 use crate::tokenizer::Prompt;
+use serde_json::Value;
 
 /// A request that has only to be run; each of its answers may be one of several.
 #[derive(Debug, Clone)]
@@ -67,7 +68,7 @@ impl ChatRequest {
     ) -> Result<Prepared, ApiError> {
         let tokenizer = grammars.tokenizer();
         let format = self.tool_format(template)?;
-        let prompt = self.prompt(template, format, true)?;
+        let prompt = self.prompt(template, true)?;
         let tokens = tokenizer
             .encode_prompt(&prompt)
             .map_err(|error| ApiError::field("messages", error.to_string()))?;
@@ -97,7 +98,8 @@ impl ChatRequest {
     /// # Errors
     /// The template refuses the conversation or has no form for calls that is known.
     pub fn layout(&self, template: &ChatTemplate, is_answered: bool) -> Result<Prompt, ApiError> {
-        self.prompt(template, self.tool_format(template)?, is_answered)
+        self.tool_format(template)?;
+        self.prompt(template, is_answered)
     }
 
     /// The form in which tools are called, where they may be.
@@ -114,22 +116,24 @@ impl ChatRequest {
         }
     }
 
-    fn prompt(
-        &self,
-        template: &ChatTemplate,
-        format: Option<ToolFormat>,
-        is_answered: bool,
-    ) -> Result<Prompt, ApiError> {
-        let tools = self
-            .variables
-            .get("tools")
-            .and_then(|tools| tools.as_array());
-        if let (Some(format), Some(tools), false) = (format, tools, template.has_tools()) {
-            let messages = described(&self.messages, tools, format);
+    fn prompt(&self, template: &ChatTemplate, is_answered: bool) -> Result<Prompt, ApiError> {
+        if let (false, Some(layout)) = (template.has_tools(), template.tool_format())
+            && self.has_tools_or_calls()
+        {
+            let tools = self.variables.get("tools");
+            let tools = tools.and_then(|tools| tools.as_array());
+            let messages = described(&self.messages, tools.map_or(&[], Vec::as_slice), layout);
             return Ok(template.prompt(&messages, is_answered, &self.variables)?);
         }
         let messages = template.with_thoughts(template.with_arguments(&self.messages));
+        let messages = template.with_call_ids(&messages);
         Ok(template.prompt(&messages, is_answered, &self.variables)?)
+    }
+
+    fn has_tools_or_calls(&self) -> bool {
+        let is_of_call =
+            |message: &Value| message["tool_calls"].is_array() || message["role"] == "tool";
+        self.variables.contains_key("tools") || self.messages.iter().any(is_of_call)
     }
 
     fn constraint(

@@ -346,3 +346,42 @@ fn thoughts_are_where_the_template_has_them() {
         );
     }
 }
+
+/// A template of Gemma 2's shape, which refuses the system's messages and wants the user and the model in turns.
+#[test]
+fn templates_without_a_place_for_tools_show_all_that_is_called() {
+    let source = "{% for m in messages %}{% if m.role == 'system' or (m.role == 'user') != (loop.index0 % 2 == 0) %}\
+                  {{ raise_exception('no') }}{% endif %}<start_of_turn>{{ m.role }}\n{{ m.content }}{% endfor %}";
+    let template = ChatTemplate::new(Some(source), "", "").expect("a template");
+    let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "get_weather", "arguments": "{\"days\": 1}"}});
+    let messages = json!([
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": "", "tool_calls": [call("a"), call("b")]},
+        {"role": "tool", "tool_call_id": "a", "content": "Rain."},
+        {"role": "tool", "tool_call_id": "b", "content": "Snow."},
+        {"role": "user", "content": "So?"},
+    ]);
+    let laid_out = |more: Value| {
+        let mut body = json!({"messages": messages});
+        for (name, value) in more.as_object().expect("an object") {
+            body[name] = value.clone();
+        }
+        let request = ChatRequest::from_body(body).expect("a request");
+        request.layout(&template, true).expect("a layout").text
+    };
+    let called = "```tool_code\n{\"name\": \"get_weather\", \"parameters\": {\"days\":1}}\n```";
+    let rest = format!(
+        "\n\nWeather?<start_of_turn>assistant\n{called}\n{called}<start_of_turn>user\n```tool_output\nRain.\n```\n\
+         ```tool_output\nSnow.\n```\nSo?"
+    );
+    let begin = "<start_of_turn>user\nBe kind.";
+    let told = laid_out(json!({"tools": tools()}));
+    assert!(told.starts_with(begin), "{told}");
+    assert!(told.ends_with(&rest), "{told}");
+    assert!(told.contains("\"description\":\"The weather.\""), "{told}");
+    // What may not be called is not told of, and what was called is still there.
+    for more in [json!({}), json!({"tools": tools(), "tool_choice": "none"})] {
+        assert_eq!(laid_out(more), format!("{begin}{rest}"));
+    }
+}

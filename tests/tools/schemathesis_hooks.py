@@ -3,9 +3,9 @@
 By hand, not in CI:
 
     pip install schemathesis
-    hyperion serve smollm2 --device cpu --ctx 1024
+    hyperion serve smollm2 --device cpu --ctx 4096
     SCHEMATHESIS_HOOKS=tests/tools/schemathesis_hooks.py st run http://127.0.0.1:8080/openapi.json \\
-        --checks all --max-examples 50 --continue-on-failure --request-timeout 60
+        --checks all --max-examples 50 --continue-on-failure --request-timeout 300
 
 The hook makes answers short. It also makes right requests right in what schemas do not say: two names for one field
 have one value, a tool that must be called is there, arguments are JSON, a token is one of the vocabulary. A tiny model
@@ -71,9 +71,10 @@ def make_right(body):
             body[name] = with_tokens(body[name])
     for item in items(body.get("messages")) + items(body.get("input")):
         make_message_right(item)
-    if "messages" in body:
-        # Anthropic's end with the user's, and say something.
-        body["messages"] = [*body["messages"], {"role": "user", "content": "hi"}]
+    for name in ("messages", "input"):
+        # Anthropic's end with the user's, and conversations say something.
+        if items(body.get(name)):
+            body[name] = [*body[name], {"role": "user", "content": "hi"}]
     make_tools_right(body)
     for schema in schemas(body):
         schema["schema"] = OBJECT

@@ -8,8 +8,8 @@ By hand, not in CI. Python's own library is enough; `jsonschema` is the judge wh
     tests/tools/tool_calls.py http://localhost:8080 functions.json --concurrency 8
 
 Each function is offered alone, with `tool_choice: "required"`. An answer that ends by itself must be calls of it, with
-arguments that are JSON and fit the schema; a stream must tell the same as it goes. The exit code is 1 if one does not,
-or if more than 5 % of the answers end by length.
+arguments that are JSON and fit the schema; a stream must tell the same as it goes. The exit code is 1 if one does not, if a request is refused, or
+if more than 5 % of the answers end by length.
 """
 
 import argparse
@@ -142,7 +142,7 @@ def ask(options, group, streams):
             calls, content, finish, faults = (read_stream if streams else read_whole)(response)
     except urllib.error.HTTPError as error:
         message = json.load(error)["error"]["message"]
-        return f"status {error.code}", [] if error.code == 400 else [message], message
+        return f"status {error.code}", [message], ""
     except (OSError, ValueError) as error:
         return "no answer", [repr(error)], ""
     if finish == "tool_calls":
@@ -185,8 +185,8 @@ def main():
     for (group, streams), (end, faults, text) in zip(jobs, results):
         way = "streamed" if streams else "whole"
         n_faulty += bool(faults)
-        if faults or end.startswith("status"):
-            print(f"{group['description'][:60]!r}, {way}: {end}: {'; '.join(faults) or text}"[:600])
+        if faults:
+            print(f"{group['description'][:60]!r}, {way}: {end}: {'; '.join(faults)}"[:600])
         if log:
             log.write(json.dumps([group["description"][:60], way, end, faults, text]) + "\n")
     same = sum(whole[::2] == streamed[::2] for whole, streamed in zip(results[::2], results[1::2]))

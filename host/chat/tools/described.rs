@@ -4,21 +4,37 @@ use serde_json::{Value, json};
 
 use super::ToolFormat;
 
-/// `messages` with the `tools` described in the system's message, and with earlier calls and results as texts.
+/// `messages` with the `tools` described in the system's message, where there are any, and with earlier calls and
+/// results as texts. Results, and what the user says behind them, are one message: such templates want the user and the
+/// assistant in turns.
 pub fn described(messages: &[Value], tools: &[Value], format: ToolFormat) -> Vec<Value> {
-    let description = description(tools, format);
-    let mut messages: Vec<Value> = messages
-        .iter()
-        .map(|message| as_text(message, format))
-        .collect();
-    match messages.first_mut() {
-        Some(first) if first["role"] == "system" => {
-            let content = first["content"].as_str().unwrap_or_default();
-            first["content"] = format!("{content}\n\n{description}").into();
+    let mut texts: Vec<Value> = Vec::with_capacity(messages.len() + 1);
+    let mut is_behind_result = false;
+    for message in messages {
+        let text = as_text(message, format);
+        let is_result = message["role"] == "tool";
+        match texts.last_mut() {
+            Some(last) if is_behind_result && text["role"] == "user" => add(last, "\n", &text),
+            _ => texts.push(text),
         }
-        _ => messages.insert(0, json!({"role": "system", "content": description})),
+        is_behind_result = is_result;
     }
-    messages
+    if tools.is_empty() {
+        return texts;
+    }
+    let description = json!({"role": "system", "content": description(tools, format)});
+    match texts.first_mut() {
+        Some(first) if first["role"] == "system" => add(first, "\n\n", &description),
+        _ => texts.insert(0, description),
+    }
+    texts
+}
+
+/// Puts `more` behind what `message` says.
+fn add(message: &mut Value, between: &str, more: &Value) {
+    let [said, more] =
+        [&*message, more].map(|message| message["content"].as_str().unwrap_or_default());
+    message["content"] = format!("{said}{between}{more}").into();
 }
 
 /// The form in which such a model is asked to call.

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::input::read_input;
 use super::text::read_text;
 use super::tools::{read_choice, read_tools};
+use crate::openai::chat::EFFORTS;
 use crate::openai::{ApiError, ChatRequest, Conversation, Fields, Names, Translation};
 
 /// What a response can include besides. The reasoning is always told as it is; the others are of tools that run on
@@ -136,7 +137,6 @@ fn echo(fields: &mut Fields, request: &Translation) -> Result<Map<String, Value>
 
 /// How much the model thinks, as far as its template can be told.
 fn take_reasoning(fields: &mut Fields, request: &mut Translation) -> Result<Value, ApiError> {
-    const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
     let Some(mut reasoning) = fields.take_fields("reasoning")? else {
         return Ok(json!({"effort": null, "summary": null}));
     };
