@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value};
 
 use super::ApiError;
-use super::neutral::is_neutral;
+use super::neutral::{is_neutral, kind_of};
 
 /// Characters of a wrong value that a message shows.
 const MOST_SHOWN: usize = 60;
@@ -229,6 +229,9 @@ impl Fields {
     pub fn finish(self) -> Result<(), ApiError> {
         for (name, value) in &self.fields {
             if !is_neutral(name, value) {
+                if let Some(kind) = kind_of(name) {
+                    return Err(self.wrong(name, value, kind.expected()));
+                }
                 let name = format!("{}{}", self.place, shortened(name));
                 let value = shown(value);
                 let message = format!("{name} is not supported (its value is {value})");

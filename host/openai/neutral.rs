@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 /// Whether a field that is not supported may have `value`: null, what is empty, false, or the documented default.
 /// False is not neutral where the default is true.
 pub fn is_neutral(name: &str, value: &Value) -> bool {
+    if let Some(kind) = kind_of(name) {
+        return value.is_null() || kind.fits(value);
+    }
     if is_empty(value) || WITHOUT_EFFECT.contains(&name) {
         return true;
     }
@@ -17,14 +20,45 @@ pub fn is_neutral(name: &str, value: &Value) -> bool {
     }
 }
 
-/// Fields that change nothing of an answer.
+/// The type of a field that changes nothing of an answer and may have any value of that type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// Any object.
+    Object,
+}
+
+impl Kind {
+    fn fits(self, value: &Value) -> bool {
+        match self {
+            Kind::Text => value.is_string(),
+            Kind::Object => value.is_object(),
+        }
+    }
+
+    /// What messages call it.
+    pub fn expected(self) -> &'static str {
+        match self {
+            Kind::Text => "a string",
+            Kind::Object => "an object",
+        }
+    }
+}
+
+/// The type of OpenAI's names for its bookkeeping and caches, which `/openapi.json` describes.
+pub fn kind_of(name: &str) -> Option<Kind> {
+    match name {
+        "prompt_cache_key" | "safety_identifier" | "user" => Some(Kind::Text),
+        "metadata" => Some(Kind::Object),
+        _ => None,
+    }
+}
+
+/// Other fields that change nothing of an answer.
 const WITHOUT_EFFECT: &[&str] = &[
-    // OpenAI: names for its bookkeeping and caches.
-    "metadata",
-    "prompt_cache_key",
+    // OpenAI: how long its cache keeps a prompt.
     "prompt_cache_retention",
-    "safety_identifier",
-    "user",
     // llama.cpp: whether pages are found again, and how the answer is cut; the text is the same.
     "cache_prompt",
     "id_slot",
@@ -121,7 +155,17 @@ mod tests {
             assert!(is_neutral(name, &neutral), "{name}: {neutral}");
             assert!(!is_neutral(name, &other), "{name}: {other}");
         }
-        assert!(is_neutral("user", &json!("somebody")));
+        // What has no effect is still of its type.
+        for (name, right, wrong) in [
+            ("user", json!("somebody"), json!(-1.5e300)),
+            ("user", json!(null), json!(false)),
+            ("safety_identifier", json!(""), json!([])),
+            ("prompt_cache_key", json!("key"), json!({})),
+            ("metadata", json!({"a": "b"}), json!("a")),
+        ] {
+            assert!(is_neutral(name, &right), "{name}: {right}");
+            assert!(!is_neutral(name, &wrong), "{name}: {wrong}");
+        }
     }
 
     /// What vllm-router 0.1.17 and SMG 1.13.0 add to requests.
