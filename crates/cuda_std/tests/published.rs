@@ -49,6 +49,7 @@ const LACKING: &[&str] = &[
     "warp::FULL_MASK",
     "warp::warp_reduce_add_i32",
     "warp::warp_reduce_max_u32",
+    "warp::warp_reduce_min_u32",
     "warp::warp_shuffle_idx",
     "warp::warp_shuffle_up",
     "warp::warp_shuffle_xor",
