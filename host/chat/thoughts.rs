@@ -69,8 +69,7 @@ mod tests {
                     {% if p.type == 'thinking' %}{{ '[THINK]' + p.thinking + '[/THINK]' }}{% else %}{{ p.text }}{% endif %}\
                     {% endfor %}{% endif %}";
         let field = "{% if m.role == 'assistant' and m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}";
-        let both =
-            "{% if m.reasoning_content %}[THINK]{{ m.reasoning_content }}[/THINK]{% endif %}";
+        let both = "{% if m.role == 'assistant' and m.reasoning_content %}[THINK]{{ m.reasoning_content }}[/THINK]{% endif %}";
         let messages = [
             json!({"role": "user", "content": "Hi", "reasoning_content": "Who else thinks."}),
             json!({"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."}),

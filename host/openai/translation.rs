@@ -8,7 +8,7 @@ use crate::backend::Draw;
 use super::conversation::Conversation;
 use super::{ApiError, ChatRequest, Fields};
 
-/// Fields that mean the same in every API: OpenAI's, and those of llama.cpp and vLLM besides. So do [`Draw::shares`].
+/// [`same_fields`] but for shares.
 const SAME: [&str; 12] = [
     "model",
     "stream",
@@ -24,6 +24,12 @@ const SAME: [&str; 12] = [
     "ignore_eos",
 ];
 
+/// Fields that mean the same in every API: OpenAI's, and those of llama.cpp and vLLM besides.
+fn same_fields() -> impl Iterator<Item = &'static str> {
+    let shares = Draw::default().shares().map(|(names, _)| names).concat();
+    SAME.into_iter().chain(shares)
+}
+
 /// The conversation's request, as far as it is written.
 pub struct Translation {
     body: Map<String, Value>,
@@ -36,8 +42,7 @@ impl Translation {
     /// Takes from `fields` what means the same here and there.
     pub fn new(fields: &mut Fields) -> Result<Translation, ApiError> {
         let mut body = Map::new();
-        let shares = Draw::default().shares().map(|(names, _)| names).concat();
-        for name in SAME.into_iter().chain(shares) {
+        for name in same_fields() {
             if let Some(value) = fields.take::<Value>(name)? {
                 body.insert(name.to_owned(), value);
             }
@@ -151,11 +156,7 @@ mod tests {
             Settings::take(&mut fields)
         });
         settings.expect("defaults");
-        let listed: BTreeSet<String> = SAME
-            .into_iter()
-            .chain(OF_ITS_OWN)
-            .map(str::to_owned)
-            .collect();
+        let listed: BTreeSet<String> = same_fields().chain(OF_ITS_OWN).map(str::to_owned).collect();
         assert_eq!(listed, names);
     }
 

@@ -18,6 +18,7 @@ use crate::abi::{
 };
 use crate::prim::grid;
 use crate::prim::integer::div;
+use crate::prim::load;
 use crate::weight_types;
 
 /// The body.
@@ -32,8 +33,8 @@ pub unsafe fn expert_matvec<W: Weights, A: VectorEncoding<W>>(p: ExpertMatvecPar
         grid::wait();
     }
     let pair = thread::block_idx_y();
-    // SAFETY: there is an expert for each pair. Volatile, because this multiprocessor's L1 may have those of the step before.
-    let expert = unsafe { p.ids.ptr().add(pair as usize).read_volatile() };
+    // SAFETY: there is an expert for each pair.
+    let expert = unsafe { load::global_from_l2(p.ids.ptr().add(pair as usize)) };
     let of_pair = |segment: MatvecSegment| MatvecSegment {
         weights: DevicePtr::from_address(
             segment.weights.address() + u64::from(expert) * p.expert_bytes,

@@ -37,6 +37,27 @@ vector_load!(
     /// 16 bytes.
     global_v4, 4, "ld.global.v4.u32", "{{{a}, {b}, {c}, {d}}}", [a, b, c, d]
 );
+
+/// 4 bytes as they are in the L2 cache: the multiprocessor's own cache may have older ones.
+///
+/// # Safety
+/// Readable global memory at a multiple of 4.
+#[gpu_only]
+#[inline(always)]
+pub unsafe fn global_from_l2(ptr: *const u32) -> u32 {
+    let word: u32;
+    // SAFETY: the caller's. Not `pure`: another launch may have written there since it was read last.
+    unsafe {
+        asm!(
+            "ld.relaxed.gpu.global.u32 {0}, [{1}];",
+            out(reg32) word,
+            in(reg64) ptr,
+            options(readonly, nostack, preserves_flags)
+        );
+    }
+    word
+}
+
 /// Fetches the line of an address in global memory into the L2 cache.
 #[gpu_only]
 #[inline(always)]

@@ -256,10 +256,9 @@ fn missing_barrier_between_counts() {
 #[test]
 fn wrong_expert() {
     let mut kernel = KernelText::shipped("expert_matvec_q4_0_f16");
-    // The one load that is volatile is that of a pair's expert.
-    let load = kernel.all(|found| found.opcode == "ld.volatile.b32")[0];
+    let load = kernel.all(|found| found.opcode == "ld.relaxed.gpu.global.u32")[0];
     let expert = kernel.operand(load, 0);
-    kernel.set(load, &format!("mov.b64 {expert}, 1;"));
+    kernel.set(load, &format!("mov.b32 {expert}, 1;"));
     let parts = ["pairs, q4_0 f16 5x", "`y`: ", " elements are wrong"];
     assert_caught(&kernel, expert_products::ragged_pairs, &parts);
 }
