@@ -1,19 +1,24 @@
 //! Every kernel that an H100 runs waits for the launches ahead of it before it writes anything, and before it
-//! ends; what the kernels load before is weights and older tokens, which no launch of a step writes. The
-//! simulator checks the same on what really runs (`kernels`, `gpu_engine`).
+//! ends; what the kernels load before is weights and older tokens, which no launch of a step writes, or what a launch
+//! has written for whose end the one ahead has waited. The simulator checks the same on what really runs (`kernels`, `gpu_engine`).
 
 use hyperion::ptx;
 use ptx_sim::Module;
 
 /// Kernels that load before they wait, by a part of their names, and what.
-const LOAD_EARLY: [(&str, &str); 4] = [
+const LOAD_EARLY: [(&str, &str); 6] = [
     (
         "attention_decode_",
         "positions, page tables and older tokens: there before the step began",
     ),
     ("dequantize_", "weights"),
+    (
+        "expert_matvec_",
+        "weights, and the choice of experts where the launch ahead has waited for it",
+    ),
     ("matmul_", "weights"),
     ("matvec_", "weights, biases"),
+    ("router_scores", "weights"),
 ];
 /// Kernels that can be told to wait only in the end, and when they are; which path a launch takes is not followed.
 const WAIT_LAST: [(&str, &str); 2] = [("matvec_", BESIDE), ("_q8_t", BESIDE)];
