@@ -37,13 +37,7 @@ fn assert_fails(args: &[&str], message: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let lines = stderr.lines().filter(|line| !line.starts_with("warning: "));
     let stderr = lines.map(|line| format!("{line}\n")).collect::<String>();
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.starts_with("error: ") && stderr.contains(message),
-        "{stderr}"
-    );
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    assert!(output.stdout.is_empty());
+    support::assert_one_error(&output, &stderr, message);
 }
 
 const LLAMA: &str = "tiny-llama-q4_k_m-1";

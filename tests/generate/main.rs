@@ -33,13 +33,7 @@ fn text(bytes: &[u8]) -> String {
 /// One line on stderr that contains `message`, nothing on stdout, exit code 1.
 fn assert_fails(output: &Output, message: &str) {
     let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.starts_with("error: ") && stderr.contains(message),
-        "{stderr}"
-    );
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    assert!(output.stdout.is_empty());
+    support::assert_one_error(output, &stderr, message);
 }
 
 #[test]

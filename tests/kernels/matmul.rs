@@ -18,13 +18,7 @@ const MAX_SHARED: [u32; 3] = [99 << 10, 163 << 10, 227 << 10];
 /// What is multiplied, and how.
 #[derive(Clone, Copy)]
 struct Product {
-    ty: WeightType,
-    /// Rows of each matrix; 0 for one that is left out.
-    n_out: [usize; 3],
-    n_in: usize,
-    vectors: usize,
-    accumulate: bool,
-    bias: bool,
+    products: Products,
     /// Whether vectors were divided by scales, and the largest results are noted.
     scaled: bool,
     /// What the launch is planned for.
@@ -34,13 +28,12 @@ struct Product {
 
 impl Product {
     fn new(ty: WeightType, n_out: usize, n_in: usize, vectors: usize) -> Self {
+        Self::of(Products::new(ty, n_out, n_in, vectors))
+    }
+
+    fn of(products: Products) -> Self {
         Self {
-            ty,
-            n_out: [n_out, 0, 0],
-            n_in: n_in.next_multiple_of(ty.block_elements() as usize),
-            vectors,
-            accumulate: false,
-            bias: false,
+            products,
             scaled: false,
             multiprocessors: 2,
             max_shared: 163 << 10,
@@ -49,10 +42,10 @@ impl Product {
 
     fn plan(&self) -> MatmulPlan {
         MatmulPlan::new(
-            self.ty,
-            self.n_out.map(|n| n as u32),
-            self.n_in as u32,
-            self.vectors as u32,
+            self.products.ty,
+            self.products.n_out.map(|n| n as u32),
+            self.products.n_in as u32,
+            self.products.vectors as u32,
             self.multiprocessors,
             self.max_shared,
         )
@@ -61,18 +54,14 @@ impl Product {
 
     /// Multiplies on the device and in f64, and compares.
     fn check(&self) {
-        let &Self {
+        let products = self.products;
+        let Products {
             ty, n_in, vectors, ..
-        } = self;
-        let mut random = Random::new((n_in * self.n_out[0] + vectors) as u64);
+        } = products;
+        let plan = self.plan();
+        let (mut case, mut random) = products.case(&plan);
         let x = random.halves(vectors * n_in, 1.0);
         let wide_x = widen(&x);
-        let plan = self.plan();
-        let mut case = Case::new(format!(
-            "{} {:?}x{n_in}, {vectors} vectors, {plan:?}",
-            ty.name(),
-            self.n_out
-        ));
         // Two of three vectors have results that are noted.
         let (scale, scales): (f32, Vec<f32>) = match self.scaled {
             true => (
@@ -80,14 +69,6 @@ impl Product {
                 (0..vectors).map(|t| [1.0, 64.0, 4096.0][t % 3]).collect(),
             ),
             false => (1.0, vec![1.0; vectors]),
-        };
-        let products = Products {
-            ty,
-            n_out: self.n_out,
-            n_in,
-            vectors,
-            accumulate: self.accumulate,
-            bias: self.bias,
         };
         let factors: Vec<f64> = scales.iter().map(|&s| f64::from(scale * s)).collect();
         let rounded = |w| f16::from_f32(w).to_f64();
@@ -107,7 +88,7 @@ impl Product {
             },
             n_in: n_in as u32,
             vectors: vectors as u32,
-            accumulate: self.accumulate.into(),
+            accumulate: products.accumulate.into(),
             k_groups_log2: plan.k_groups.ilog2(),
             stages: plan.stages,
             row_groups_log2: plan.row_groups.ilog2(),
@@ -196,10 +177,10 @@ fn rows_of_a_small_model() {
 #[test]
 fn sums_are_added_to_what_is_there() {
     for ty in quantized() {
-        Product {
+        Product::of(Products {
             accumulate: true,
-            ..Product::new(ty, 18, 256, 11)
-        }
+            ..Products::new(ty, 18, 256, 11)
+        })
         .check();
     }
 }
@@ -209,12 +190,15 @@ fn sums_are_added_to_what_is_there() {
 fn scales_are_multiplied_back_and_large_results_noted() {
     for ty in quantized() {
         for (accumulate, bias) in [(false, false), (true, false), (false, true)] {
-            Product {
+            let products = Products {
                 n_out: [70, 17, 0],
                 accumulate,
                 bias,
+                ..Products::new(ty, 0, 288, 11)
+            };
+            Product {
                 scaled: true,
-                ..Product::new(ty, 0, 288, 11)
+                ..Product::of(products)
             }
             .check();
         }
@@ -227,22 +211,22 @@ fn several_matrices_and_biases() {
         // Matrices that end inside a block of rows, two that are whole blocks, and two alone.
         for n_out in [[70, 17, 5], [64, 64, 1], [20, 33, 0]] {
             for (accumulate, bias) in [(false, false), (false, true), (true, true)] {
-                Product {
+                Product::of(Products {
                     n_out,
                     accumulate,
                     bias,
-                    ..Product::new(ty, 0, 288, 11)
-                }
+                    ..Products::new(ty, 0, 288, 11)
+                })
                 .check();
             }
         }
     }
     // Many rows: groups of rows share a block.
-    Product {
+    Product::of(Products {
         n_out: [896, 128, 128],
         bias: true,
-        ..Product::new(WeightType::Q5_0, 0, 896, 20)
-    }
+        ..Products::new(WeightType::Q5_0, 0, 896, 20)
+    })
     .check();
 }
 
@@ -321,7 +305,7 @@ fn a_nan_in_a_vector_is_a_nan_in_all_its_results_and_no_others() {
     let product = Product::new(WeightType::Q4_0, n_out, n_in, vectors);
     let plan = product.plan();
     let mut random = Random::new(3);
-    let matrix = Matrix::random(product.ty, n_out, n_in, &mut random);
+    let matrix = Matrix::random(product.products.ty, n_out, n_in, &mut random);
     let mut x = random.halves(vectors * n_in, 1.0);
     x[3 * n_in + 270].0 = f16::NAN.to_bits();
     let mut case = Case::new("a NaN");
@@ -353,7 +337,7 @@ fn a_nan_in_a_vector_is_a_nan_in_all_its_results_and_no_others() {
         block: plan.block,
         shared_bytes: plan.shared_bytes,
     };
-    let kernel = kernel(product.ty, plan.tiles).expect("there is one");
+    let kernel = kernel(product.products.ty, plan.tiles).expect("there is one");
     case.launch(&kernel, shape, params);
     for (t, y) in case.read(y).chunks_exact(n_out).enumerate() {
         assert!(y.iter().all(|y| y.is_nan() == (t == 3)), "vector {t}");

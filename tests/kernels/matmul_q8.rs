@@ -5,7 +5,7 @@ use kernels_gpu::abi::{
 };
 use kernels_gpu::ops::matmul_q8_entries::kernel;
 
-use crate::harness::{Case, Random, Shape};
+use crate::harness::Shape;
 use crate::q8_vectors::Encoded;
 use crate::segments::Products;
 
@@ -21,99 +21,55 @@ const TYPES: [WeightType; 8] = [
     WeightType::Q6K,
 ];
 
-/// What is multiplied, and how.
-#[derive(Clone, Copy)]
-struct Product {
-    ty: WeightType,
-    /// Rows of each matrix; 0 for one that is left out.
-    n_out: [usize; 3],
-    n_in: usize,
-    vectors: usize,
-    accumulate: bool,
-    bias: bool,
-    multiprocessors: u32,
-}
-
-impl Product {
-    fn new(ty: WeightType, n_out: usize, n_in: usize, vectors: usize) -> Self {
-        Self {
-            ty,
-            n_out: [n_out, 0, 0],
-            n_in: n_in.next_multiple_of(ty.block_elements() as usize),
-            vectors,
-            accumulate: false,
-            bias: false,
-            multiprocessors: 1,
-        }
-    }
-
-    fn plan(&self) -> MatmulQ8Plan {
-        MatmulQ8Plan::new(
-            self.ty,
-            self.n_out.map(|n| n as u32),
-            self.n_in as u32,
-            self.vectors as u32,
-            self.multiprocessors,
-            163 << 10,
-        )
-        .expect("it fits")
-    }
-
-    /// Multiplies on the device and in f64, and compares.
-    fn check(&self) {
-        let &Self {
-            ty, n_in, vectors, ..
-        } = self;
-        let mut random = Random::new((n_in * self.n_out[0] + vectors) as u64);
-        let encoded = Encoded::of(&random.floats(vectors * n_in, 1.0), n_in, vectors);
-        let x = encoded.values();
-        let plan = self.plan();
-        let mut case = Case::new(format!(
-            "{} {:?}x{n_in}, {vectors} vectors, {plan:?}",
-            ty.name(),
-            self.n_out
-        ));
-        let products = Products {
-            ty,
-            n_out: self.n_out,
-            n_in,
-            vectors,
-            accumulate: self.accumulate,
-            bias: self.bias,
-        };
-        let (segments, expected) =
-            products.random(&mut case, &mut random, &x, f64::from, &vec![1.0; vectors]);
-        let params = MatmulQ8Params {
-            x: encoded.input(&mut case),
-            segments,
-            n_in: n_in as u32,
-            vectors: vectors as u32,
-            tile_ends: plan.tile_ends,
-            k_groups_log2: plan.k_groups.ilog2(),
-            accumulate: self.accumulate.into(),
-            order: MatvecOrder::InTurn as u32,
-        };
-        let shape = Shape {
-            grid: plan.grid,
-            block: plan.block,
-            shared_bytes: plan.shared_bytes,
-        };
-        let kernel = kernel(ty, plan.tiles).expect("there is one");
-        case.launch(&kernel, shape, params);
-        let (share, reason) = match ty {
-            WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4K | WeightType::Q5K => (
-                1e-4,
-                "minimums and the sums of groups are rounded to 10 bits; a wrong element would change a sum of \
-                 1,000 by 1e-3 of the magnitudes",
-            ),
-            _ => (
-                4e-7,
-                "f32 sums of exact products, whose roundings mostly cancel",
-            ),
-        };
-        for expected in &expected {
-            expected.check(&case, share, reason);
-        }
+/// Multiplies on the device and in f64, and compares.
+fn check(products: Products, multiprocessors: u32) {
+    let Products {
+        ty, n_in, vectors, ..
+    } = products;
+    let plan = MatmulQ8Plan::new(
+        ty,
+        products.n_out.map(|n| n as u32),
+        n_in as u32,
+        vectors as u32,
+        multiprocessors,
+        163 << 10,
+    );
+    let plan = plan.expect("it fits");
+    let (mut case, mut random) = products.case(&plan);
+    let encoded = Encoded::of(&random.floats(vectors * n_in, 1.0), n_in, vectors);
+    let x = encoded.values();
+    let (segments, expected) =
+        products.random(&mut case, &mut random, &x, f64::from, &vec![1.0; vectors]);
+    let params = MatmulQ8Params {
+        x: encoded.input(&mut case),
+        segments,
+        n_in: n_in as u32,
+        vectors: vectors as u32,
+        tile_ends: plan.tile_ends,
+        k_groups_log2: plan.k_groups.ilog2(),
+        accumulate: products.accumulate.into(),
+        order: MatvecOrder::InTurn as u32,
+    };
+    let shape = Shape {
+        grid: plan.grid,
+        block: plan.block,
+        shared_bytes: plan.shared_bytes,
+    };
+    let kernel = kernel(ty, plan.tiles).expect("there is one");
+    case.launch(&kernel, shape, params);
+    let (share, reason) = match ty {
+        WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4K | WeightType::Q5K => (
+            1e-4,
+            "minimums and the sums of groups are rounded to 10 bits; a wrong element would change a sum of \
+             1,000 by 1e-3 of the magnitudes",
+        ),
+        _ => (
+            4e-7,
+            "f32 sums of exact products, whose roundings mostly cancel",
+        ),
+    };
+    for expected in &expected {
+        expected.check(&case, share, reason);
     }
 }
 
@@ -139,7 +95,7 @@ fn numbers_of_vectors() {
     for ty in TYPES {
         // A tile and less, all tiles of a kernel and one less.
         for vectors in [1, 5, 8, 9, 16, 17, 19, 20, 23, 24, 27, 32] {
-            Product::new(ty, 20, 320, vectors).check();
+            check(Products::new(ty, 20, 320, vectors), 1);
         }
     }
 }
@@ -151,7 +107,7 @@ fn shapes_of_every_type() {
         // middle of a step; more steps than warps; odd numbers of blocks; several tiles of rows a block.
         for (n_out, n_in) in [(1, 32), (5, 96), (100, 896), (37, 2432), (17, 1056)] {
             for vectors in [3, 12, 25] {
-                Product::new(ty, n_out, n_in, vectors).check();
+                check(Products::new(ty, n_out, n_in, vectors), 1);
             }
         }
     }
@@ -161,18 +117,15 @@ fn shapes_of_every_type() {
 fn several_matrices() {
     for ty in [WeightType::Q4K, WeightType::Q6K, WeightType::Q5_0] {
         for (n_out, multiprocessors) in [([33, 16, 7], 1), ([16, 48, 0], 2), ([100, 1, 15], 4)] {
-            let product = Product {
-                n_out,
-                multiprocessors,
-                bias: true,
-                ..Product::new(ty, 1, 512, 7)
-            };
-            product.check();
-            Product {
-                accumulate: true,
-                ..product
+            for accumulate in [false, true] {
+                let products = Products {
+                    n_out,
+                    bias: true,
+                    accumulate,
+                    ..Products::new(ty, 1, 512, 7)
+                };
+                check(products, multiprocessors);
             }
-            .check();
         }
     }
 }

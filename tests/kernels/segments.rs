@@ -1,11 +1,14 @@
 //! Matrices side by side whose products with the same vectors a kernel writes, and what it should write.
 
+use std::fmt::Debug;
+
 use kernels_gpu::abi::{DevicePtr, MatvecSegment, WeightType};
 
 use crate::harness::{Case, Random, Tolerance, widen};
 use crate::weights::Matrix;
 
 /// Products of up to three matrices with vectors.
+#[derive(Clone, Copy)]
 pub struct Products {
     pub ty: WeightType,
     /// Rows of each matrix; 0 for one that is left out.
@@ -29,6 +32,31 @@ pub struct Expected {
 }
 
 impl Products {
+    /// Those of one matrix, whose rows are whole blocks, alone.
+    pub fn new(ty: WeightType, n_out: usize, n_in: usize, vectors: usize) -> Self {
+        Self {
+            ty,
+            n_out: [n_out, 0, 0],
+            n_in: n_in.next_multiple_of(ty.block_elements() as usize),
+            vectors,
+            accumulate: false,
+            bias: false,
+        }
+    }
+
+    /// The case of a launch, and where its numbers come from.
+    pub fn case(&self, plan: &impl Debug) -> (Case, Random) {
+        let Self {
+            ty, n_in, vectors, ..
+        } = self;
+        let name = ty.name();
+        let case = Case::new(format!(
+            "{name} {:?}x{n_in}, {vectors} vectors, {plan:?}",
+            self.n_out
+        ));
+        (case, Random::new((n_in * self.n_out[0] + vectors) as u64))
+    }
+
     /// Random matrices on the device, and their products with `x`, `[vectors][n_in]`, in f64: weights as `weight` takes
     /// them, each vector times its factor.
     pub fn random(

@@ -19,6 +19,7 @@ pub mod tiny;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use flate2::read::GzDecoder;
 use safetensors::{Dtype, SafeTensors};
@@ -60,6 +61,18 @@ pub const FAMILIES: [(&str, usize); 22] = [
     ("llama-yarn", 512),
     ("qwen3-yarn", 512),
 ];
+
+/// A command failed with the exit code 1, nothing on standard output, and on standard error, of which `stderr` is what
+/// counts, one line that contains `message`.
+pub fn assert_one_error(output: &Output, stderr: &str, message: &str) {
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with("error: ") && stderr.contains(message),
+        "{stderr}"
+    );
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(output.stdout.is_empty());
+}
 
 /// The path of a fixture, `name` relative to `tests/fixtures`. One that is kept as `NAME.gz` or made of others is
 /// written into the build's scratch folder first.

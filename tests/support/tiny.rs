@@ -23,30 +23,38 @@ struct Shape {
     tied: bool,
 }
 
-const SHAPES: [Shape; 4] = [
-    shape("llama", 2, 2, 64, 1e4, false),
-    shape("qwen2", 2, 2, 64, 1e4, true),
-    shape("qwen3", 2, 2, 128, 1e6, true),
-    shape("gemma3", 7, 1, 128, 1e6, true),
-];
+const LLAMA: Shape = Shape {
+    arch: "llama",
+    layers: 2,
+    kv_heads: 2,
+    head: 64,
+    rope_base: 1e4,
+    tied: false,
+};
 
-const fn shape(
-    arch: &'static str,
-    layers: usize,
-    kv_heads: usize,
-    head: usize,
-    rope_base: f32,
-    tied: bool,
-) -> Shape {
+const SHAPES: [Shape; 4] = [
+    LLAMA,
     Shape {
-        arch,
-        layers,
-        kv_heads,
-        head,
-        rope_base,
-        tied,
-    }
-}
+        arch: "qwen2",
+        tied: true,
+        ..LLAMA
+    },
+    Shape {
+        arch: "qwen3",
+        head: 128,
+        rope_base: 1e6,
+        tied: true,
+        ..LLAMA
+    },
+    Shape {
+        arch: "gemma3",
+        layers: 7,
+        kv_heads: 1,
+        head: 128,
+        rope_base: 1e6,
+        tied: true,
+    },
+];
 
 /// The file called `tiny-ARCH-TYPE-SEED`, if there is such a family.
 pub fn made(name: &str) -> Option<Vec<u8>> {

@@ -37,21 +37,14 @@ def requests():
         beginning = "All of these begin alike. " * (number % 4)
         drawn = {"temperature": number % 3 / 2, "seed": number, "ignore_eos": number % 2 == 0}
         prompt = f"{beginning}This is number {number}. " + "word " * (number % 7)
-        made.append({"prompt": prompt, "max_tokens": 8 + number * 3, "stream": True, **drawn})
+        made.append({"prompt": prompt, "max_tokens": 8 + number * 3, **drawn})
     return made
 
 
 async def answer(address, body):
     """The text of a stream, the seconds to its first event, and its events."""
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    text = json.dumps(body).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: {address.netloc}\r\nconnection: close\r\n"
-    head += f"content-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n"
     begin = time.monotonic()
-    writer.write(head.encode() + text)
-    status = await reader.readline()
-    if b" 200 " not in status:
-        raise RuntimeError(f"{status} {await reader.read(2000)}")
+    reader, writer = await serving.open_stream(address, body)
     said, first, count, is_whole = "", None, 0, False
     while line := await reader.readline():
         if line.startswith(b"data: [DONE]"):

@@ -19,6 +19,8 @@ import statistics
 import time
 import urllib.parse
 
+import serving
+
 PROMPT, GENERATED = 512, 128
 # Ids of ordinary tokens in every vocabulary that is tried.
 FIRST_ID, LAST_ID = 1000, 30000
@@ -26,16 +28,10 @@ FIRST_ID, LAST_ID = 1000, 30000
 
 async def answer(address, prompt):
     """The times at which the tokens of one answer came, from its request on."""
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    body = {"prompt": prompt, "max_tokens": GENERATED, "temperature": 0, "ignore_eos": True, "stream": True}
-    text = json.dumps({**body, "stream_options": {"include_usage": True}}).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: {address.netloc}\r\nconnection: close\r\n"
-    head += f"content-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n"
     begin = time.perf_counter()
-    writer.write(head.encode() + text)
-    status = await reader.readline()
-    if b" 200 " not in status:
-        raise RuntimeError(f"{status} {await reader.read(2000)}")
+    body = {"prompt": prompt, "max_tokens": GENERATED, "temperature": 0, "ignore_eos": True}
+    usage_too = {"stream_options": {"include_usage": True}}
+    reader, writer = await serving.open_stream(address, {**body, **usage_too})
     times, usage = [], None
     while line := await reader.readline():
         if not line.startswith(b"data: {"):

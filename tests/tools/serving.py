@@ -1,5 +1,6 @@
 """A server in a process of its own, and a small HTTP client: what the scripts beside this one share."""
 
+import asyncio
 import http.client
 import json
 import socket
@@ -82,6 +83,19 @@ def stream(address, path, body, headers=None):
         text += "" if last == "[DONE]" else piece(json.loads(last))
     connection.close()
     return text, last
+
+
+async def open_stream(address, body):
+    """The lines of the stream that answers a completion request, to be read and closed."""
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    text = json.dumps({**body, "stream": True}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: {address.netloc}\r\nconnection: close\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n"
+    writer.write(head.encode() + text)
+    status = await reader.readline()
+    if b" 200 " not in status:
+        raise RuntimeError(f"{status} {await reader.read(2000)}")
+    return reader, writer
 
 
 def piece(event):
