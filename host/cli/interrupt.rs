@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
+use crate::device::end_process;
+
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 static INSTALLED: OnceLock<()> = OnceLock::new();
 
@@ -13,7 +15,7 @@ pub fn flag() -> anyhow::Result<&'static AtomicBool> {
     if INSTALLED.set(()).is_ok() {
         ctrlc::set_handler(|| {
             if REQUESTED.swap(true, Ordering::Relaxed) {
-                std::process::exit(i32::from(super::INTERRUPTED));
+                end_process(super::INTERRUPTED);
             }
         })
         .context("installing the Ctrl-C handler")?;

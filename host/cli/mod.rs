@@ -38,6 +38,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::escape::escape_lines;
 
+/// Exit code of a command that failed.
+pub const FAILED: u8 = 1;
+
 /// Exit code after Ctrl-C, as shells report it: 128 + SIGINT.
 pub const INTERRUPTED: u8 = 130;
 
@@ -146,7 +149,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     // anstream drops the colour where stderr is no terminal or NO_COLOR is set.
     let advice = advice::for_error(error).map_or_else(String::new, |advice| format!(". {advice}"));
     anstream::eprintln!("{style}error:{style:#} {message}{advice}");
-    ExitCode::FAILURE
+    ExitCode::from(FAILED)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

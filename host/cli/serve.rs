@@ -17,6 +17,7 @@ use super::session::{Session, Sizes};
 use super::speculate_args::SpeculateArgs;
 use super::{interrupt, model_name, warnings};
 use crate::backend::Pooling;
+use crate::device::end_process;
 use crate::gguf::Gguf;
 use crate::server::logging::{self, LogFormat};
 use crate::server::{self, Access, ApiKeys, Config, Exit, Limits, Loaded, ServeError};
@@ -174,12 +175,16 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let run_args = args.run.clone();
     let load = move || load(&gguf, &run_args, sizes, interrupt);
     match server::run(config, load, announce) {
-        Ok(Exit::Drained) => Ok(ExitCode::SUCCESS),
-        Ok(Exit::Forced) => Ok(ExitCode::from(super::INTERRUPTED)),
+        // The engine's thread may be in the middle of a step, of loading, or of giving back what it holds.
+        Ok(Exit::Drained) => end_process(0),
+        Ok(Exit::Forced) => end_process(super::INTERRUPTED),
+        Err(ServeError::Engine(error)) => {
+            super::report(&error.into());
+            end_process(super::FAILED)
+        }
         Err(ServeError::Load(error)) => Err(error),
         Err(ServeError::Bind { address, source }) => Err(not_bound(&address, &source)),
         Err(ServeError::Start(error)) => Err(error).context("starting the server"),
-        Err(ServeError::Engine(error)) => Err(error.into()),
     }
 }
 

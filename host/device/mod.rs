@@ -27,6 +27,7 @@ mod error;
 mod gemm;
 mod gemm_call;
 pub mod plan;
+mod process_end;
 pub mod sim;
 mod traits;
 pub mod upload;
@@ -37,6 +38,7 @@ pub use entries::{Entry, KernelTable};
 pub use error::{DeviceError, Result};
 pub use gemm::{Gemm, GemmType, Matrix};
 pub use gemm_call::{GemmCall, Op, gemm_reference};
+pub use process_end::end_process;
 pub use traits::{
     Device, DeviceInfo, Graph, KernelId, KernelRun, Launch, Mailbox, MemoryInfo, Profiler, Staging,
     Timer,
